@@ -1,0 +1,11 @@
+#pragma once
+// What glibc declares only under _GNU_SOURCE, which Swift's Glibc module does not define, and what it hides from Swift.
+#include <fcntl.h>
+#include <malloc.h>
+#include <pthread.h>
+#include <time.h>
+
+extern int fallocate(int descriptor, int mode, off_t offset, off_t length);
+extern char *strptime(const char *restrict text, const char *restrict format, struct tm *restrict fields);
+extern int pthread_setname_np(pthread_t thread, const char *name);
+enum { forebay_FALLOC_FL_KEEP_SIZE = 1 };

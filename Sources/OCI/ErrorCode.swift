@@ -1,0 +1,20 @@
+/// The error codes of the distribution specification (spec.md, "Error Codes"), and the codes that its implementations share beside them.
+public enum ErrorCode: String, Sendable, CaseIterable {
+    case blobUnknown = "BLOB_UNKNOWN"
+    case blobUploadInvalid = "BLOB_UPLOAD_INVALID"
+    case blobUploadUnknown = "BLOB_UPLOAD_UNKNOWN"
+    case digestInvalid = "DIGEST_INVALID"
+    case manifestBlobUnknown = "MANIFEST_BLOB_UNKNOWN"
+    case manifestInvalid = "MANIFEST_INVALID"
+    case manifestUnknown = "MANIFEST_UNKNOWN"
+    case nameInvalid = "NAME_INVALID"
+    case nameUnknown = "NAME_UNKNOWN"
+    case sizeInvalid = "SIZE_INVALID"
+    case unauthorized = "UNAUTHORIZED"
+    case denied = "DENIED"
+    case unsupported = "UNSUPPORTED"
+    case tooManyRequests = "TOOMANYREQUESTS"
+    /// The registry cannot reach what it needs (distribution's `UNAVAILABLE`).
+    case unavailable = "UNAVAILABLE"
+    case unknown = "UNKNOWN"
+}

@@ -1,0 +1,87 @@
+internal import Glibc
+internal import Synchronization
+
+/// An open file. It closes itself when the last reference goes.
+///
+/// A `File` only owns its descriptor; every operation on it goes through a ``FileSystem``, so that tests can fail any of them.
+public final class File: Sendable {
+    /// The path that it was opened by, for messages.
+    public let path: String
+    private let owned: Atomic<Int32>
+
+    public init(owning descriptor: Int32, path: String) {
+        self.path = path
+        owned = Atomic(descriptor)
+    }
+
+    deinit {
+        let descriptor = owned.load(ordering: .relaxed)
+        if descriptor >= 0 { close(descriptor) }
+    }
+
+    /// The descriptor, still owned by this value.
+    public var descriptor: Int32 {
+        let descriptor = owned.load(ordering: .relaxed)
+        precondition(descriptor >= 0, "the descriptor of \(path) was given away")
+        return descriptor
+    }
+
+    /// Gives the descriptor away: the caller closes it. Nothing may use this file any more.
+    public func takeDescriptor() -> Int32 {
+        let descriptor = owned.exchange(-1, ordering: .relaxed)
+        precondition(descriptor >= 0, "the descriptor of \(path) was given away twice")
+        return descriptor
+    }
+}
+
+/// What `stat(2)` tells of a file.
+public struct FileStatus: Sendable, Equatable {
+    /// Bytes a reader sees.
+    public let size: Int64
+    /// Bytes that the file takes on the volume (`st_blocks` × 512).
+    public let allocated: Int64
+    public let isDirectory: Bool
+    /// Last modification, in nanoseconds since 1970.
+    public let modifiedNanoseconds: Int64
+    public let inode: UInt64
+
+    public init(size: Int64, allocated: Int64, isDirectory: Bool, modifiedNanoseconds: Int64, inode: UInt64) {
+        self.size = size
+        self.allocated = allocated
+        self.isDirectory = isDirectory
+        self.modifiedNanoseconds = modifiedNanoseconds
+        self.inode = inode
+    }
+}
+
+/// One name in a directory.
+public struct DirectoryEntry: Sendable, Equatable {
+    public let name: String
+    public let isDirectory: Bool
+
+    public init(name: String, isDirectory: Bool) {
+        self.name = name
+        self.isDirectory = isDirectory
+    }
+}
+
+/// Room on a volume, in bytes (`statvfs(3)`).
+public struct VolumeSpace: Sendable, Equatable {
+    public let capacity: Int64
+    public let available: Int64
+
+    public init(capacity: Int64, available: Int64) {
+        self.capacity = capacity
+        self.available = available
+    }
+}
+
+/// How to open a file.
+public enum OpenMode: Sendable {
+    /// An existing file, for reading.
+    case read
+    /// An existing file, for reading and writing.
+    case readWrite
+    /// A new file, for reading and writing; it is an error if one exists (`O_EXCL`).
+    case create
+}

@@ -1,0 +1,27 @@
+internal import Glibc
+
+/// A failed file operation: which one, on what, and the kernel's reason (`errno(3)`).
+public struct FileError: Error, Equatable, CustomStringConvertible {
+    /// The system call's name, for example `open` or `fdatasync`.
+    public let operation: String
+    public let path: String
+    /// The `errno` value.
+    public let code: Int32
+
+    public init(operation: String, path: String, code: Int32) {
+        self.operation = operation
+        self.path = path
+        self.code = code
+    }
+
+    /// Nothing exists at the path (`ENOENT`), or one of its parents is no directory (`ENOTDIR`).
+    public var isNotFound: Bool { code == ENOENT || code == ENOTDIR }
+    /// Something exists at the path already (`EEXIST`).
+    public var isAlreadyThere: Bool { code == EEXIST }
+    /// The volume or the quota is full (`ENOSPC`, `EDQUOT`).
+    public var isNoSpace: Bool { code == ENOSPC || code == EDQUOT }
+
+    public var description: String {
+        "\(operation) \(path): \(String(cString: strerror(code))) (errno \(code))"
+    }
+}

@@ -1,0 +1,68 @@
+/// Every file operation of the program: one seam, so that a test can fail the n-th of them.
+///
+/// Paths are absolute or relative to the working directory. Interrupted calls are repeated, short ones continued.
+public protocol FileSystem: Sendable {
+    func open(_ path: String, _ mode: OpenMode) throws(FileError) -> File
+    func status(of file: File) throws(FileError) -> FileStatus
+    /// `nil` when nothing is there.
+    func status(at path: String) throws(FileError) -> FileStatus?
+    /// Appends bytes from `offset` on until `buffer` is full or the file ends; returns how many (`pread(2)`).
+    @discardableResult
+    func read(_ file: File, at offset: Int64, into buffer: inout OutputSpan<UInt8>) throws(FileError) -> Int
+    /// Writes all of `bytes` (`pwrite(2)`).
+    func write(_ bytes: Span<UInt8>, to file: File, at offset: Int64) throws(FileError)
+    /// Reserves blocks for `[0, size)` without changing the size (`fallocate(2)`); does nothing where the volume cannot.
+    func allocate(_ file: File, size: Int64) throws(FileError)
+    func truncate(_ file: File, to size: Int64) throws(FileError)
+    /// Returns once the bytes are on stable storage (`fdatasync(2)`).
+    func synchronize(_ file: File) throws(FileError)
+    /// Returns once the names in the directory are on stable storage (`fsync(2)`).
+    func synchronize(directory: String) throws(FileError)
+    /// Replaces what `destination` names, atomically (`rename(2)`).
+    func rename(_ source: String, to destination: String) throws(FileError)
+    /// Removes a file; false when there was none.
+    @discardableResult
+    func remove(_ path: String) throws(FileError) -> Bool
+    /// Removes an empty directory; false when it is missing or not empty.
+    @discardableResult
+    func removeDirectory(_ path: String) throws(FileError) -> Bool
+    /// Creates the directory and its missing parents, and makes each new name durable.
+    func createDirectory(_ path: String) throws(FileError)
+    /// The directory's entries, in no order; empty when it does not exist.
+    func entries(of directory: String) throws(FileError) -> [DirectoryEntry]
+    func space(at path: String) throws(FileError) -> VolumeSpace
+}
+
+extension FileSystem {
+    /// At most `count` bytes from `offset` on; fewer only at the end of the file.
+    public func read(_ file: File, at offset: Int64, count: Int) throws(FileError) -> [UInt8] {
+        try [UInt8](capacity: count) { (buffer: inout OutputSpan<UInt8>) throws(FileError) in
+            try read(file, at: offset, into: &buffer)
+        }
+    }
+
+    /// The whole file, or `nil` when there is none.
+    public func contents(at path: String) throws(FileError) -> [UInt8]? {
+        let file: File
+        do throws(FileError) {
+            file = try open(path, .read)
+        } catch {
+            guard error.isNotFound else { throw error }
+            return nil
+        }
+        return try read(file, at: 0, count: Int(status(of: file).size))
+    }
+
+    /// The durable order, written once: bytes, file sync, rename, directory sync.
+    public func publish(_ file: File, from temporary: String, as path: String) throws(FileError) {
+        try synchronize(file)
+        try rename(temporary, to: path)
+        try synchronize(directory: parentDirectory(of: path))
+    }
+}
+
+/// The directory part of a path; `.` when it has none.
+public func parentDirectory(of path: String) -> String {
+    guard let slash = path.utf8.lastIndex(of: UInt8(ascii: "/")) else { return "." }
+    return slash == path.startIndex ? "/" : String(path[..<slash])
+}

@@ -1,0 +1,46 @@
+/// Appends to a file in large aligned pieces: small unaligned writes are what costs on the way to disk.
+public struct FileWriter: ~Copyable {
+    private let fileSystem: any FileSystem
+    public let file: File
+    private var buffer: [UInt8]
+    private let capacity: Int
+    /// Bytes already handed to the file system.
+    private var flushed: Int64
+
+    /// Continues at `offset`. Memory: `capacity` bytes, taken when the first byte arrives.
+    public init(_ file: File, at offset: Int64 = 0, capacity: Int = 1 << 20, in fileSystem: any FileSystem) {
+        self.fileSystem = fileSystem
+        self.file = file
+        self.capacity = capacity
+        buffer = []
+        flushed = offset
+    }
+
+    /// Where the next byte goes.
+    public var offset: Int64 { flushed + Int64(buffer.count) }
+
+    public mutating func append(_ bytes: Span<UInt8>) throws(FileError) {
+        var rest = bytes
+        while !rest.isEmpty {
+            let room = capacity - Int((flushed + Int64(buffer.count)) % Int64(capacity))
+            let piece = rest.extracting(first: min(room, rest.count))
+            rest = rest.extracting(droppingFirst: piece.count)
+            if buffer.isEmpty, piece.count == capacity {
+                try fileSystem.write(piece, to: file, at: flushed)
+                flushed += Int64(piece.count)
+                continue
+            }
+            if buffer.isEmpty { buffer.reserveCapacity(capacity) }
+            piece.withUnsafeBufferPointer { buffer.append(contentsOf: $0) }
+            if piece.count == room { try flush() }
+        }
+    }
+
+    /// Hands all appended bytes to the file system.
+    public mutating func flush() throws(FileError) {
+        guard !buffer.isEmpty else { return }
+        try fileSystem.write(buffer.span, to: file, at: flushed)
+        flushed += Int64(buffer.count)
+        buffer.removeAll(keepingCapacity: true)
+    }
+}

@@ -1,0 +1,203 @@
+internal import CGlibc
+internal import Glibc
+
+/// The kernel's file system.
+public struct LocalFileSystem: FileSystem {
+    public init() {}
+
+    public func open(_ path: String, _ mode: OpenMode) throws(FileError) -> File {
+        let flags =
+            switch mode {
+            case .read: O_RDONLY
+            case .readWrite: O_RDWR
+            case .create: O_RDWR | O_CREAT | O_EXCL
+            }
+        let descriptor = try call("open", path) { Glibc.open(path, flags | O_CLOEXEC, 0o644) }
+        return File(owning: descriptor, path: path)
+    }
+
+    public func status(of file: File) throws(FileError) -> FileStatus {
+        var raw = stat()
+        _ = try call("fstat", file.path) { fstat(file.descriptor, &raw) }
+        return FileStatus(raw)
+    }
+
+    public func status(at path: String) throws(FileError) -> FileStatus? {
+        var raw = stat()
+        do throws(FileError) {
+            _ = try call("stat", path) { stat(path, &raw) }
+        } catch {
+            guard error.isNotFound else { throw error }
+            return nil
+        }
+        return FileStatus(raw)
+    }
+
+    public func read(_ file: File, at offset: Int64, into buffer: inout OutputSpan<UInt8>) throws(FileError) -> Int {
+        let failure: FileError?
+        var total = 0
+        failure = buffer.withUnsafeMutableBufferPointer { memory, initialized in
+            do throws(FileError) {
+                while initialized < memory.count {
+                    let target = UnsafeMutableRawPointer(memory.baseAddress! + initialized)
+                    let room = memory.count - initialized
+                    let got = try call("pread", file.path) {
+                        pread(file.descriptor, target, room, off_t(offset) + off_t(total))
+                    }
+                    if got == 0 { break }
+                    initialized += got
+                    total += got
+                }
+                return nil
+            } catch {
+                return error
+            }
+        }
+        if let failure { throw failure }
+        return total
+    }
+
+    public func write(_ bytes: Span<UInt8>, to file: File, at offset: Int64) throws(FileError) {
+        let failure: FileError? = bytes.withUnsafeBufferPointer { memory in
+            do throws(FileError) {
+                var written = 0
+                while written < memory.count {
+                    let source = memory.baseAddress! + written
+                    written += try call("pwrite", file.path) {
+                        pwrite(file.descriptor, source, memory.count - written, off_t(offset) + off_t(written))
+                    }
+                }
+                return nil
+            } catch {
+                return error
+            }
+        }
+        if let failure { throw failure }
+    }
+
+    public func allocate(_ file: File, size: Int64) throws(FileError) {
+        guard size > 0 else { return }
+        do throws(FileError) {
+            _ = try call("fallocate", file.path) {
+                fallocate(file.descriptor, Int32(forebay_FALLOC_FL_KEEP_SIZE), 0, off_t(size))
+            }
+        } catch {
+            guard error.code == EOPNOTSUPP || error.code == ENOSYS else { throw error }
+            return
+        }
+    }
+
+    public func truncate(_ file: File, to size: Int64) throws(FileError) {
+        _ = try call("ftruncate", file.path) { ftruncate(file.descriptor, off_t(size)) }
+    }
+
+    public func synchronize(_ file: File) throws(FileError) {
+        _ = try call("fdatasync", file.path) { fdatasync(file.descriptor) }
+    }
+
+    public func synchronize(directory: String) throws(FileError) {
+        let descriptor = try call("open", directory) { Glibc.open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC) }
+        defer { close(descriptor) }
+        _ = try call("fsync", directory) { fsync(descriptor) }
+    }
+
+    public func rename(_ source: String, to destination: String) throws(FileError) {
+        _ = try call("rename", destination) { Glibc.rename(source, destination) }
+    }
+
+    public func remove(_ path: String) throws(FileError) -> Bool {
+        do throws(FileError) {
+            _ = try call("unlink", path) { unlink(path) }
+        } catch {
+            guard error.isNotFound else { throw error }
+            return false
+        }
+        return true
+    }
+
+    public func removeDirectory(_ path: String) throws(FileError) -> Bool {
+        do throws(FileError) {
+            _ = try call("rmdir", path) { rmdir(path) }
+        } catch {
+            guard error.isNotFound || error.code == ENOTEMPTY || error.code == EEXIST else { throw error }
+            return false
+        }
+        return true
+    }
+
+    public func createDirectory(_ path: String) throws(FileError) {
+        do throws(FileError) {
+            _ = try call("mkdir", path) { mkdir(path, 0o755) }
+        } catch {
+            switch error.code {
+            case EEXIST where try status(at: path)?.isDirectory == true:
+                return
+            case ENOENT where parentDirectory(of: path) != path:
+                try createDirectory(parentDirectory(of: path))
+                return try createDirectory(path)
+            default:
+                throw error
+            }
+        }
+        try synchronize(directory: parentDirectory(of: path))
+    }
+
+    public func entries(of directory: String) throws(FileError) -> [DirectoryEntry] {
+        guard let stream = opendir(directory) else {
+            let error = FileError(operation: "opendir", path: directory, code: errno)
+            if error.isNotFound { return [] }
+            throw error
+        }
+        defer { closedir(stream) }
+        var entries: [DirectoryEntry] = []
+        while true {
+            errno = 0
+            guard let entry = readdir(stream) else {
+                if errno != 0 { throw FileError(operation: "readdir", path: directory, code: errno) }
+                return entries
+            }
+            let name = withUnsafePointer(to: &entry.pointee.d_name) {
+                $0.withMemoryRebound(to: CChar.self, capacity: 256) { String(cString: $0) }
+            }
+            guard name != ".", name != ".." else { continue }
+            let isDirectory =
+                entry.pointee.d_type == UInt8(DT_UNKNOWN)
+                ? try status(at: "\(directory)/\(name)")?.isDirectory == true
+                : entry.pointee.d_type == UInt8(DT_DIR)
+            entries.append(DirectoryEntry(name: name, isDirectory: isDirectory))
+        }
+    }
+
+    public func space(at path: String) throws(FileError) -> VolumeSpace {
+        var raw = statvfs()
+        _ = try call("statvfs", path) { statvfs(path, &raw) }
+        let unit = Int64(raw.f_frsize)
+        return VolumeSpace(capacity: Int64(raw.f_blocks) * unit, available: Int64(raw.f_bavail) * unit)
+    }
+}
+
+/// Repeats an interrupted call; turns -1 into the error it stands for.
+private func call<Result: SignedInteger>(
+    _ operation: String,
+    _ path: String,
+    _ body: () -> Result
+) throws(FileError) -> Result {
+    while true {
+        let result = body()
+        if result >= 0 { return result }
+        let code = errno
+        if code != EINTR { throw FileError(operation: operation, path: path, code: code) }
+    }
+}
+
+extension FileStatus {
+    fileprivate init(_ raw: stat) {
+        self.init(
+            size: Int64(raw.st_size),
+            allocated: Int64(raw.st_blocks) * 512,
+            isDirectory: raw.st_mode & S_IFMT == S_IFDIR,
+            modifiedNanoseconds: Int64(raw.st_mtim.tv_sec) * 1_000_000_000 + Int64(raw.st_mtim.tv_nsec),
+            inode: UInt64(raw.st_ino)
+        )
+    }
+}

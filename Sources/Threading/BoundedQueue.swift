@@ -1,0 +1,61 @@
+/// A queue of at most `limit` elements between threads.
+public final class BoundedQueue<Element: Sendable>: Sendable {
+    private struct State {
+        var elements: [Element] = []
+        var head = 0
+        var closed = false
+        var count: Int { elements.count - head }
+    }
+
+    private let limit: Int
+    private let state = Monitor(State())
+
+    public init(limit: Int) {
+        precondition(limit > 0)
+        self.limit = limit
+    }
+
+    public var count: Int { state.withLock { $0.count } }
+
+    /// False when the queue is full or closed.
+    public func offer(_ element: Element) -> Bool {
+        state.update { state in
+            guard !state.closed, state.count < limit else { return false }
+            state.elements.append(element)
+            return true
+        }
+    }
+
+    /// Waits for room; false when the queue is closed.
+    public func put(_ element: Element) -> Bool {
+        let added: Bool? = state.wait { state in
+            if state.closed { return false }
+            guard state.count < limit else { return nil }
+            state.elements.append(element)
+            return true
+        }
+        state.update { _ in }
+        return added ?? false
+    }
+
+    /// Waits for the oldest element; `nil` when the queue is closed and empty, or the deadline passes.
+    public func take(until deadline: Deadline = .never) -> Element? {
+        let taken: Element?? = state.wait(until: deadline) { state in
+            guard state.count > 0 else { return state.closed ? .some(nil) : nil }
+            let element = state.elements[state.head]
+            state.head += 1
+            if state.head > 64, state.head * 2 > state.elements.count {
+                state.elements.removeFirst(state.head)
+                state.head = 0
+            }
+            return element
+        }
+        state.update { _ in }
+        return taken ?? nil
+    }
+
+    /// Refuses new elements; those inside can still be taken.
+    public func close() {
+        state.update { $0.closed = true }
+    }
+}
