@@ -6,9 +6,14 @@ public protocol FileSystem: Sendable {
     func status(of file: File) throws(FileError) -> FileStatus
     /// `nil` when nothing is there.
     func status(at path: String) throws(FileError) -> FileStatus?
-    /// Appends bytes from `offset` on until `buffer` is full or the file ends; returns how many (`pread(2)`).
+    /// Appends `count` bytes from `offset` on, fewer when `buffer` is full or the file ends; returns how many (`pread(2)`).
     @discardableResult
-    func read(_ file: File, at offset: Int64, into buffer: inout OutputSpan<UInt8>) throws(FileError) -> Int
+    func read(
+        _ file: File,
+        at offset: Int64,
+        count: Int,
+        into buffer: inout OutputSpan<UInt8>
+    ) throws(FileError) -> Int
     /// Writes all of `bytes` (`pwrite(2)`).
     func write(_ bytes: Span<UInt8>, to file: File, at offset: Int64) throws(FileError)
     /// Reserves blocks for `[0, size)` without changing the size (`fallocate(2)`); does nothing where the volume cannot.
@@ -34,10 +39,16 @@ public protocol FileSystem: Sendable {
 }
 
 extension FileSystem {
+    /// Appends bytes from `offset` on until `buffer` is full or the file ends; returns how many.
+    @discardableResult
+    public func read(_ file: File, at offset: Int64, into buffer: inout OutputSpan<UInt8>) throws(FileError) -> Int {
+        try read(file, at: offset, count: buffer.freeCapacity, into: &buffer)
+    }
+
     /// At most `count` bytes from `offset` on; fewer only at the end of the file.
     public func read(_ file: File, at offset: Int64, count: Int) throws(FileError) -> [UInt8] {
         try [UInt8](capacity: count) { (buffer: inout OutputSpan<UInt8>) throws(FileError) in
-            try read(file, at: offset, into: &buffer)
+            try read(file, at: offset, count: count, into: &buffer)
         }
     }
 

@@ -31,7 +31,7 @@ public struct FileWriter: ~Copyable {
                 continue
             }
             if buffer.isEmpty { buffer.reserveCapacity(capacity) }
-            piece.withUnsafeBufferPointer { buffer.append(contentsOf: $0) }
+            buffer.append(piece)
             if piece.count == room { try flush() }
         }
     }

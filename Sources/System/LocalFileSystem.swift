@@ -33,14 +33,20 @@ public struct LocalFileSystem: FileSystem {
         return FileStatus(raw)
     }
 
-    public func read(_ file: File, at offset: Int64, into buffer: inout OutputSpan<UInt8>) throws(FileError) -> Int {
+    public func read(
+        _ file: File,
+        at offset: Int64,
+        count: Int,
+        into buffer: inout OutputSpan<UInt8>
+    ) throws(FileError) -> Int {
         let failure: FileError?
         var total = 0
         failure = buffer.withUnsafeMutableBufferPointer { memory, initialized in
             do throws(FileError) {
-                while initialized < memory.count {
+                let end = min(memory.count, initialized + count)
+                while initialized < end {
                     let target = UnsafeMutableRawPointer(memory.baseAddress! + initialized)
-                    let room = memory.count - initialized
+                    let room = end - initialized
                     let got = try call("pread", file.path) {
                         pread(file.descriptor, target, room, off_t(offset) + off_t(total))
                     }
