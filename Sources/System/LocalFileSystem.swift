@@ -33,6 +33,7 @@ public struct LocalFileSystem: FileSystem {
         return FileStatus(raw)
     }
 
+    @discardableResult
     public func read(
         _ file: File,
         at offset: Int64,
@@ -111,6 +112,7 @@ public struct LocalFileSystem: FileSystem {
         _ = try call("rename", destination) { Glibc.rename(source, destination) }
     }
 
+    @discardableResult
     public func remove(_ path: String) throws(FileError) -> Bool {
         do throws(FileError) {
             _ = try call("unlink", path) { unlink(path) }
@@ -121,6 +123,7 @@ public struct LocalFileSystem: FileSystem {
         return true
     }
 
+    @discardableResult
     public func removeDirectory(_ path: String) throws(FileError) -> Bool {
         do throws(FileError) {
             _ = try call("rmdir", path) { rmdir(path) }
