@@ -50,6 +50,6 @@ let package = Package(
         test("LMDBTests", ["LMDB"]),
         test("HTTPClientTests", ["HTTPClient", "System", "Threading"]),
         test("HTTPServerTests", ["HTTPServer", "System"]),
-        test("ObjectStorageTests", ["ObjectStorage", "Hashing", "HTTPClient", "OCI", "System"]),
+        test("ObjectStorageTests", ["ObjectStorage", "Hashing", "HTTPClient", "OCI", "System", "Threading"]),
     ]
 )
