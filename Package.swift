@@ -35,7 +35,7 @@ let package = Package(
         .target(name: "OCI", swiftSettings: safe),
         .target(name: "Hashing", dependencies: ["CCrypto", "OCI"], swiftSettings: wrapper),
         .target(name: "LMDB", dependencies: ["CLMDB"], swiftSettings: wrapper),
-        .target(name: "HTTPClient", dependencies: ["CCurl"], swiftSettings: wrapper),
+        .target(name: "HTTPClient", dependencies: ["CCurl", "System", "Threading"], swiftSettings: wrapper),
         .target(name: "HTTPServer", dependencies: ["CMicroHTTPD", "System"], swiftSettings: wrapper),
         .target(
             name: "ObjectStorage",
@@ -48,8 +48,8 @@ let package = Package(
         test("OCITests", ["OCI"]),
         test("HashingTests", ["Hashing", "OCI"]),
         test("LMDBTests", ["LMDB"]),
-        test("HTTPClientTests", ["HTTPClient"]),
+        test("HTTPClientTests", ["HTTPClient", "System", "Threading"]),
         test("HTTPServerTests", ["HTTPServer", "System"]),
-        test("ObjectStorageTests", ["ObjectStorage", "Hashing", "HTTPClient", "OCI", "System"]),
+        test("ObjectStorageTests", ["ObjectStorage", "Hashing", "HTTPClient", "OCI", "System", "Threading"]),
     ]
 )

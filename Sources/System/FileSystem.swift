@@ -35,6 +35,17 @@ public protocol FileSystem: Sendable {
     func createDirectory(_ path: String) throws(FileError)
     /// The directory's entries, in no order; empty when it does not exist.
     func entries(of directory: String) throws(FileError) -> [DirectoryEntry]
+    /// The path without symbolic links, `.` and `..`; everything on it must exist (`realpath(3)`).
+    func resolve(_ path: String) throws(FileError) -> String
+    /// Waits until this open file alone holds the lock on its inode, which ends when the file closes (`flock(2)`).
+    func lock(_ file: File) throws(FileError)
+    /// Sets the time of last modification, in nanoseconds since 1970 (`futimens(3)`).
+    func setModified(_ file: File, nanoseconds: Int64) throws(FileError)
+    /// Keeps a value beside the file's bytes; false when the volume cannot (`fsetxattr(2)`). A name begins with `user.`.
+    @discardableResult
+    func setAttribute(_ name: String, _ value: [UInt8], of file: File) throws(FileError) -> Bool
+    /// At most `limitBytes`; `nil` when there is no such attribute, or none at all on this volume (`fgetxattr(2)`).
+    func attribute(_ name: String, of file: File, limitBytes: Int) throws(FileError) -> [UInt8]?
     func space(at path: String) throws(FileError) -> VolumeSpace
 }
 
