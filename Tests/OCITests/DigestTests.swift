@@ -34,7 +34,8 @@ import Testing
     }
 
     static let hostile: [String] = [
-        "", ":", "sha256", "sha256:", "sha256:\(sha256.dropLast())", "sha256:\(sha256)0", "sha256:\(sha256.uppercased())",
+        "", ":", "sha256", "sha256:", "sha256:\(sha256.dropLast())", "sha256:\(sha256)0",
+        "sha256:\(sha256.uppercased())",
         "SHA256:\(sha256)", "md5:\(sha256)", "sha256:\(sha256.dropLast())g", "sha256:../../../../../../etc/passwd",
         " sha256:\(sha256)", "sha256:\(sha256)\n", "sha256:\(sha256.dropLast(2))é", "sha256:\0\(sha256.dropLast())",
         "sha512:\(sha256)",
