@@ -61,7 +61,7 @@ public struct StoreError: Error, Sendable, CustomStringConvertible {
     /// The same request may succeed later.
     public let isRetryable: Bool
 
-    init(
+    package init(
         _ operation: Operation,
         in store: String,
         key: ObjectKey? = nil,
