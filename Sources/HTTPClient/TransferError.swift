@@ -52,11 +52,11 @@ public struct TransferError: Error, Sendable, CustomStringConvertible {
     /// Of the response's body.
     public let bytesReceived: Int64
 
-    init(
+    public init(
         _ operation: String,
         _ kind: Kind,
         code: Int32 = 0,
-        detail: String,
+        detail: String = "",
         reachedServer: Bool? = false,
         bytesReceived: Int64 = 0
     ) {
