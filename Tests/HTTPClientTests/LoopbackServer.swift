@@ -65,15 +65,17 @@ final class RefusingPort: Sendable {
     deinit { close(descriptor) }
 }
 
-private func boundSocket() -> (descriptor: Int32, port: Int) {
+/// A socket bound to a free port, or connected to a given one.
+private func boundSocket(connectedTo target: Int? = nil) -> (descriptor: Int32, port: Int) {
     let descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
     var address = sockaddr_in()
+    address.sin_port = in_port_t(target ?? 0).bigEndian
     address.sin_family = sa_family_t(AF_INET)
     address.sin_addr.s_addr = UInt32(0x7f00_0001).bigEndian
     var length = socklen_t(MemoryLayout<sockaddr_in>.size)
     withUnsafeMutablePointer(to: &address) { pointer in
         pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) { pointer in
-            precondition(bind(descriptor, pointer, length) == 0)
+            precondition((target == nil ? bind : connect)(descriptor, pointer, length) == 0)
             precondition(getsockname(descriptor, pointer, &length) == 0)
         }
     }
@@ -155,6 +157,20 @@ final class Connection: Sendable {
         }
     }
 
+    /// Copies bytes to and from a port of 127.0.0.1 until either side ends.
+    func tunnel(toPort port: Int) {
+        let (target, _) = boundSocket(connectedTo: port)
+        let here = descriptor.withLock { $0 }
+        let backward = Monitor(false)
+        spawnThread(name: "tunnel") {
+            copy(from: target, to: here)
+            backward.update { $0 = true }
+        }
+        copy(from: here, to: target)
+        _ = backward.wait { $0 ? true : nil }
+        close(target)
+    }
+
     /// Ends the connection with RST.
     func reset() {
         var option = linger(l_onoff: 1, l_linger: 0)
@@ -181,6 +197,16 @@ final class Connection: Sendable {
         pending.withLock { $0 += bytes }
         return !bytes.isEmpty
     }
+}
+
+/// Until the one has no more, or the other takes no more; then ends both directions.
+private func copy(from source: Int32, to target: Int32) {
+    var buffer = [UInt8](repeating: 0, count: 16 << 10)
+    while true {
+        let count = recv(source, &buffer, buffer.count, 0)
+        guard count > 0, send(target, buffer, count, Int32(MSG_NOSIGNAL)) == count else { break }
+    }
+    shutdown(target, Int32(SHUT_WR))
 }
 
 extension ClientConfiguration {

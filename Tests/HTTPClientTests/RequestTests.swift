@@ -43,6 +43,12 @@ private let ok = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
         #expect(sent.values("Transfer-Encoding") == [])
     }
 
+    @Test func aProxyGetsTheWholeURL() throws {
+        let (proxy, requests) = LoopbackServer.answering(ok)
+        try Client(.test { $0.proxy = .url(proxy.url) }).perform(Request("GET", "http://nowhere.test/a?b"))
+        #expect(requests.withLock { $0[0].lines[0] } == "GET http://nowhere.test/a?b HTTP/1.1")
+    }
+
     @Test func aHandleForgetsTheRequestBefore() throws {
         let (server, requests) = LoopbackServer.answering("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
         let client = try Client(.test { $0.maxConnections = 1 })
@@ -67,7 +73,6 @@ private let ok = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
         ("X A", "1"),
         ("X-A:", "1"), ("X-A;", "1"), ("Content-Length", "1"), ("Transfer-Encoding", "chunked"),
         ("expect", "100-continue"),
-        ("X-A", String(repeating: "a", count: 70_000)),
     ])
     func hostileHeadersAreRefused(name: String, value: String) throws {
         let (server, requests) = LoopbackServer.answering(ok)
@@ -78,6 +83,20 @@ private let ok = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
         #expect(error?.reachedServer == false)
         #expect(error.map { !"\($0)".contains("\r") && !"\($0)".contains("\n") } ?? false)
         #expect(requests.withLock { $0.isEmpty })
+    }
+
+    @Test func theHeadHasALimit() throws {
+        let (server, requests) = LoopbackServer.answering(ok)
+        let client = try Client(.test { $0.headerLimitBytes = 1_000 })
+        let fitting = Request("GET", server.url, headers: [("X-A", String(repeating: "a", count: 900))])
+        try client.perform(fitting)
+        let error = failure { () throws(TransferError) in
+            var request = fitting
+            request.url += "/" + String(repeating: "b", count: 100)
+            return try client.perform(request)
+        }
+        #expect(error?.kindName == "invalid")
+        #expect(requests.withLock { $0.count } == 1)
     }
 
     @Test(arguments: [
