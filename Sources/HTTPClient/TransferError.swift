@@ -71,6 +71,7 @@ public struct TransferError: Error, Sendable, CustomStringConvertible {
     /// The network or the server failed, not the caller, the configuration or the trust in a certificate: a later attempt may succeed.
     public var isConnectionLevel: Bool {
         switch kind {
+        case .timeout(.admission): false
         case .resolve, .connect, .timeout, .stalled, .sendFailed, .receiveFailed, .shortBody: true
         case .tls: code == tlsHandshakeFailed
         case .invalid, .closed, .cancelled, .badResponse, .bodyLimit, .receiver, .source, .other: false

@@ -1,3 +1,4 @@
+import Glibc
 import HTTPClient
 import Synchronization
 import System
@@ -14,6 +15,46 @@ private final class ManualTime: TimeSource {
     func wallTime() -> WallTime { WallTime(seconds: 0) }
 }
 
+/// A client with one handle, which a request holds until `release`.
+private struct BusyClient {
+    let client: Client
+    let server: LoopbackServer
+    private let gate = Monitor((arrived: false, open: false, done: false, ended: false))
+
+    init(_ change: (inout ClientConfiguration) -> Void = { _ in }) throws {
+        let server = LoopbackServer { [gate] connection in
+            while connection.readRequest() != nil {
+                gate.update { $0.arrived = true }
+                _ = gate.wait { $0.open ? true : nil }
+                connection.send(ok)
+            }
+            gate.update { $0.ended = true }
+        }
+        let client = try Client(
+            .test {
+                $0.maxConnections = 1
+                change(&$0)
+            }
+        )
+        spawnThread(name: "caller") { [gate] in
+            let error = failure { () throws(TransferError) in try client.perform(Request("GET", server.url)) }
+            #expect(error == nil)
+            gate.update { $0.done = true }
+        }
+        _ = gate.wait { $0.arrived ? true : nil }
+        (self.client, self.server) = (client, server)
+    }
+
+    /// Lets the request finish.
+    func release() {
+        gate.update { $0.open = true }
+        _ = gate.wait { $0.done ? true : nil }
+    }
+
+    /// Whether the client has closed the connection by now, or does soon.
+    var connectionEnds: Bool { gate.wait(until: .after(.seconds(30))) { $0.ended ? true : nil } == true }
+}
+
 @Suite struct ConnectionTests {
     @Test func connectionsAreReused() throws {
         let (server, _) = LoopbackServer.answering(ok)
@@ -25,6 +66,35 @@ private final class ManualTime: TimeSource {
         expected.connectionsOpened = 1
         expected.connectionsReused = 4
         #expect(client.statistics == expected)
+    }
+
+    @Test func theWarmestConnectionIsUsed() throws {
+        let arrived = Monitor<[Int]>([])
+        let server = LoopbackServer { connection in
+            while connection.readRequest() != nil {
+                arrived.update { $0.append(connection.index) }
+                _ = arrived.wait { $0.count >= 2 ? true : nil }
+                connection.send(ok)
+            }
+        }
+        let client = try Client(.test())
+        let done = Monitor(0)
+        for _ in 0..<2 {
+            spawnThread(name: "caller") {
+                _ = failure { () throws(TransferError) in try client.perform(Request("GET", server.url)) }
+                done.update { $0 += 1 }
+            }
+        }
+        _ = done.wait { $0 == 2 ? true : nil }
+        for _ in 0..<4 { try client.perform(Request("GET", server.url)) }
+        #expect(server.accepted == 2)
+        #expect(arrived.withLock { Set($0.suffix(4)).count } == 1)
+    }
+
+    /// OpenSSL writes to sockets that may be closed; the default is to end the process.
+    @Test func brokenPipesRaiseNoSignal() throws {
+        _ = try Client(.test())
+        #expect(raise(SIGPIPE) == 0)
     }
 
     @Test func aConnectionThatTheServerClosedBetweenRequestsIsReplaced() throws {
@@ -124,53 +194,23 @@ private final class ManualTime: TimeSource {
         #expect(client.statistics.transfers == 8)
     }
 
-    /// A client with one handle, which a request holds until the returned gate is opened.
-    private func busyClient(_ change: (inout ClientConfiguration) -> Void = { _ in }) throws -> (
-        client: Client, server: LoopbackServer, release: () -> Void
-    ) {
-        let gate = Monitor((arrived: false, open: false, done: false))
-        let server = LoopbackServer { connection in
-            while connection.readRequest() != nil {
-                gate.update { $0.arrived = true }
-                _ = gate.wait { $0.open ? true : nil }
-                connection.send(ok)
-            }
-        }
-        let client = try Client(
-            .test {
-                $0.maxConnections = 1
-                change(&$0)
-            }
-        )
-        spawnThread(name: "caller") {
-            let error = failure { () throws(TransferError) in try client.perform(Request("GET", server.url)) }
-            #expect(error == nil)
-            gate.update { $0.done = true }
-        }
-        _ = gate.wait { $0.arrived ? true : nil }
-        return (
-            client, server,
-            {
-                gate.update { $0.open = true }
-                _ = gate.wait { $0.done ? true : nil }
-            }
-        )
-    }
-
     @Test func waitingForAHandleHasALimit() throws {
-        let (client, server, release) = try busyClient { $0.admissionTimeoutMilliseconds = 50 }
+        let busy = try BusyClient { $0.admissionTimeoutMilliseconds = 50 }
+        let (client, server) = (busy.client, busy.server)
         let error = failure { () throws(TransferError) in try client.perform(Request("GET", server.url)) }
         guard case .timeout(.admission) = error?.kind else {
             Issue.record("\(String(describing: error))")
             return
         }
         #expect(error?.reachedServer == false)
-        release()
+        #expect(error?.isConnectionLevel == false)
+        busy.release()
         try client.perform(Request("GET", server.url))
     }
 
     @Test func waitingForAHandleCanBeCancelled() throws {
-        let (client, server, release) = try busyClient()
+        let busy = try BusyClient()
+        let (client, server) = (busy.client, busy.server)
         let asked = Atomic(0)
         let error = failure { () throws(TransferError) in
             try client.perform(
@@ -179,11 +219,12 @@ private final class ManualTime: TimeSource {
             )
         }
         #expect(error?.kindName == "cancelled")
-        release()
+        busy.release()
     }
 
     @Test func aClosedClientRefusesButFinishesWhatRuns() throws {
-        let (client, server, release) = try busyClient()
+        let busy = try BusyClient()
+        let (client, server) = (busy.client, busy.server)
         let waiter = Monitor<String?>(nil)
         spawnThread(name: "caller") {
             let error = failure { () throws(TransferError) in try client.perform(Request("GET", server.url)) }
@@ -191,7 +232,8 @@ private final class ManualTime: TimeSource {
         }
         client.close()
         #expect(waiter.wait { $0 } == "closed")
-        release()
+        busy.release()
+        #expect(busy.connectionEnds)
         #expect(client.statistics.failures == 0)
         #expect(
             failure { () throws(TransferError) in try client.perform(Request("GET", server.url)) }?.kindName == "closed"
