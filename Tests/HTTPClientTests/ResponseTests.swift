@@ -19,6 +19,11 @@ import Threading
         #expect(String(body) == "hello")
     }
 
+    @Test(arguments: [("0", 0), ("17", 17), ("-1", nil), ("", nil), ("1, 1", nil), ("99999999999999999999", nil)])
+    func contentLengthIsANumberOrNothing(text: String, length: Int64?) {
+        #expect(Response(status: 200, headers: [("content-length", text)]).contentLength == length)
+    }
+
     @Test func headIsGivenBeforeTheBodyAndWithoutOne() throws {
         let (server, _) = LoopbackServer.answering("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nab")
         let (empty, _) = LoopbackServer.answering("HTTP/1.1 204 No Content\r\n\r\n")
