@@ -50,6 +50,8 @@ let package = Package(
         test("LMDBTests", ["LMDB"]),
         test("HTTPClientTests", ["HTTPClient"]),
         test("HTTPServerTests", ["HTTPServer", "System"]),
+        // Starts the built binary and drives it with real clients; meets no room but the hash.
+        test("EndToEndTests", ["Hashing", "OCI"]),
         test("ObjectStorageTests", ["ObjectStorage", "Hashing", "HTTPClient", "OCI", "System"]),
     ]
 )
