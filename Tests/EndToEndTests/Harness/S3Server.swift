@@ -44,6 +44,7 @@ struct S3Server: Sendable {
             "--header", "x-amz-content-sha256: \(sha256Hex([]))",
             "--output", folder.path + "/body", "http://127.0.0.1:\(port)\(path)",
         ])
-        return FileManager.default.fileExists(atPath: folder.path + "/body") ? try contents(of: folder.path + "/body") : []
+        return FileManager.default.fileExists(atPath: folder.path + "/body")
+            ? try contents(of: folder.path + "/body") : []
     }
 }

@@ -7,22 +7,26 @@ struct SocketError: Error, CustomStringConvertible {
     var isTimeout: Bool { code == EAGAIN }
 }
 
-/// A blocking TCP socket on loopback, closed with this value. No call waits longer than ``Socket/timeoutSeconds``.
+/// A blocking TCP socket on loopback, closed with this value. No call waits for ever.
 final class Socket: @unchecked Sendable {
     // Sendable because the descriptor never changes, and the kernel orders the calls on it.
-    static let timeoutSeconds = 60
     let descriptor: Int32
 
     private init(owning descriptor: Int32) {
         self.descriptor = descriptor
-        var limit = timeval(tv_sec: Self.timeoutSeconds, tv_usec: 0)
+        setTimeout(seconds: 60)
         var on: Int32 = 1
-        setsockopt(descriptor, SOL_SOCKET, SO_RCVTIMEO, &limit, socklen_t(MemoryLayout<timeval>.size))
-        setsockopt(descriptor, SOL_SOCKET, SO_SNDTIMEO, &limit, socklen_t(MemoryLayout<timeval>.size))
         setsockopt(descriptor, Int32(IPPROTO_TCP), TCP_NODELAY, &on, socklen_t(MemoryLayout<Int32>.size))
     }
 
     deinit { close(descriptor) }
+
+    /// How long one call may wait; a longer one fails with ``SocketError/isTimeout``.
+    func setTimeout(seconds: Int) {
+        var limit = timeval(tv_sec: seconds, tv_usec: 0)
+        setsockopt(descriptor, SOL_SOCKET, SO_RCVTIMEO, &limit, socklen_t(MemoryLayout<timeval>.size))
+        setsockopt(descriptor, SOL_SOCKET, SO_SNDTIMEO, &limit, socklen_t(MemoryLayout<timeval>.size))
+    }
 
     /// - Parameter receiveBuffer: bytes the kernel may hold for this reader; small makes a slow reader.
     static func connect(port: UInt16, receiveBuffer: Int32? = nil) throws -> Socket {
