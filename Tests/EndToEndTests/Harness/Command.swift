@@ -1,5 +1,6 @@
 import Foundation
 import Glibc
+import Synchronization
 
 /// What a program said and how it ended.
 struct CommandResult: Sendable {
@@ -28,72 +29,87 @@ struct DeadlineExceeded: Error, CustomStringConvertible {
 }
 
 /// Asks `condition` until it holds; throws when it does not within `seconds`.
-func wait<Result>(for what: String, seconds: Double = 30, until condition: () throws -> Result?) throws -> Result {
+func poll<Result>(for what: String, seconds: Double = 30, until condition: () throws -> Result?) throws -> Result {
     let start = ContinuousClock.now
     while true {
         if let result = try condition() { return result }
         guard ContinuousClock.now - start < .seconds(seconds) else {
             throw DeadlineExceeded(what: what, seconds: seconds)
         }
-        usleep(10_000)
+        usleep(5_000)
     }
 }
 
-/// A program that runs beside the test, its output in files.
-final class Command: @unchecked Sendable {
-    // Sendable because `process` is started in `init` and only signalled and waited for afterwards, which Foundation
-    // allows from any thread.
-    private let process = Process()
-    private let ended = DispatchSemaphore(value: 0)
+/// A program that runs beside the test, its output in files (`posix_spawn(3)`).
+final class Command: Sendable {
     let arguments: [String]
     let outputPath: String
     let errorsPath: String
+    let processIdentifier: Int32
+    /// How it ended, once somebody has asked the kernel.
+    private let status = Mutex<Int32?>(nil)
 
     /// - Parameters:
     ///   - arguments: the program, looked up in PATH, and its arguments.
     ///   - log: the path to which `.out` and `.err` are added; files are appended to.
     init(_ arguments: [String], environment: [String: String] = [:], directory: String? = nil, log: String) throws {
-        self.arguments = arguments
-        outputPath = log + ".out"
-        errorsPath = log + ".err"
         guard let program = arguments[0].contains("/") ? arguments[0] : findTool(arguments[0]) else {
             throw MissingRequirement(description: "not installed: \(arguments[0])")
         }
-        process.executableURL = URL(fileURLWithPath: program)
-        process.arguments = Array(arguments.dropFirst())
-        process.environment = Settings.environment.merging(environment) { _, new in new }
-        if let directory { process.currentDirectoryURL = URL(fileURLWithPath: directory) }
-        process.standardInput = FileHandle.nullDevice
-        process.standardOutput = try appending(outputPath)
-        process.standardError = try appending(errorsPath)
-        let ended = ended
-        process.terminationHandler = { _ in ended.signal() }
-        try process.run()
+        self.arguments = arguments
+        outputPath = log + ".out"
+        errorsPath = log + ".err"
+        let variables = Settings.environment.merging(environment) { _, new in new }
+        var actions = posix_spawn_file_actions_t()
+        posix_spawn_file_actions_init(&actions)
+        defer { posix_spawn_file_actions_destroy(&actions) }
+        posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0)
+        posix_spawn_file_actions_addopen(&actions, 1, outputPath, O_WRONLY | O_CREAT | O_APPEND, 0o644)
+        posix_spawn_file_actions_addopen(&actions, 2, errorsPath, O_WRONLY | O_CREAT | O_APPEND, 0o644)
+        var identifier: pid_t = 0
+        let command = directory.map { ["/usr/bin/env", "--chdir=\($0)", program] } ?? [program]
+        let code = withCStrings(command + arguments.dropFirst()) { arguments in
+            withCStrings(variables.map { "\($0.key)=\($0.value)" }) { environment in
+                posix_spawn(&identifier, command[0], &actions, nil, arguments, environment)
+            }
+        }
+        guard code == 0 else { throw SocketError(operation: "start \(program)", code: code) }
+        processIdentifier = identifier
     }
 
-    var processIdentifier: Int32 { process.processIdentifier }
-    var isRunning: Bool { process.isRunning }
-    func signal(_ signal: Int32) { kill(process.processIdentifier, signal) }
+    var isRunning: Bool { endedStatus() == nil }
+    func signal(_ signal: Int32) { if isRunning { kill(processIdentifier, signal) } }
 
     /// Waits for the end; past the deadline the program is killed and the call throws.
     func wait(seconds: Double) throws -> CommandResult {
-        guard ended.wait(timeout: .now() + seconds) == .success else {
+        do {
+            let status = try poll(for: arguments.joined(separator: " "), seconds: seconds) { endedStatus() }
+            return CommandResult(status: status, output: text(of: outputPath), errors: text(of: errorsPath))
+        } catch {
             signal(SIGKILL)
-            ended.wait()
-            ended.signal()
-            let said = text(of: errorsPath).suffix(4_000)
-            throw DeadlineExceeded(what: "\(arguments.joined(separator: " "))\n\(said)", seconds: seconds)
+            print("---- \(arguments[0]) said\n\(text(of: errorsPath).suffix(4_000))\n----")
+            throw error
         }
-        ended.signal()
-        let status = process.terminationReason == .exit ? process.terminationStatus : 128 + process.terminationStatus
-        return CommandResult(status: status, output: text(of: outputPath), errors: text(of: errorsPath))
+    }
+
+    private func endedStatus() -> Int32? {
+        status.withLock { status in
+            var raw: Int32 = 0
+            guard status == nil, waitpid(processIdentifier, &raw, WNOHANG) == processIdentifier else { return status }
+            let signal = raw & 0x7F
+            status = signal == 0 ? raw >> 8 & 0xFF : 128 + signal
+            return status
+        }
     }
 }
 
-private func appending(_ path: String) throws -> FileHandle {
-    let descriptor = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0o644)
-    guard descriptor >= 0 else { throw CocoaError(.fileWriteUnknown) }
-    return FileHandle(fileDescriptor: descriptor, closeOnDealloc: true)
+private func withCStrings<Result>(
+    _ strings: [String],
+    _ body: (UnsafePointer<UnsafeMutablePointer<CChar>?>) -> Result
+) -> Result {
+    let copies = strings.map { strdup($0) } + [nil]
+    defer { for copy in copies { free(copy) } }
+    return copies.withUnsafeBufferPointer { body($0.baseAddress!) }
 }
 
 /// The text of a file, empty when there is none.

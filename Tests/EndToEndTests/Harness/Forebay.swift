@@ -23,8 +23,7 @@ final class Forebay {
         self.origin = origin
         endpoint = Endpoint(port: try Ports.free())
         self.flags =
-            ["serve", "--listen", endpoint.authority, "--cache-dir", cacheDirectory, "--cache-size", cacheSize]
-            + ["--tag-ttl", "0s"] + origin.flags + flags
+            ["--cache-dir", cacheDirectory, "--cache-size", cacheSize, "--tag-ttl", "0s"] + origin.flags + flags
     }
 
     deinit { kill() }
@@ -36,19 +35,19 @@ final class Forebay {
 
     /// Starts the process and waits until it answers.
     func start() throws {
-        let process = try launch()
+        let process = try launch(listening: endpoint)
         self.process = process
-        try wait(for: "forebay to answer on \(endpoint.authority)") {
+        try poll(for: "forebay to answer on \(endpoint.authority)") {
             guard process.isRunning else { throw MissingRequirement(description: "forebay ended early:\n\(log)") }
             // Refused or cut off means not ready yet.
             return (try? endpoint.request("GET", "/v2/"))?.status == 200 ? () : nil
         }
     }
 
-    /// Another process with the same flags, not waited for.
-    func launch(_ extra: [String] = [], log: String = "log") throws -> Command {
+    /// A process with this one's flags, not waited for.
+    func launch(listening endpoint: Endpoint, log: String = "log") throws -> Command {
         try Command(
-            [Settings.binary] + flags + extra,
+            [Settings.binary, "serve", "--listen", endpoint.authority] + flags,
             environment: origin.environment,
             directory: workspace.path,
             log: "\(workspace.path)/\(log)"
@@ -99,7 +98,17 @@ func withForebay(
     flags: [String] = [],
     _ body: (Forebay) throws -> Void
 ) throws {
-    let forebay = try Forebay(kind.make(), cacheSize: cacheSize, flags: flags)
+    try withForebay(kind.make(), cacheSize: cacheSize, flags: flags, body)
+}
+
+/// The same, in front of an origin that is already there.
+func withForebay(
+    _ origin: any Origin,
+    cacheSize: String = "2GiB",
+    flags: [String] = [],
+    _ body: (Forebay) throws -> Void
+) throws {
+    let forebay = try Forebay(origin, cacheSize: cacheSize, flags: flags)
     let hasFailed = Atomic(false)
     defer {
         forebay.kill()

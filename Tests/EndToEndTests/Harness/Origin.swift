@@ -57,6 +57,13 @@ final class DirectoryOrigin: Origin {
     func keys() throws -> [String] { files(below: folder) }
     func object(_ key: String) throws -> [UInt8] { try contents(of: "\(folder)/\(key)") }
 
+    /// Puts an object there as somebody else would.
+    func write(_ bytes: [UInt8], to key: String) throws {
+        let path = URL(fileURLWithPath: "\(folder)/\(key)")
+        try FileManager.default.createDirectory(at: path.deletingLastPathComponent(), withIntermediateDirectories: true)
+        try Data(bytes).write(to: path, options: .atomic)
+    }
+
     /// A folder that is gone answers nobody.
     func watchBlobs() throws { try FileManager.default.moveItem(atPath: blobs, toPath: hidden) }
     func blobRequests() throws -> [String] { FileManager.default.fileExists(atPath: blobs) ? files(below: blobs) : [] }

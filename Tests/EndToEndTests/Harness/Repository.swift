@@ -9,10 +9,12 @@ struct Repository {
     let endpoint: Endpoint
     let name: String
 
-    init(_ forebay: Forebay, _ name: String = "library/test") {
-        endpoint = forebay.endpoint
+    init(_ endpoint: Endpoint, _ name: String = "library/test") {
+        self.endpoint = endpoint
         self.name = name
     }
+
+    init(_ forebay: Forebay, _ name: String = "library/test") { self.init(forebay.endpoint, name) }
 
     func path(_ rest: String) -> String { "/v2/\(name)/\(rest)" }
 
