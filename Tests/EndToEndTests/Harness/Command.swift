@@ -66,11 +66,21 @@ final class Command: Sendable {
         posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0)
         posix_spawn_file_actions_addopen(&actions, 1, outputPath, O_WRONLY | O_CREAT | O_APPEND, 0o644)
         posix_spawn_file_actions_addopen(&actions, 2, errorsPath, O_WRONLY | O_CREAT | O_APPEND, 0o644)
+        // The threads that run tests block signals, and what is blocked stays so in a child.
+        var attributes = posix_spawnattr_t()
+        posix_spawnattr_init(&attributes)
+        defer { posix_spawnattr_destroy(&attributes) }
+        var signals = sigset_t()
+        sigemptyset(&signals)
+        posix_spawnattr_setsigmask(&attributes, &signals)
+        sigfillset(&signals)
+        posix_spawnattr_setsigdefault(&attributes, &signals)
+        posix_spawnattr_setflags(&attributes, Int16(POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF))
         var identifier: pid_t = 0
         let command = directory.map { ["/usr/bin/env", "--chdir=\($0)", program] } ?? [program]
         let code = withCStrings(command + arguments.dropFirst()) { arguments in
             withCStrings(variables.map { "\($0.key)=\($0.value)" }) { environment in
-                posix_spawn(&identifier, command[0], &actions, nil, arguments, environment)
+                posix_spawn(&identifier, command[0], &actions, &attributes, arguments, environment)
             }
         }
         guard code == 0 else { throw SocketError(operation: "start \(program)", code: code) }
