@@ -172,7 +172,7 @@ struct BlobTests {
                 #expect(response.status == 200)
                 #expect(response.body == content)
             }
-            let fetches = relay?.requestLines.filter { $0.hasPrefix("GET ") && $0.contains("/blobs/") } ?? []
+            let fetches = relay?.blobRequests.filter { $0.hasPrefix("GET ") } ?? []
             #expect(fetches.count <= 1, "one fill serves all")
         }
     }

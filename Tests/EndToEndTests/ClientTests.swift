@@ -22,7 +22,10 @@ struct ClientTests {
             }
 
             try forebay.restart(wipingCache: true)
+            let relay = (forebay.origin as? S3Origin)?.relay
+            relay?.forget()
             try client.pull(reference, digest: digest)
+            #expect(relay?.blobRequests.isEmpty != true, "a cold pull is seen", sourceLocation: sourceLocation)
             #expect(try fetchedDigests(repository, tag) == stored, sourceLocation: sourceLocation)
 
             try forebay.origin.watchBlobs()

@@ -51,7 +51,7 @@ struct ContainersStorage: RegistryClient {
         let hex = configuration.digest.dropFirst("sha256:".count)
         let bytes = try contents(of: "\(unpacked)/\(hex)")
         #expect(sha256(bytes) == configuration.digest)
-        let layers = try JSONDecoder().decode(ParsedConfiguration.self, from: Data(bytes)).rootfs.diff_ids
+        let layers = try JSONDecoder().decode(ParsedConfiguration.self, from: Data(bytes)).rootfs.diffIDs
         #expect(manifest.layers?.map(\.digest) == layers)
         for layer in layers {
             #expect(try sha256(ofFile: "\(unpacked)/\(layer.dropFirst("sha256:".count))") == layer)

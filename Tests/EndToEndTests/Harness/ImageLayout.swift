@@ -21,7 +21,11 @@ struct ParsedManifest: Decodable {
 /// What an image configuration says of its layers: the digests of the unpacked tar files.
 struct ParsedConfiguration: Decodable {
     struct RootFS: Decodable {
-        let diff_ids: [String]
+        let diffIDs: [String]
+
+        private enum CodingKeys: String, CodingKey {
+            case diffIDs = "diff_ids"
+        }
     }
     let rootfs: RootFS
 }
@@ -31,10 +35,7 @@ struct ImageLayout: Sendable {
     let folder: String
 
     /// The images every client pushes, built on first use.
-    static let debian: Result<ImageLayout, any Error> = Result {
-        try run(["\(Settings.packageRoot)/Tests/Clients/build-image", "\(Settings.fixtures)/image"], seconds: 600)
-        return ImageLayout(folder: "\(Settings.fixtures)/image")
-    }
+    static let debian = Result { ImageLayout(folder: try Settings.fixture(by: "build-image")) }
 
     func path(_ digest: String) -> String {
         "\(folder)/blobs/\(digest.replacingOccurrences(of: ":", with: "/"))"

@@ -3,10 +3,7 @@ import Testing
 
 /// The `oras` Python package, which pushes files as they are.
 struct Oras: RegistryClient {
-    private static let python: Result<String, any Error> = Result {
-        try run(["\(Settings.packageRoot)/Tests/Clients/install-oras", "\(Settings.fixtures)/oras"], seconds: 300)
-        return "\(Settings.fixtures)/oras/bin/python"
-    }
+    private static let python = Result { try Settings.fixture(by: "install-oras") + "/bin/python" }
     private let python: String
 
     /// Skips the test when there is no Python.

@@ -99,6 +99,6 @@ final class S3Origin: Origin {
     func object(_ key: String) throws -> [UInt8] { try server.object(key, in: bucket) }
 
     func watchBlobs() { relay.forget() }
-    func blobRequests() -> [String] { relay.requestLines.filter { $0.contains("/blobs/") } }
+    func blobRequests() -> [String] { relay.blobRequests }
     func stopWatching() {}
 }

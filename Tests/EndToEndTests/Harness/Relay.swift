@@ -27,6 +27,9 @@ final class Relay: Sendable {
     /// The request lines seen so far, such as `GET /bucket/key HTTP/1.1`.
     var requestLines: [String] { state.withLock { $0.requestLines } }
 
+    /// Those for the bytes of blobs.
+    var blobRequests: [String] { requestLines.filter { $0.contains("/blobs/") } }
+
     func forget() { state.withLock { $0.requestLines = [] } }
 
     /// Called with each request line, before its bytes go on.

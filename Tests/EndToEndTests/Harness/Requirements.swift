@@ -13,8 +13,13 @@ enum Settings {
         return url.path
     }()
 
-    /// What is built once and kept between runs: the image, the `oras` environment.
-    static let fixtures = packageRoot + "/.build/end-to-end"
+    /// Runs a script of Tests/Clients that fills a folder; the folder, which is kept until the script changes.
+    static func fixture(by script: String) throws -> String {
+        let path = "\(packageRoot)/Tests/Clients/\(script)"
+        let folder = try "\(packageRoot)/.build/end-to-end/\(script)-\(sha256Hex(contents(of: path)).prefix(12))"
+        try run([path, folder], seconds: 600)
+        return folder
+    }
 
     /// `FOREBAY_BINARY`, else the release build.
     static let binary = environment["FOREBAY_BINARY"] ?? packageRoot + "/.build/release/forebay"

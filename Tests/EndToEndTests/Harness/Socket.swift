@@ -65,6 +65,17 @@ final class Socket: @unchecked Sendable {
     /// Ends both directions and wakes whoever waits on them.
     func shutDown() { shutdown(descriptor, Int32(SHUT_RDWR)) }
 
+    /// The local one.
+    var port: UInt16 {
+        var address = sockaddr_in()
+        var size = socklen_t(MemoryLayout<sockaddr_in>.size)
+        let result = withUnsafeMutablePointer(to: &address) {
+            $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { getsockname(descriptor, $0, &size) }
+        }
+        precondition(result == 0)
+        return UInt16(bigEndian: address.sin_port)
+    }
+
     func finishSending() { shutdown(descriptor, Int32(SHUT_WR)) }
 
     func send(_ bytes: some Collection<UInt8>) throws {
