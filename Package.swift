@@ -17,10 +17,16 @@ func test(_ name: String, _ dependencies: [Target.Dependency], resources: [Resou
     .testTarget(name: name, dependencies: dependencies, resources: resources, swiftSettings: wrapper)
 }
 
+let logging: Target.Dependency = .product(name: "Logging", package: "swift-log")
+
 let package = Package(
     name: "forebay",
-    products: [],
-    dependencies: [],
+    products: [
+        .library(name: "Registry", targets: ["Registry"])
+    ],
+    dependencies: [
+        .package(url: "https://github.com/apple/swift-log", from: "1.6.4")
+    ],
     targets: [
         // Doors: a module map and shims, no logic.
         .systemLibrary(name: "CGlibc"),
@@ -29,29 +35,64 @@ let package = Package(
         .systemLibrary(name: "CCurl", pkgConfig: "libcurl", providers: [.apt(["libcurl4-openssl-dev"])]),
         .systemLibrary(name: "CCrypto", pkgConfig: "libcrypto", providers: [.apt(["libssl-dev"])]),
 
-        // Rooms, bottom up.
+        // Rooms, bottom up: each may import those above it here.
         .target(name: "Threading", dependencies: ["CGlibc"], swiftSettings: wrapper),
         .target(name: "System", dependencies: ["CGlibc"], swiftSettings: wrapper),
         .target(name: "OCI", swiftSettings: safe),
         .target(name: "Hashing", dependencies: ["CCrypto", "OCI"], swiftSettings: wrapper),
-        .target(name: "LMDB", dependencies: ["CLMDB"], swiftSettings: wrapper),
-        .target(name: "HTTPClient", dependencies: ["CCurl"], swiftSettings: wrapper),
-        .target(name: "HTTPServer", dependencies: ["CMicroHTTPD", "System"], swiftSettings: wrapper),
+        .target(name: "LMDB", dependencies: ["CLMDB", "System", "Threading"], swiftSettings: wrapper),
+        .target(name: "HTTPClient", dependencies: ["CCurl", "System", "Threading"], swiftSettings: wrapper),
+        .target(name: "HTTPServer", dependencies: ["CMicroHTTPD", "System", "Threading"], swiftSettings: wrapper),
         .target(
             name: "ObjectStorage",
             dependencies: ["HTTPClient", "Hashing", "OCI", "System", "Threading"],
             swiftSettings: safe
         ),
+        .target(
+            name: "Registry",
+            dependencies: ["Hashing", "OCI", "ObjectStorage", "System", "Threading"],
+            swiftSettings: safe
+        ),
+        .target(
+            name: "DiskTier",
+            dependencies: ["Hashing", "LMDB", "OCI", "System", "Threading"],
+            swiftSettings: safe
+        ),
+        .target(
+            name: "EdgeCache",
+            dependencies: ["DiskTier", "Hashing", "OCI", "ObjectStorage", "Registry", "System", "Threading", logging],
+            swiftSettings: safe
+        ),
+        .target(
+            name: "RegistryAPI",
+            dependencies: [
+                "DiskTier", "EdgeCache", "HTTPServer", "OCI", "ObjectStorage", "Registry", "System", logging,
+            ],
+            swiftSettings: safe
+        ),
 
+        .target(
+            name: "TestDoubles",
+            dependencies: ["Hashing", "ObjectStorage", "System", "Threading"],
+            path: "Tests/TestDoubles",
+            swiftSettings: wrapper
+        ),
         test("ThreadingTests", ["Threading"]),
         test("SystemTests", ["System"]),
         test("OCITests", ["OCI"]),
         test("HashingTests", ["Hashing", "OCI"]),
-        test("LMDBTests", ["LMDB"]),
-        test("HTTPClientTests", ["HTTPClient"]),
-        test("HTTPServerTests", ["HTTPServer", "System"]),
+        test("HTTPClientTests", ["HTTPClient", "System", "Threading"]),
+        test("ObjectStorageTests", ["HTTPClient", "Hashing", "OCI", "ObjectStorage", "System", "Threading"]),
+        test("RegistryTests", ["Hashing", "OCI", "ObjectStorage", "Registry", "System", "TestDoubles", "Threading"]),
+        test("DiskTierTests", ["DiskTier", "Hashing", "OCI", "System", "TestDoubles", "Threading"]),
+        test(
+            "EdgeCacheTests",
+            [
+                "DiskTier", "EdgeCache", "Hashing", "OCI", "ObjectStorage", "Registry", "System", "TestDoubles",
+                "Threading", logging,
+            ]
+        ),
         // Starts the built binary and drives it with real clients; meets no room but the hash.
         test("EndToEndTests", ["Hashing", "OCI"]),
-        test("ObjectStorageTests", ["ObjectStorage", "Hashing", "HTTPClient", "OCI", "System"]),
     ]
 )

@@ -3,6 +3,10 @@
 #include <fcntl.h>
 #include <malloc.h>
 #include <pthread.h>
+#include <stdlib.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <sys/xattr.h>
 #include <time.h>
 
 extern int fallocate(int descriptor, int mode, off_t offset, off_t length);

@@ -12,17 +12,24 @@ public struct ContentHash: ~Copyable, @unchecked Sendable {
         context = newContext(algorithm == .sha256 ? EVP_sha256() : EVP_sha512())
     }
 
+    private init(_ algorithm: DigestAlgorithm, context: OpaquePointer) {
+        self.algorithm = algorithm
+        self.context = context
+    }
+
     deinit { EVP_MD_CTX_free(context) }
 
     public mutating func update(_ bytes: Span<UInt8>) {
         bytes.withUnsafeBytes { _ = EVP_DigestUpdate(context, $0.baseAddress, $0.count) }
     }
 
+    /// A second hash in the same state, to come back to when the bytes that follow turn out not to count.
+    public func copy() -> ContentHash { ContentHash(algorithm, context: duplicate(context)) }
+
     /// The digest of all bytes so far; more may follow.
     public func digest() -> Digest {
-        guard let copy = EVP_MD_CTX_new() else { preconditionFailure("out of memory") }
+        let copy = duplicate(context)
         defer { EVP_MD_CTX_free(copy) }
-        precondition(EVP_MD_CTX_copy_ex(copy, context) == 1)
         return Digest(algorithm, bytes: finish(copy))
     }
 }
@@ -68,6 +75,12 @@ private func newContext(_ type: OpaquePointer?) -> OpaquePointer {
     guard let context = EVP_MD_CTX_new() else { preconditionFailure("out of memory") }
     precondition(EVP_DigestInit_ex(context, type, nil) == 1, "libcrypto lacks a digest")
     return context
+}
+
+private func duplicate(_ context: OpaquePointer) -> OpaquePointer {
+    guard let copy = EVP_MD_CTX_new() else { preconditionFailure("out of memory") }
+    precondition(EVP_MD_CTX_copy_ex(copy, context) == 1)
+    return copy
 }
 
 private func finish(_ context: OpaquePointer) -> [UInt8] {

@@ -83,3 +83,19 @@ public struct Digest: Sendable, Hashable, CustomStringConvertible {
 extension Digest: Comparable {
     public static func < (a: Digest, b: Digest) -> Bool { a.description < b.description }
 }
+
+extension Digest: Codable {
+    public init(from decoder: any Decoder) throws {
+        let container = try decoder.singleValueContainer()
+        do {
+            try self.init(container.decode(String.self))
+        } catch let error as NameError {
+            throw DecodingError.dataCorruptedError(in: container, debugDescription: error.description)
+        }
+    }
+
+    public func encode(to encoder: any Encoder) throws {
+        var container = encoder.singleValueContainer()
+        try container.encode(description)
+    }
+}

@@ -1,4 +1,4 @@
-/// The error codes of the distribution specification (spec.md, "Error Codes"), and the codes that its implementations share beside them.
+/// The error codes of the distribution specification (spec.md, "Error Codes"): every error answer carries one of these.
 public enum ErrorCode: String, Sendable, CaseIterable {
     case blobUnknown = "BLOB_UNKNOWN"
     case blobUploadInvalid = "BLOB_UPLOAD_INVALID"
@@ -14,7 +14,4 @@ public enum ErrorCode: String, Sendable, CaseIterable {
     case denied = "DENIED"
     case unsupported = "UNSUPPORTED"
     case tooManyRequests = "TOOMANYREQUESTS"
-    /// The registry cannot reach what it needs (distribution's `UNAVAILABLE`).
-    case unavailable = "UNAVAILABLE"
-    case unknown = "UNKNOWN"
 }

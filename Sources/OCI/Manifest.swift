@@ -1,7 +1,7 @@
 internal import FoundationEssentials
 
 /// A reference to content by digest (image-spec, descriptor.md).
-public struct Descriptor: Sendable, Hashable {
+public struct Descriptor: Sendable, Hashable, Codable {
     public let mediaType: MediaType
     public let digest: Digest
     /// In bytes.
@@ -25,6 +25,20 @@ public struct Descriptor: Sendable, Hashable {
         self.artifactType = artifactType
         self.annotations = annotations
         self.urls = urls
+    }
+
+    /// Some builders leave out the media type of config and layers, so only digest and size must be there.
+    public init(from decoder: any Decoder) throws {
+        let values = try decoder.container(keyedBy: CodingKeys.self)
+        size = try values.decode(Int64.self, forKey: .size)
+        guard size >= 0 else {
+            throw DecodingError.dataCorruptedError(forKey: .size, in: values, debugDescription: "a negative size")
+        }
+        digest = try values.decode(Digest.self, forKey: .digest)
+        mediaType = try values.decodeIfPresent(MediaType.self, forKey: .mediaType) ?? MediaType(rawValue: "")
+        artifactType = try values.decodeIfPresent(String.self, forKey: .artifactType)
+        annotations = try values.decodeIfPresent([String: String].self, forKey: .annotations)
+        urls = try values.decodeIfPresent([String].self, forKey: .urls)
     }
 
     /// Foreign layers: clients need not push them, so their absence is no error (image-spec, "Non-Distributable Layers").
@@ -74,27 +88,24 @@ public struct Manifest: Sendable {
         mediaType = stated ?? announced ?? Self.guess(wire)
         artifactType = wire.artifactType
         annotations = wire.annotations
-        do {
-            config = try wire.config.map(Descriptor.init)
-            layers = try (wire.layers ?? []).map(Descriptor.init)
-            manifests = try (wire.manifests ?? []).map(Descriptor.init)
-            subject = try wire.subject.map(Descriptor.init)
-        } catch {
-            throw Invalid(description: "\(error)")
-        }
+        config = wire.config
+        layers = wire.layers ?? []
+        manifests = wire.manifests ?? []
+        subject = wire.subject
     }
 
-    /// Descriptors without `mediaType` come from builders that leave it out of config and layers, so only digest and size decide.
     private static func guess(_ wire: Wire) -> MediaType {
         if wire.manifests != nil { return .imageIndex }
-        let inner = (wire.config?.mediaType ?? wire.layers?.first?.mediaType ?? "")
-        return inner.hasPrefix("application/vnd.docker.") ? .dockerManifest : .imageManifest
+        let inner = wire.config?.mediaType ?? wire.layers?.first?.mediaType
+        return inner?.rawValue.hasPrefix("application/vnd.docker.") == true ? .dockerManifest : .imageManifest
     }
 
     private static func explain(_ error: any Error) -> String {
         guard let error = error as? DecodingError else { return "unreadable" }
         switch error {
         case .keyNotFound(let key, let context): return "\(path(context)) has no '\(key.stringValue)'"
+        case .dataCorrupted(let context) where !context.codingPath.isEmpty:
+            return "\(path(context)): \(context.debugDescription)"
         case .typeMismatch(_, let context), .valueNotFound(_, let context): return "\(path(context)) has the wrong type"
         default: return "it cannot be parsed"
         }
@@ -106,15 +117,6 @@ public struct Manifest: Sendable {
 }
 
 private struct Wire: Decodable {
-    struct Descriptor: Decodable {
-        let mediaType: String?
-        let digest: String
-        let size: Int64
-        let artifactType: String?
-        let annotations: [String: String]?
-        let urls: [String]?
-    }
-
     let schemaVersion: Int?
     let mediaType: String?
     let artifactType: String?
@@ -125,16 +127,31 @@ private struct Wire: Decodable {
     let annotations: [String: String]?
 }
 
-extension Descriptor {
-    fileprivate init(_ wire: Wire.Descriptor) throws {
-        guard wire.size >= 0 else { throw Manifest.Invalid(description: "the size of \(wire.digest) is negative") }
-        self.init(
-            mediaType: MediaType(rawValue: wire.mediaType ?? ""),
-            digest: try Digest(wire.digest),
-            size: wire.size,
-            artifactType: wire.artifactType,
-            annotations: wire.annotations,
-            urls: wire.urls
+// MARK: - Referrers
+
+extension Manifest {
+    /// How this manifest is listed among the referrers of its subject. (distribution-spec, "Listing Referrers")
+    ///
+    /// An image without an `artifactType` is listed by its config's media type, an index without one by none.
+    public func referrer(digest: Digest, size: Int64) -> Descriptor {
+        let type = artifactType.flatMap { $0.isEmpty ? nil : $0 }
+        return Descriptor(
+            mediaType: mediaType,
+            digest: digest,
+            size: size,
+            artifactType: type ?? config?.mediaType.rawValue,
+            annotations: annotations
         )
+    }
+}
+
+/// The answer to a request for referrers: an image index of descriptors.
+public struct ReferrersIndex: Encodable, Sendable {
+    private let schemaVersion = 2
+    private let mediaType = MediaType.imageIndex
+    public let manifests: [Descriptor]
+
+    public init(_ manifests: [Descriptor]) {
+        self.manifests = manifests
     }
 }

@@ -1,5 +1,5 @@
 /// A media type as the specifications spell it.
-public struct MediaType: Sendable, Hashable, RawRepresentable, CustomStringConvertible {
+public struct MediaType: Sendable, Hashable, RawRepresentable, Codable, CustomStringConvertible {
     public let rawValue: String
 
     public init(rawValue: String) { self.rawValue = rawValue }

@@ -81,6 +81,11 @@ public struct Tag: Sendable, Hashable, Comparable, CustomStringConvertible {
         description = String(text)
     }
 
+    /// The tag under which clients keep the referrers of a manifest where a registry cannot list them. (distribution-spec, "Referrers Tag Schema")
+    public init(referrersOf subject: Digest) {
+        description = "\(subject.algorithm.rawValue)-\(subject.hex.prefix(64))"
+    }
+
     public static func < (a: Tag, b: Tag) -> Bool { a.description < b.description }
 
     private static func isWord(_ byte: UInt8) -> Bool {

@@ -58,10 +58,13 @@ public struct FileStatus: Sendable, Equatable {
 public struct DirectoryEntry: Sendable, Equatable {
     public let name: String
     public let isDirectory: Bool
+    /// A symbolic link; `isDirectory` is then false, whatever it leads to.
+    public let isLink: Bool
 
-    public init(name: String, isDirectory: Bool) {
+    public init(name: String, isDirectory: Bool, isLink: Bool = false) {
         self.name = name
         self.isDirectory = isDirectory
+        self.isLink = isLink
     }
 }
 

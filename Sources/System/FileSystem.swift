@@ -6,9 +6,14 @@ public protocol FileSystem: Sendable {
     func status(of file: File) throws(FileError) -> FileStatus
     /// `nil` when nothing is there.
     func status(at path: String) throws(FileError) -> FileStatus?
-    /// Appends bytes from `offset` on until `buffer` is full or the file ends; returns how many (`pread(2)`).
+    /// Appends `count` bytes from `offset` on, fewer when `buffer` is full or the file ends; returns how many (`pread(2)`).
     @discardableResult
-    func read(_ file: File, at offset: Int64, into buffer: inout OutputSpan<UInt8>) throws(FileError) -> Int
+    func read(
+        _ file: File,
+        at offset: Int64,
+        count: Int,
+        into buffer: inout OutputSpan<UInt8>
+    ) throws(FileError) -> Int
     /// Writes all of `bytes` (`pwrite(2)`).
     func write(_ bytes: Span<UInt8>, to file: File, at offset: Int64) throws(FileError)
     /// Reserves blocks for `[0, size)` without changing the size (`fallocate(2)`); does nothing where the volume cannot.
@@ -30,14 +35,31 @@ public protocol FileSystem: Sendable {
     func createDirectory(_ path: String) throws(FileError)
     /// The directory's entries, in no order; empty when it does not exist.
     func entries(of directory: String) throws(FileError) -> [DirectoryEntry]
+    /// The path without symbolic links, `.` and `..`; everything on it must exist (`realpath(3)`).
+    func resolve(_ path: String) throws(FileError) -> String
+    /// Waits until this open file alone holds the lock on its inode, which ends when the file closes (`flock(2)`).
+    func lock(_ file: File) throws(FileError)
+    /// Sets the time of last modification, in nanoseconds since 1970 (`futimens(3)`).
+    func setModified(_ file: File, nanoseconds: Int64) throws(FileError)
+    /// Keeps a value beside the file's bytes; false when the volume cannot (`fsetxattr(2)`). A name begins with `user.`.
+    @discardableResult
+    func setAttribute(_ name: String, _ value: [UInt8], of file: File) throws(FileError) -> Bool
+    /// At most `limitBytes`; `nil` when there is no such attribute, or none at all on this volume (`fgetxattr(2)`).
+    func attribute(_ name: String, of file: File, limitBytes: Int) throws(FileError) -> [UInt8]?
     func space(at path: String) throws(FileError) -> VolumeSpace
 }
 
 extension FileSystem {
+    /// Appends bytes from `offset` on until `buffer` is full or the file ends; returns how many.
+    @discardableResult
+    public func read(_ file: File, at offset: Int64, into buffer: inout OutputSpan<UInt8>) throws(FileError) -> Int {
+        try read(file, at: offset, count: buffer.freeCapacity, into: &buffer)
+    }
+
     /// At most `count` bytes from `offset` on; fewer only at the end of the file.
     public func read(_ file: File, at offset: Int64, count: Int) throws(FileError) -> [UInt8] {
         try [UInt8](capacity: count) { (buffer: inout OutputSpan<UInt8>) throws(FileError) in
-            try read(file, at: offset, into: &buffer)
+            try read(file, at: offset, count: count, into: &buffer)
         }
     }
 

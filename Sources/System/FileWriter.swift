@@ -4,8 +4,8 @@ public struct FileWriter: ~Copyable {
     public let file: File
     private var buffer: [UInt8]
     private let capacity: Int
-    /// Bytes already handed to the file system.
-    private var flushed: Int64
+    /// Everything before this offset was handed to the file system.
+    public private(set) var written: Int64
 
     /// Continues at `offset`. Memory: `capacity` bytes, taken when the first byte arrives.
     public init(_ file: File, at offset: Int64 = 0, capacity: Int = 1 << 20, in fileSystem: any FileSystem) {
@@ -13,25 +13,25 @@ public struct FileWriter: ~Copyable {
         self.file = file
         self.capacity = capacity
         buffer = []
-        flushed = offset
+        written = offset
     }
 
     /// Where the next byte goes.
-    public var offset: Int64 { flushed + Int64(buffer.count) }
+    public var offset: Int64 { written + Int64(buffer.count) }
 
     public mutating func append(_ bytes: Span<UInt8>) throws(FileError) {
         var rest = bytes
         while !rest.isEmpty {
-            let room = capacity - Int((flushed + Int64(buffer.count)) % Int64(capacity))
+            let room = capacity - Int((written + Int64(buffer.count)) % Int64(capacity))
             let piece = rest.extracting(first: min(room, rest.count))
             rest = rest.extracting(droppingFirst: piece.count)
             if buffer.isEmpty, piece.count == capacity {
-                try fileSystem.write(piece, to: file, at: flushed)
-                flushed += Int64(piece.count)
+                try fileSystem.write(piece, to: file, at: written)
+                written += Int64(piece.count)
                 continue
             }
             if buffer.isEmpty { buffer.reserveCapacity(capacity) }
-            piece.withUnsafeBufferPointer { buffer.append(contentsOf: $0) }
+            buffer.append(piece)
             if piece.count == room { try flush() }
         }
     }
@@ -39,8 +39,8 @@ public struct FileWriter: ~Copyable {
     /// Hands all appended bytes to the file system.
     public mutating func flush() throws(FileError) {
         guard !buffer.isEmpty else { return }
-        try fileSystem.write(buffer.span, to: file, at: flushed)
-        flushed += Int64(buffer.count)
+        try fileSystem.write(buffer.span, to: file, at: written)
+        written += Int64(buffer.count)
         buffer.removeAll(keepingCapacity: true)
     }
 }

@@ -33,14 +33,21 @@ public struct LocalFileSystem: FileSystem {
         return FileStatus(raw)
     }
 
-    public func read(_ file: File, at offset: Int64, into buffer: inout OutputSpan<UInt8>) throws(FileError) -> Int {
+    @discardableResult
+    public func read(
+        _ file: File,
+        at offset: Int64,
+        count: Int,
+        into buffer: inout OutputSpan<UInt8>
+    ) throws(FileError) -> Int {
         let failure: FileError?
         var total = 0
         failure = buffer.withUnsafeMutableBufferPointer { memory, initialized in
             do throws(FileError) {
-                while initialized < memory.count {
+                let end = min(memory.count, initialized + count)
+                while initialized < end {
                     let target = UnsafeMutableRawPointer(memory.baseAddress! + initialized)
-                    let room = memory.count - initialized
+                    let room = end - initialized
                     let got = try call("pread", file.path) {
                         pread(file.descriptor, target, room, off_t(offset) + off_t(total))
                     }
@@ -105,6 +112,7 @@ public struct LocalFileSystem: FileSystem {
         _ = try call("rename", destination) { Glibc.rename(source, destination) }
     }
 
+    @discardableResult
     public func remove(_ path: String) throws(FileError) -> Bool {
         do throws(FileError) {
             _ = try call("unlink", path) { unlink(path) }
@@ -115,6 +123,7 @@ public struct LocalFileSystem: FileSystem {
         return true
     }
 
+    @discardableResult
     public func removeDirectory(_ path: String) throws(FileError) -> Bool {
         do throws(FileError) {
             _ = try call("rmdir", path) { rmdir(path) }
@@ -160,11 +169,70 @@ public struct LocalFileSystem: FileSystem {
                 $0.withMemoryRebound(to: CChar.self, capacity: 256) { String(cString: $0) }
             }
             guard name != ".", name != ".." else { continue }
-            let isDirectory =
-                entry.pointee.d_type == UInt8(DT_UNKNOWN)
-                ? try status(at: "\(directory)/\(name)")?.isDirectory == true
-                : entry.pointee.d_type == UInt8(DT_DIR)
-            entries.append(DirectoryEntry(name: name, isDirectory: isDirectory))
+            var type = Int32(entry.pointee.d_type)
+            if type == Int32(DT_UNKNOWN) { type = try fileType(of: "\(directory)/\(name)") }
+            let entryIsLink = type == Int32(DT_LNK)
+            entries.append(
+                DirectoryEntry(name: name, isDirectory: type == Int32(DT_DIR), isLink: entryIsLink)
+            )
+        }
+    }
+
+    /// The `d_type` of a name, for volumes that do not tell; `DT_UNKNOWN` when it is gone.
+    private func fileType(of path: String) throws(FileError) -> Int32 {
+        var raw = stat()
+        do throws(FileError) {
+            _ = try call("lstat", path) { lstat(path, &raw) }
+        } catch {
+            guard error.isNotFound else { throw error }
+            return Int32(DT_UNKNOWN)
+        }
+        return Int32((raw.st_mode & S_IFMT) >> 12)
+    }
+
+    public func resolve(_ path: String) throws(FileError) -> String {
+        guard let resolved = realpath(path, nil) else {
+            throw FileError(operation: "realpath", path: path, code: errno)
+        }
+        defer { free(resolved) }
+        return String(cString: resolved)
+    }
+
+    public func lock(_ file: File) throws(FileError) {
+        _ = try call("flock", file.path) { flock(file.descriptor, LOCK_EX) }
+    }
+
+    public func setModified(_ file: File, nanoseconds: Int64) throws(FileError) {
+        let moment = timespec(
+            tv_sec: Int(nanoseconds / 1_000_000_000),
+            tv_nsec: Int(nanoseconds % 1_000_000_000)
+        )
+        _ = try call("futimens", file.path) {
+            withUnsafeTemporaryAllocation(of: timespec.self, capacity: 2) { times in
+                times.initialize(repeating: moment)
+                return futimens(file.descriptor, times.baseAddress)
+            }
+        }
+    }
+
+    public func setAttribute(_ name: String, _ value: [UInt8], of file: File) throws(FileError) -> Bool {
+        do throws(FileError) {
+            _ = try call("fsetxattr", file.path) { fsetxattr(file.descriptor, name, value, value.count, 0) }
+        } catch {
+            guard error.code == EOPNOTSUPP || error.code == ENOSYS else { throw error }
+            return false
+        }
+        return true
+    }
+
+    public func attribute(_ name: String, of file: File, limitBytes: Int) throws(FileError) -> [UInt8]? {
+        var value = [UInt8](repeating: 0, count: limitBytes)
+        do throws(FileError) {
+            let length = try call("fgetxattr", file.path) { fgetxattr(file.descriptor, name, &value, limitBytes) }
+            return Array(value.prefix(length))
+        } catch {
+            guard error.code == ENODATA || error.code == EOPNOTSUPP || error.code == ENOSYS else { throw error }
+            return nil
         }
     }
 

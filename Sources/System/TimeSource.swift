@@ -62,8 +62,28 @@ public struct WallTime: Sendable, Hashable, Comparable {
     /// Reads the form of ``httpDate``; `nil` for anything else.
     public init?(httpDate text: String) {
         var fields = tm()
-        guard let end = strptime(text, "%a, %d %b %Y %H:%M:%S GMT", &fields), end.pointee == 0 else { return nil }
+        guard parse(text, "%a, %d %b %Y %H:%M:%S GMT", into: &fields) == "" else { return nil }
         self.init(seconds: Int64(timegm(&fields)))
+    }
+
+    /// Reads `2026-04-23T08:15:30Z`, with or without a fraction, in UTC or with an offset (RFC 3339); `nil` for anything else.
+    public init?(rfc3339 text: String) {
+        var fields = tm()
+        guard let rest = parse(text, "%Y-%m-%dT%H:%M:%S", into: &fields) else { return nil }
+        var zone = Substring(rest).utf8
+        var nanoseconds: Int32 = 0
+        if zone.first == UInt8(ascii: ".") {
+            let digits = zone.dropFirst().prefix { (UInt8(ascii: "0")...UInt8(ascii: "9")).contains($0) }
+            guard !digits.isEmpty else { return nil }
+            for index in 0..<9 {
+                nanoseconds =
+                    nanoseconds * 10 + Int32(digits.dropFirst(index).first.map { $0 - UInt8(ascii: "0") } ?? 0)
+            }
+            zone = zone.dropFirst(1 + digits.count)
+        }
+        var offset = tm()
+        guard parse(String(Substring(zone)), "%z", into: &offset) == "" else { return nil }
+        self.init(seconds: Int64(timegm(&fields)) - Int64(offset.tm_gmtoff), nanoseconds: nanoseconds)
     }
 
     private func formatted(_ format: String) -> String {
@@ -75,4 +95,9 @@ public struct WallTime: Sendable, Hashable, Comparable {
             return String(decoding: buffer[..<length].lazy.map(UInt8.init(bitPattern:)), as: UTF8.self)
         }
     }
+}
+
+/// What `strptime(3)` leaves of `text`; `nil` when it does not have the form.
+private func parse(_ text: String, _ format: String, into fields: inout tm) -> String? {
+    text.withCString { start in strptime(start, format, &fields).map { String(cString: $0) } }
 }

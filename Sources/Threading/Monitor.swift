@@ -97,3 +97,8 @@ public struct Deadline: Sendable {
         return UInt64(now.tv_sec) * 1_000_000_000 + UInt64(now.tv_nsec) >= monotonicNanoseconds
     }
 }
+
+/// Lets the calling thread wait.
+public func pauseThread(_ duration: Duration) {
+    _ = Monitor(()).wait(until: .after(duration)) { _ -> Bool? in nil }
+}

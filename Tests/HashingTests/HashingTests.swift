@@ -1,1 +1,50 @@
+import Hashing
+import OCI
 import Testing
+
+@Suite struct HashingTests {
+    // FIPS 180-4 examples, as published by NIST.
+    @Test func knownDigests() {
+        #expect(
+            Digest(of: Array("abc".utf8)).description
+                == "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+        )
+        #expect(
+            Digest(of: []).description == "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+        )
+        #expect(
+            Digest(of: Array("abc".utf8), .sha512).hex.hasPrefix("ddaf35a193617abacc417349ae20413112e6fa4e89a97ea2")
+        )
+    }
+
+    @Test func piecesHashAsTheWhole() {
+        let content = (0..<10_000).map { UInt8(truncatingIfNeeded: $0 &* 31) }
+        var hash = ContentHash(.sha256)
+        for start in stride(from: 0, to: content.count, by: 777) {
+            hash.update(content[start..<min(start + 777, content.count)].span)
+        }
+        #expect(hash.digest() == Digest(of: content))
+        #expect(hash.digest() == Digest(of: content), "asking twice changes nothing")
+    }
+
+    @Test func aCopyGoesItsOwnWay() {
+        var hash = ContentHash(.sha256)
+        hash.update(Array("ab".utf8).span)
+        let copy = hash.copy()
+        hash.update(Array("x".utf8).span)
+        var resumed = copy.copy()
+        resumed.update(Array("c".utf8).span)
+        #expect(resumed.digest() == Digest(of: Array("abc".utf8)))
+        #expect(hash.digest() == Digest(of: Array("abx".utf8)))
+    }
+
+    // RFC 4231, test case 2; RFC 1321, appendix A.5.
+    @Test func keyedAndLegacyHashes() {
+        #expect(
+            hexadecimal(hmacSHA256(key: Array("Jefe".utf8), Array("what do ya want for nothing?".utf8)))
+                == "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843"
+        )
+        #expect(hexadecimal(md5(Array("abc".utf8))) == "900150983cd24fb0d6963f7d28e17f72")
+        #expect(hmacSHA256(key: [], []).count == 32)
+    }
+}

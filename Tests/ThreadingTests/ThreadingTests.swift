@@ -1,1 +1,110 @@
+import Synchronization
 import Testing
+import Threading
+
+@Suite struct MonitorTests {
+    @Test func waitsUntilAnotherThreadSaysSo() {
+        let monitor = Monitor(0)
+        spawnThread(name: "test") {
+            for _ in 0..<1000 { monitor.update { $0 += 1 } }
+        }
+        #expect(monitor.wait { $0 == 1000 ? "done" : nil } == "done")
+    }
+
+    @Test func givesUpAtTheDeadline() {
+        let monitor = Monitor(0)
+        #expect(monitor.wait(until: .after(.milliseconds(5))) { _ -> Int? in nil } == nil)
+        #expect(Deadline.after(.zero).hasPassed)
+        #expect(!Deadline.never.hasPassed)
+    }
+
+    @Test func errorsPassThroughAndTheLockIsFreeAfterwards() {
+        struct Failure: Error {}
+        let monitor = Monitor(1)
+        #expect(throws: Failure.self) { try monitor.withLock { _ throws(Failure) in throw Failure() } }
+        #expect(monitor.withLock { $0 } == 1)
+    }
+}
+
+@Suite struct BoundedQueueTests {
+    @Test func isBoundedAndInOrder() {
+        let queue = BoundedQueue<Int>(limit: 2)
+        #expect(queue.offer(1) && queue.offer(2))
+        #expect(!queue.offer(3))
+        #expect(queue.take() == 1)
+        #expect(queue.offer(3))
+        #expect(queue.take() == 2 && queue.take() == 3)
+    }
+
+    @Test func closingLetsTheRestOut() {
+        let queue = BoundedQueue<Int>(limit: 2)
+        #expect(queue.offer(1))
+        queue.close()
+        #expect(!queue.offer(2) && !queue.put(2))
+        #expect(queue.take() == 1)
+        #expect(queue.take() == nil)
+    }
+
+    @Test func aFullQueueMakesThePutterWait() {
+        let queue = BoundedQueue<Int>(limit: 1)
+        let total = 10_000
+        spawnThread(name: "putter") {
+            for number in 0..<total where !queue.put(number) { return }
+            queue.close()
+        }
+        var expected = 0
+        while let number = queue.take() {
+            #expect(number == expected)
+            #expect(queue.count <= 1)
+            expected += 1
+        }
+        #expect(expected == total)
+    }
+}
+
+@Suite struct WorkerPoolTests {
+    @Test func runsEveryIndexOnceWithinItsWidth() {
+        let pool = WorkerPool(name: "test", threads: 3, queueLimit: 10)
+        let state = Monitor((seen: Set<Int>(), running: 0, most: 0))
+        pool.forEach(below: 200) { index in
+            state.withLock { state in
+                #expect(state.seen.insert(index).inserted)
+                state.running += 1
+                state.most = max(state.most, state.running)
+            }
+            state.withLock { $0.running -= 1 }
+        }
+        #expect(state.withLock { $0.seen.count } == 200)
+        #expect(state.withLock { $0.most } <= 4)
+        pool.close()
+    }
+
+    @Test func forEachFinishesFromInsideABusyPool() {
+        let pool = WorkerPool(name: "test", threads: 1, queueLimit: 10)
+        let total = Monitor(0)
+        #expect(
+            pool.submit {
+                pool.forEach(below: 50) { _ in total.update { $0 += 1 } }
+            }
+        )
+        #expect(total.wait { $0 == 50 ? true : nil } == true)
+        pool.close()
+    }
+
+    @Test func aFullQueueRefuses() {
+        let pool = WorkerPool(name: "test", threads: 1, queueLimit: 1)
+        let gate = Monitor((started: false, open: false))
+        #expect(
+            pool.submit {
+                gate.update { $0.started = true }
+                _ = gate.wait { $0.open ? true : nil }
+            }
+        )
+        _ = gate.wait { $0.started ? true : nil }
+        #expect(pool.submit {})
+        #expect(!pool.submit {})
+        gate.update { $0.open = true }
+        pool.close()
+        #expect(!pool.submit {})
+    }
+}

@@ -1,0 +1,185 @@
+internal import LMDB
+internal import OCI
+internal import Synchronization
+internal import Threading
+
+/// The index of the tier: what is on disk, in which order it came, and what names it.
+///
+/// Writers that come together share one synced commit.
+final class CacheIndex: Sendable {
+    /// On-disk format; changed when an older program could misread what this one writes.
+    static let format = "forebay 1"
+
+    let blobs: Table
+    /// Sequence to blob key, for blobs in files: the order in which eviction looks at them.
+    let files: Table
+    /// Sequence to a kind and a key, for blobs and manifests that lie in the index itself.
+    let small: Table
+    let manifests: Table
+    let tags: Table
+    private let meta: Table
+    private let environment: Environment
+    private let commits: Batcher<any IndexJob, LMDBError>
+    private let lastSequence: Atomic<UInt64>
+
+    init(directory: String, mapBytes: Int, maximumReaders: Int) throws(LMDBError) {
+        let environment = try Environment(
+            path: directory,
+            mapBytes: mapBytes,
+            maximumReaders: maximumReaders,
+            tables: ["meta", "blobs", "files", "small", "manifests", "tags"]
+        )
+        self.environment = environment
+        meta = environment.table("meta")
+        blobs = environment.table("blobs")
+        files = environment.table("files")
+        small = environment.table("small")
+        manifests = environment.table("manifests")
+        tags = environment.table("tags")
+        commits = Batcher { jobs in Self.commit(jobs, in: environment) }
+        let queues = [files, small]
+        lastSequence = Atomic(
+            try environment.read { transaction throws(LMDBError) in
+                var last: UInt64 = 0
+                for queue in queues {
+                    if let key = try transaction.lastKey(queue), key.count == 8 {
+                        last = max(last, bigEndianNumber(key.span, at: 0))
+                    }
+                }
+                return last
+            }
+        )
+    }
+
+    /// The disk space that the index takes, and how much of it holds something.
+    var statistics: Environment.Statistics { environment.statistics }
+
+    func nextSequence() -> UInt64 { lastSequence.wrappingAdd(1, ordering: .relaxed).newValue }
+
+    func read<Result>(_ body: (borrowing ReadTransaction) throws(LMDBError) -> Result) throws(LMDBError) -> Result {
+        try environment.read(body)
+    }
+
+    /// Returns once the commit is on stable storage.
+    func write<Answer: Sendable>(
+        _ body: @escaping @Sendable (borrowing WriteTransaction) throws(LMDBError) -> Answer
+    ) throws(LMDBError) -> Answer {
+        let job = AnsweringJob(body)
+        try commits.perform(job)
+        return job.answer
+    }
+
+    /// A job that fails must not take its neighbours with it, so after a failure each runs alone.
+    private static func commit(_ jobs: [any IndexJob], in environment: Environment) -> [Result<Void, LMDBError>] {
+        let together = Result { () throws(LMDBError) in
+            try environment.write { transaction throws(LMDBError) in
+                for job in jobs { try job.run(transaction) }
+            }
+        }
+        if jobs.count == 1 { return [together] }
+        if case .success = together { return jobs.map { _ in together } }
+        return jobs.map { job in
+            Result { () throws(LMDBError) in
+                try environment.write { transaction throws(LMDBError) in try job.run(transaction) }
+            }
+        }
+    }
+}
+
+/// Something to do in a write transaction that others share.
+private protocol IndexJob: Sendable {
+    func run(_ transaction: borrowing WriteTransaction) throws(LMDBError)
+}
+
+private final class AnsweringJob<Answer: Sendable>: IndexJob {
+    private let body: @Sendable (borrowing WriteTransaction) throws(LMDBError) -> Answer
+    private let result = Mutex<Answer?>(nil)
+
+    init(_ body: @escaping @Sendable (borrowing WriteTransaction) throws(LMDBError) -> Answer) {
+        self.body = body
+    }
+
+    func run(_ transaction: borrowing WriteTransaction) throws(LMDBError) {
+        let answer = try body(transaction)
+        result.withLock { $0 = answer }
+    }
+
+    /// Of the run that was committed.
+    var answer: Answer {
+        guard let answer = result.withLock({ $0 }) else { preconditionFailure("a committed job has an answer") }
+        return answer
+    }
+}
+
+// MARK: - What concerns the whole
+
+extension CacheIndex {
+    private static let formatKey = Array("format".utf8)
+    private static let runKey = Array("run".utf8)
+    private static let trustedKey = Array("trusted".utf8)
+    private static let cleanKey = Array("clean".utf8)
+
+    struct Run: Sendable {
+        /// Counts the openings.
+        let number: UInt64
+        /// Files last verified in a run before this one may have suffered from an unclean stop.
+        let trustedSince: UInt64
+        let wasUnclean: Bool
+    }
+
+    /// The format of an existing index; `nil` for a new one.
+    func storedFormat() throws(LMDBError) -> String? {
+        try read { transaction throws(LMDBError) in
+            try transaction.get(meta, Self.formatKey).map { String(decoding: $0, as: UTF8.self) }
+        }
+    }
+
+    /// Opens a run: until ``endRun()`` the index counts as uncleanly stopped.
+    func beginRun() throws(LMDBError) -> Run {
+        let meta = meta
+        return try write { transaction throws(LMDBError) in
+            let isNew = try transaction.get(meta, Self.formatKey) == nil
+            let number = try transaction.number(meta, Self.runKey) + 1
+            let isClean = try transaction.get(meta, Self.cleanKey) == [1]
+            let wasUnclean = !isNew && !isClean
+            let trusted = wasUnclean ? number : try transaction.number(meta, Self.trustedKey)
+            try transaction.put(meta, Self.formatKey, Array(Self.format.utf8))
+            try transaction.put(meta, Self.runKey, bigEndian(number))
+            try transaction.put(meta, Self.trustedKey, bigEndian(trusted))
+            try transaction.put(meta, Self.cleanKey, [0])
+            return Run(number: number, trustedSince: trusted, wasUnclean: wasUnclean)
+        }
+    }
+
+    func endRun() throws(LMDBError) {
+        let meta = meta
+        try write { transaction throws(LMDBError) in try transaction.put(meta, Self.cleanKey, [1]) }
+    }
+
+    /// The blocks of all files in the index.
+    func committedBytes() throws(LMDBError) -> Int64 {
+        try read { transaction throws(LMDBError) in Int64(try transaction.number(meta, Self.bytesKey)) }
+    }
+
+    static let bytesKey = Array("bytes".utf8)
+
+    /// Adds to the sum of all files' blocks, in the same transaction as the files' records.
+    func addBytes(_ bytes: Int64, _ transaction: borrowing WriteTransaction) throws(LMDBError) {
+        let sum = Int64(try transaction.number(meta, Self.bytesKey)) + bytes
+        try transaction.put(meta, Self.bytesKey, bigEndian(UInt64(max(0, sum))))
+    }
+}
+
+extension ReadTransaction {
+    fileprivate func number(_ table: Table, _ key: [UInt8]) throws(LMDBError) -> UInt64 {
+        guard let bytes = try get(table, key), bytes.count == 8 else { return 0 }
+        return bigEndianNumber(bytes.span, at: 0)
+    }
+}
+
+extension WriteTransaction {
+    fileprivate func number(_ table: Table, _ key: [UInt8]) throws(LMDBError) -> UInt64 {
+        guard let bytes = try get(table, key), bytes.count == 8 else { return 0 }
+        return bigEndianNumber(bytes.span, at: 0)
+    }
+}

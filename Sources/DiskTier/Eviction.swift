@@ -1,0 +1,136 @@
+internal import LMDB
+internal import OCI
+internal import Synchronization
+internal import System
+internal import Threading
+
+/// Where eviction stands, and what it has done.
+final class Evictor: Sendable {
+    /// Records looked at in one transaction.
+    static let recordsPerPass = 1000
+
+    /// The sequence number that SIEVE's hand points at. One thread evicts at a time.
+    let hand = Mutex<UInt64>(0)
+    let evictedBytes = Atomic<Int64>(0)
+    let evictedBlobs = Atomic<Int64>(0)
+}
+
+extension DiskTier {
+    /// Reserves bytes, evicting until they fit.
+    ///
+    /// - Parameter held: what the same reservation has already, for telling "never" from "not now".
+    func makeRoom(_ bytes: Int64, beside held: Int64) throws(DiskTierError) {
+        guard bytes + held + ledger.current.indexBytes <= ledger.ceilingBytes else {
+            throw .neverFits(bytes: bytes + held, ceilingBytes: ledger.ceilingBytes)
+        }
+        while !ledger.reserve(bytes) {
+            let step = ledger.ceilingBytes * configuration.evictionStepPercent / 100
+            let missing = ledger.current.usedBytes + bytes - ledger.ceilingBytes
+            guard try evictFiles(atLeast: max(missing, step)) else { throw .noRoomNow(bytes: bytes) }
+        }
+    }
+
+    /// SIEVE over the queue of files: the hand goes from the oldest to the newest and round again, spares what was read since it last
+    /// passed, and takes the rest. False when there is nothing to take.
+    ///
+    /// The index forgets first, then the file goes: a reader that has it open reads on.
+    func evictFiles(atLeast bytes: Int64) throws(DiskTierError) -> Bool {
+        try evictor.hand.withLock { hand throws(DiskTierError) in
+            // Somebody else may have made the room while this thread waited.
+            guard ledger.current.usedBytes + bytes > ledger.ceilingBytes else { return true }
+            var freed: Int64 = 0
+            var passes = 0
+            while freed < bytes, passes < 3 {
+                let pass = try sieve(from: hand, wanted: bytes - freed)
+                hand = pass.hand
+                freed += pass.freed
+                if pass.isRoundDone { passes += 1 }
+            }
+            return freed > 0
+        }
+    }
+
+    private struct Pass: Sendable {
+        var hand: UInt64
+        var freed: Int64 = 0
+        var isRoundDone = false
+        var victims: [Digest] = []
+    }
+
+    private func sieve(from hand: UInt64, wanted: Int64) throws(DiskTierError) -> Pass {
+        let (index, visited) = (index, visited)
+        let pass = try inIndex { () throws(LMDBError) in
+            try index.write { transaction throws(LMDBError) in
+                var pass = Pass(hand: hand)
+                var seen: [(sequence: UInt64, key: [UInt8])] = []
+                try transaction.forEach(index.files, from: Key.sequence(hand)) { sequence, key in
+                    seen.append((bigEndianNumber(sequence, at: 0), [UInt8](key)))
+                    return seen.count < Evictor.recordsPerPass
+                }
+                for entry in seen where pass.freed < wanted {
+                    pass.hand = entry.sequence + 1
+                    guard let digest = Digest(key: entry.key), !visited.clear(digest) else { continue }
+                    pass.freed += try index.unlink(entry.key, transaction)
+                    pass.victims.append(digest)
+                }
+                if pass.freed < wanted, seen.count < Evictor.recordsPerPass {
+                    pass.isRoundDone = true
+                    pass.hand = 0
+                }
+                return pass
+            }
+        }
+        for victim in pass.victims {
+            try onDisk { () throws(FileError) in _ = try fileSystem.remove(path(of: victim)) }
+        }
+        ledger.update { $0.committedBytes -= pass.freed }
+        evictor.evictedBytes.wrappingAdd(pass.freed, ordering: .relaxed)
+        evictor.evictedBlobs.wrappingAdd(Int64(pass.victims.count), ordering: .relaxed)
+        return pass
+    }
+}
+
+// MARK: - What lies in the index
+
+extension Ledger {
+    /// Whether the index may grow by that much: LMDB may need new pages for it.
+    func hasRoomInIndex(_ bytes: Int64) -> Bool {
+        let entries = current
+        return entries.usedBytes + bytes + 64 * Ledger.blockBytes <= ceilingBytes
+    }
+}
+
+extension DiskTier {
+    /// The index has its share; beyond it the oldest small content goes, manifests last among equals in age.
+    func indexHasGrown() {
+        let statistics = index.statistics
+        ledger.update { $0.indexBytes = Int64(statistics.usedBytes) }
+        let share = min(
+            ledger.ceilingBytes * configuration.indexSharePercent / 100,
+            Int64(statistics.mapBytes) * 7 / 10
+        )
+        guard Int64(statistics.usedBytes) > share else { return }
+        // What cannot be evicted now is tried again with the next insert.
+        try? evictSmall(count: 100)
+    }
+
+    private func evictSmall(count: Int) throws(DiskTierError) {
+        let index = index
+        try inIndex { () throws(LMDBError) in
+            try index.write { transaction throws(LMDBError) in
+                var oldest: [[UInt8]] = []
+                try transaction.forEach(index.small) { _, value in
+                    oldest.append([UInt8](value))
+                    return oldest.count < count
+                }
+                for entry in oldest {
+                    switch entry.first.flatMap(SmallKind.init) {
+                    case .blob: _ = try index.unlink(Array(entry.dropFirst()), transaction)
+                    case .manifest: try index.removeManifest(Array(entry.dropFirst()), transaction)
+                    case nil: break
+                    }
+                }
+            }
+        }
+    }
+}

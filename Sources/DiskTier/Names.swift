@@ -1,0 +1,176 @@
+internal import LMDB
+public import OCI
+public import System
+
+/// What lies in the index itself.
+enum SmallKind: UInt8 {
+    case blob = 0
+    case manifest = 1
+}
+
+// MARK: - Reading
+
+extension DiskTier {
+    /// A manifest of a repository, in one look.
+    public func manifest(repository: RepositoryName, digest: Digest) throws(DiskTierError) -> CachedManifest? {
+        let table = index.manifests
+        return try inIndex { () throws(LMDBError) in
+            try index.read { transaction throws(LMDBError) in
+                try transaction.withValue(table, Key.manifest(repository, digest)) { CachedManifest($0) } ?? nil
+            }
+        }
+    }
+
+    /// A tag with its manifest, in one look.
+    public func tag(repository: RepositoryName, tag: Tag) throws(DiskTierError) -> CachedTag? {
+        let (tags, manifests) = (index.tags, index.manifests)
+        return try inIndex { () throws(LMDBError) in
+            try index.read { transaction throws(LMDBError) in
+                guard let bytes = try transaction.get(tags, Key.tag(repository, tag)), let record = TagRecord(bytes)
+                else { return nil }
+                let manifest =
+                    try transaction.withValue(manifests, Key.manifest(repository, record.digest)) {
+                        CachedManifest($0)
+                    } ?? nil
+                return CachedTag(
+                    digest: record.digest,
+                    etag: record.etag,
+                    checkedAt: record.checkedAt,
+                    manifest: manifest
+                )
+            }
+        }
+    }
+}
+
+// MARK: - Writing
+
+extension DiskTier {
+    /// Keeps a manifest that the origin has.
+    ///
+    /// - Returns: false, and nothing is kept, when it was deleted after the stamp was taken.
+    public func record(
+        manifest digest: Digest,
+        repository: RepositoryName,
+        mediaType: MediaType,
+        bytes: [UInt8],
+        since stamp: Stamp
+    ) throws(DiskTierError) -> Bool {
+        guard ledger.hasRoomInIndex(Int64(bytes.count)) else { throw .noRoomNow(bytes: Int64(bytes.count)) }
+        let key = Key.manifest(repository, digest)
+        let record = CachedManifest(mediaType: mediaType, bytes: bytes)
+        let (index, stamps, sequence) = (index, stamps, index.nextSequence())
+        let isKept = try inIndex { () throws(LMDBError) in
+            try index.write { transaction throws(LMDBError) in
+                guard stamps.allows(key, since: stamp) else { return false }
+                try index.put(record, key, sequence: sequence, transaction)
+                return true
+            }
+        }
+        indexHasGrown()
+        return isKept
+    }
+
+    /// Keeps a tag and the manifest that it names, as the origin has them.
+    ///
+    /// - Returns: false, and nothing is kept, when either was deleted after the stamp was taken.
+    public func record(
+        tag: Tag,
+        repository: RepositoryName,
+        digest: Digest,
+        mediaType: MediaType,
+        bytes: [UInt8],
+        etag: String?,
+        checkedAt: WallTime,
+        since stamp: Stamp
+    ) throws(DiskTierError) -> Bool {
+        guard ledger.hasRoomInIndex(Int64(bytes.count)) else { throw .noRoomNow(bytes: Int64(bytes.count)) }
+        let (tagKey, key) = (Key.tag(repository, tag), Key.manifest(repository, digest))
+        let manifest = CachedManifest(mediaType: mediaType, bytes: bytes)
+        let record = TagRecord(digest: digest, etag: etag, checkedAt: checkedAt)
+        let (index, stamps, sequence) = (index, stamps, index.nextSequence())
+        let isKept = try inIndex { () throws(LMDBError) in
+            try index.write { transaction throws(LMDBError) in
+                guard stamps.allows(key, since: stamp), stamps.allows(tagKey, since: stamp) else { return false }
+                try index.put(manifest, key, sequence: sequence, transaction)
+                try transaction.put(index.tags, tagKey, record.encoded)
+                return true
+            }
+        }
+        indexHasGrown()
+        return isKept
+    }
+
+    /// Notes that the origin confirmed a tag; false when the tag is not here any more or was deleted after the stamp was taken.
+    public func touch(
+        tag: Tag,
+        repository: RepositoryName,
+        checkedAt: WallTime,
+        since stamp: Stamp
+    ) throws(DiskTierError) -> Bool {
+        let key = Key.tag(repository, tag)
+        let (index, stamps) = (index, stamps)
+        return try inIndex { () throws(LMDBError) in
+            try index.write { transaction throws(LMDBError) in
+                guard stamps.allows(key, since: stamp), let bytes = try transaction.get(index.tags, key),
+                    var record = TagRecord(bytes)
+                else { return false }
+                record.checkedAt = checkedAt
+                try transaction.put(index.tags, key, record.encoded)
+                return true
+            }
+        }
+    }
+
+    /// Forgets a tag; reads of it that began before cannot bring it back.
+    public func forget(tag: Tag, repository: RepositoryName) throws(DiskTierError) {
+        let key = Key.tag(repository, tag)
+        let (index, stamps) = (index, stamps)
+        try inIndex { () throws(LMDBError) in
+            try index.write { transaction throws(LMDBError) in
+                stamps.delete(key)
+                try transaction.delete(index.tags, key)
+            }
+        }
+    }
+
+    /// Forgets a manifest and every tag of its repository that resolves to it, in one transaction.
+    public func forget(manifest digest: Digest, repository: RepositoryName) throws(DiskTierError) {
+        let key = Key.manifest(repository, digest)
+        let prefix = Key.repository(repository)
+        let (index, stamps) = (index, stamps)
+        try inIndex { () throws(LMDBError) in
+            try index.write { transaction throws(LMDBError) in
+                stamps.delete(key)
+                try index.removeManifest(key, transaction)
+                var resolving: [[UInt8]] = []
+                try transaction.forEach(index.tags, from: prefix) { key, value in
+                    let key = [UInt8](key)
+                    guard key.starts(with: prefix) else { return false }
+                    if TagRecord([UInt8](value))?.digest == digest { resolving.append(key) }
+                    return true
+                }
+                for tag in resolving { try transaction.delete(index.tags, tag) }
+            }
+        }
+    }
+}
+
+extension CacheIndex {
+    fileprivate func put(
+        _ manifest: CachedManifest,
+        _ key: [UInt8],
+        sequence: UInt64,
+        _ transaction: borrowing WriteTransaction
+    ) throws(LMDBError) {
+        try removeManifest(key, transaction)
+        try transaction.put(manifests, key, manifest.encoded(sequence: sequence))
+        try transaction.put(small, Key.sequence(sequence), [SmallKind.manifest.rawValue] + key)
+    }
+
+    func removeManifest(_ key: [UInt8], _ transaction: borrowing WriteTransaction) throws(LMDBError) {
+        guard let record = try transaction.get(manifests, key), record.count >= 8 else { return }
+        try transaction.delete(small, Key.sequence(bigEndianNumber(record.span, at: 0)))
+        try transaction.delete(manifests, key)
+    }
+}

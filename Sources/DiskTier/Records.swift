@@ -1,0 +1,154 @@
+public import OCI
+public import System
+
+/// What the index knows of a blob.
+struct BlobRecord: Sendable {
+    enum Place: Sendable {
+        case inline([UInt8])
+        /// A file of this many bytes, in this many bytes of blocks.
+        case file(size: Int64, allocated: Int64)
+    }
+
+    /// Its place in the eviction queue.
+    var sequence: UInt64
+    /// The run of the program in which the bytes were last known to be right.
+    var run: UInt64
+    var place: Place
+}
+
+/// What the index knows of a tag.
+struct TagRecord: Sendable {
+    var digest: Digest
+    var etag: String?
+    var checkedAt: WallTime
+}
+
+/// A manifest with its type.
+public struct CachedManifest: Sendable {
+    public let mediaType: MediaType
+    public let bytes: [UInt8]
+}
+
+/// A tag and what it named when the origin was last asked.
+public struct CachedTag: Sendable {
+    public let digest: Digest
+    /// The ETag of the tag's object at the origin.
+    public let etag: String?
+    /// When the origin last confirmed it.
+    public let checkedAt: WallTime
+    /// `nil` when the manifest was evicted.
+    public let manifest: CachedManifest?
+}
+
+// MARK: - Keys
+
+enum Key {
+    static func digest(_ digest: Digest) -> [UInt8] { [digest.algorithm == .sha256 ? 1 : 2] + digest.bytes }
+
+    static func manifest(_ name: RepositoryName, _ digest: Digest) -> [UInt8] {
+        Array(name.description.utf8) + [0] + Self.digest(digest)
+    }
+
+    /// At most 255 + 1 + 128 bytes, within LMDB's 511.
+    static func tag(_ name: RepositoryName, _ tag: Tag) -> [UInt8] {
+        repository(name) + Array(tag.description.utf8)
+    }
+
+    static func repository(_ name: RepositoryName) -> [UInt8] { Array(name.description.utf8) + [0] }
+
+    /// Sorts as the number does.
+    static func sequence(_ number: UInt64) -> [UInt8] { bigEndian(number) }
+}
+
+// MARK: - Values
+
+extension BlobRecord {
+    /// `sequence, run, kind, then the inline bytes or size and blocks`; all numbers big-endian.
+    var encoded: [UInt8] {
+        var bytes = bigEndian(sequence) + bigEndian(run)
+        switch place {
+        case .inline(let content): bytes += [0] + content
+        case .file(let size, let allocated):
+            bytes += [1] + bigEndian(UInt64(size)) + bigEndian(UInt64(allocated))
+        }
+        return bytes
+    }
+
+    /// `nil` when the bytes are no record: the index is damaged there, and a miss repairs it.
+    init?(_ bytes: Span<UInt8>) {
+        guard bytes.count >= 17 else { return nil }
+        sequence = bigEndianNumber(bytes, at: 0)
+        run = bigEndianNumber(bytes, at: 8)
+        switch bytes[16] {
+        case 0: place = .inline([UInt8](bytes.extracting(droppingFirst: 17)))
+        case 1:
+            guard bytes.count == 33 else { return nil }
+            place = .file(
+                size: Int64(truncatingIfNeeded: bigEndianNumber(bytes, at: 17)),
+                allocated: Int64(truncatingIfNeeded: bigEndianNumber(bytes, at: 25))
+            )
+        default: return nil
+        }
+    }
+}
+
+extension TagRecord {
+    /// `seconds, nanoseconds, digest, ETag`.
+    var encoded: [UInt8] {
+        let key = Key.digest(digest)
+        return bigEndian(UInt64(bitPattern: checkedAt.seconds)) + bigEndian(UInt64(checkedAt.nanoseconds))
+            + [UInt8(key.count)] + key + Array((etag ?? "").utf8)
+    }
+
+    init?(_ bytes: [UInt8]) {
+        guard bytes.count > 17, bytes.count >= 17 + Int(bytes[16]),
+            let digest = Digest(key: bytes[17..<17 + Int(bytes[16])])
+        else { return nil }
+        checkedAt = WallTime(
+            seconds: Int64(bitPattern: bigEndianNumber(bytes.span, at: 0)),
+            nanoseconds: Int32(truncatingIfNeeded: bigEndianNumber(bytes.span, at: 8))
+        )
+        self.digest = digest
+        let text = bytes[(17 + Int(bytes[16]))...]
+        etag = text.isEmpty ? nil : String(decoding: text, as: UTF8.self)
+    }
+}
+
+extension CachedManifest {
+    /// `sequence, length of the type, type, manifest`.
+    func encoded(sequence: UInt64) -> [UInt8] {
+        let type = Array(mediaType.rawValue.utf8.prefix(255))
+        return bigEndian(sequence) + [UInt8(type.count)] + type + bytes
+    }
+
+    init?(_ record: Span<UInt8>) {
+        guard record.count > 8, record.count >= 9 + Int(record[8]) else { return nil }
+        let end = 9 + Int(record[8])
+        mediaType = MediaType(
+            rawValue: String(decoding: [UInt8](record.extracting(9..<end)), as: UTF8.self)
+        )
+        bytes = [UInt8](record.extracting(end..<record.count))
+    }
+}
+
+extension Digest {
+    /// Reads what ``Key/digest(_:)`` wrote.
+    init?(key: some Collection<UInt8>) {
+        let algorithm: DigestAlgorithm? =
+            switch key.first {
+            case 1: .sha256
+            case 2: .sha512
+            default: nil
+            }
+        guard let algorithm, key.count == algorithm.byteCount + 1 else { return nil }
+        self.init(algorithm, bytes: Array(key.dropFirst()))
+    }
+}
+
+func bigEndian(_ number: UInt64) -> [UInt8] {
+    (0..<8).map { UInt8(truncatingIfNeeded: number >> UInt64(56 - $0 * 8)) }
+}
+
+func bigEndianNumber(_ bytes: Span<UInt8>, at offset: Int) -> UInt64 {
+    (0..<8).reduce(0) { $0 << 8 | UInt64(bytes[offset + $1]) }
+}

@@ -1,0 +1,28 @@
+public import System
+
+/// A blob that can be answered with.
+public enum BlobContent: Sendable {
+    /// Small, in memory.
+    case bytes([UInt8])
+    /// On disk, verified; `size` is the file's.
+    case file(File, size: Int64)
+    /// On its way from the origin.
+    case stream(any BlobStream, size: Int64)
+
+    /// In bytes.
+    public var size: Int64 {
+        switch self {
+        case .bytes(let bytes): Int64(bytes.count)
+        case .file(_, let size), .stream(_, let size): size
+        }
+    }
+}
+
+/// One reader's view of a blob that is still arriving.
+public protocol BlobStream: AnyObject, Sendable {
+    /// Waits for bytes at `offset` and appends at least one. Offsets go up without gaps.
+    ///
+    /// The last byte of the blob comes only once the whole content has proved to have its digest: damage and short bodies end in
+    /// an error here, never in a complete answer.
+    func read(at offset: Int64, into buffer: inout OutputSpan<UInt8>) throws(EdgeError)
+}

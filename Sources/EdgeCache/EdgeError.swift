@@ -1,0 +1,43 @@
+public import DiskTier
+public import OCI
+public import Registry
+
+/// Why the cache could not do what it was asked; "not there" is no error but an answer.
+public enum EdgeError: Error, CustomStringConvertible {
+    /// The origin failed, or its content is damaged.
+    case origin(RegistryError)
+    /// The disk tier failed, or has no room for what only it can hold.
+    case tier(DiskTierError)
+    /// Too much is under way; the same request may succeed later.
+    case busy(String)
+    /// The bytes do not have the digest they were announced with.
+    case digestMismatch(expected: Digest, actual: Digest)
+    case uploadUnknown(String)
+    /// Another request is writing to the upload.
+    case uploadBusy(String)
+    /// The chunk does not start where the upload stands.
+    case chunkOutOfOrder(offset: Int64)
+    /// The chunk has not the length that its headers announced.
+    case chunkLength(expected: Int64, actual: Int64)
+    case manifestInvalid(String)
+    /// The manifest refers to blobs that nobody pushed.
+    case manifestBlobsUnknown([Digest])
+
+    public var description: String {
+        switch self {
+        case .origin(let error): "\(error)"
+        case .tier(let error): "\(error)"
+        case .busy(let what): "\(what); try again later"
+        case .digestMismatch(let expected, let actual):
+            "the content has the digest \(actual), not \(expected)"
+        case .uploadUnknown(let id): "there is no upload \(id): it was finished, canceled or expired"
+        case .uploadBusy(let id): "another request is writing to upload \(id)"
+        case .chunkOutOfOrder(let offset): "the chunk must start at byte \(offset)"
+        case .chunkLength(let expected, let actual):
+            "the chunk has \(actual) bytes where its headers announce \(expected)"
+        case .manifestInvalid(let reason): reason
+        case .manifestBlobsUnknown(let digests):
+            "the manifest refers to unknown content: \(digests.prefix(5).map(\.description).joined(separator: ", "))"
+        }
+    }
+}

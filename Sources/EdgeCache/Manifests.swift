@@ -1,0 +1,296 @@
+internal import DiskTier
+internal import Hashing
+internal import Logging
+public import OCI
+internal import Registry
+internal import System
+
+/// A manifest to answer with.
+public struct ManifestAnswer: Sendable {
+    /// Exactly as they were pushed.
+    public let bytes: [UInt8]
+    public let digest: Digest
+    public let mediaType: MediaType
+    /// Seconds since the origin last confirmed the tag, when the origin is down and the tag may be stale; else `nil`.
+    public let staleSeconds: Int64?
+}
+
+/// What became of a pushed manifest.
+public struct PushedManifest: Sendable {
+    public let digest: Digest
+    /// The manifest that it refers to and is now listed under.
+    public let subject: Digest?
+}
+
+/// What identical manifest reads share.
+struct ManifestFlight: Hashable, Sendable {
+    let name: RepositoryName
+    let reference: Reference
+}
+
+extension EdgeCache {
+    /// The manifest that a tag or digest names; `nil` when there is none.
+    ///
+    /// A digest on disk is served without asking anyone. A tag is believed for ``Configuration/tagTTL``; while the origin is down, for
+    /// ``Configuration/staleIfError``.
+    public func manifest(_ name: RepositoryName, _ reference: Reference) throws(EdgeError) -> ManifestAnswer? {
+        switch reference {
+        case .digest(let digest):
+            if let answer = cachedManifest(name, digest) { return answer }
+        case .tag(let tag):
+            if let cached = cachedTag(name, tag), age(of: cached) < configuration.tagTTL {
+                if let answer = answer(cached) { return answer }
+            }
+        }
+        let flight = ManifestFlight(name: name, reference: reference)
+        return try manifestFlights.run(flight) {
+            Result { () throws(EdgeError) in
+                switch reference {
+                case .digest(let digest): try fetch(name, digest)
+                case .tag(let tag): try refresh(name, tag)
+                }
+            }
+        }.get()
+    }
+
+    private func fetch(_ name: RepositoryName, _ digest: Digest) throws(EdgeError) -> ManifestAnswer? {
+        let stamp = tier.stamp()
+        let stored = try atOrigin { () throws(RegistryError) in
+            try registry.manifestIfPresent(name: name, digest: digest)
+        }
+        guard let stored else { return nil }
+        keep("manifest \(name)@\(digest)") { () throws(DiskTierError) in
+            try tier.record(
+                manifest: digest,
+                repository: name,
+                mediaType: stored.mediaType,
+                bytes: stored.bytes,
+                since: stamp
+            )
+        }
+        return ManifestAnswer(stored)
+    }
+
+    /// Asks the origin whether the tag still is what it was here.
+    private func refresh(_ name: RepositoryName, _ tag: Tag) throws(EdgeError) -> ManifestAnswer? {
+        let stamp = tier.stamp()
+        let cached = cachedTag(name, tag)
+        let known = cached.flatMap(answer)
+        do throws(RegistryError) {
+            switch try registry.lookUp(name: name, tag: tag, unlessETag: known == nil ? nil : cached?.etag) {
+            case .unknown:
+                keep("\(name):\(tag)") { () throws(DiskTierError) in
+                    try tier.forget(tag: tag, repository: name)
+                    return true
+                }
+                return nil
+            case .unchanged:
+                if let cached { confirm(name, tag, cached, since: stamp) }
+                return known
+            case .found(let stored):
+                record(name, tag, stored, since: stamp)
+                return ManifestAnswer(stored)
+            }
+        } catch {
+            guard let cached, let known, age(of: cached) < configuration.staleIfError else { throw .origin(error) }
+            log.warning("serving a stale tag", metadata: ["tag": "\(name):\(tag)", "error": "\(error)"])
+            return ManifestAnswer(
+                bytes: known.bytes,
+                digest: known.digest,
+                mediaType: known.mediaType,
+                staleSeconds: age(of: cached).components.seconds
+            )
+        }
+    }
+
+    /// Stores a manifest at the origin under its digest and its tags; returns once the origin has it all.
+    ///
+    /// - Parameters:
+    ///   - reference: what the manifest is pushed as; a digest must be its own.
+    ///   - tags: further tags, for a push by digest.
+    public func pushManifest(
+        _ name: RepositoryName,
+        _ reference: Reference,
+        tags: [Tag] = [],
+        _ bytes: [UInt8],
+        contentType: MediaType?
+    ) throws(EdgeError) -> PushedManifest {
+        let manifest: Manifest
+        do throws(Manifest.Invalid) {
+            manifest = try Manifest(parsing: bytes, contentType: contentType)
+        } catch {
+            throw .manifestInvalid(error.description)
+        }
+        let digest: Digest
+        var tags = tags
+        switch reference {
+        case .digest(let expected):
+            digest = Digest(of: bytes, expected.algorithm)
+            guard digest == expected else { throw .digestMismatch(expected: expected, actual: digest) }
+        case .tag(let tag):
+            digest = Digest(of: bytes)
+            tags.append(tag)
+        }
+        try requireBlobs(of: manifest)
+        let mediaType = contentType.map(\.essence) ?? manifest.mediaType
+        let stamp = tier.stamp()
+        let all = tags
+        let etags = try atOrigin { () throws(RegistryError) in
+            try registry.pushManifest(name: name, tags: all, digest: digest, bytes, mediaType: mediaType)
+        }
+        keep("manifest \(name)@\(digest)") { () throws(DiskTierError) in
+            try tier.record(manifest: digest, repository: name, mediaType: mediaType, bytes: bytes, since: stamp)
+        }
+        for (tag, etag) in zip(all, etags) {
+            record(
+                name,
+                tag,
+                StoredManifest(bytes: bytes, digest: digest, mediaType: mediaType, etag: etag),
+                since: stamp
+            )
+        }
+        return PushedManifest(digest: digest, subject: manifest.subject?.digest)
+    }
+
+    /// Removes a tag at the origin and here; false when there was none.
+    public func deleteTag(_ name: RepositoryName, _ tag: Tag) throws(EdgeError) -> Bool {
+        let existed = try atOrigin { () throws(RegistryError) in
+            guard case .found = try registry.lookUp(name: name, tag: tag, unlessETag: nil) else { return false }
+            try registry.deleteTag(name: name, tag: tag)
+            return true
+        }
+        try onDisk { () throws(DiskTierError) in try tier.forget(tag: tag, repository: name) }
+        return existed
+    }
+
+    /// Removes a manifest and every tag that resolves to it, at the origin and here; false when there was none.
+    public func deleteManifest(_ name: RepositoryName, _ digest: Digest) throws(EdgeError) -> Bool {
+        // Forgotten on failure too: after a partial delete only the origin knows what is left.
+        defer {
+            keep("manifest \(name)@\(digest)") { () throws(DiskTierError) in
+                try tier.forget(manifest: digest, repository: name)
+                return true
+            }
+        }
+        do throws(RegistryError) {
+            try registry.deleteManifest(name: name, digest: digest)
+            return true
+        } catch {
+            if case .notFound = error { return false }
+            throw .origin(error)
+        }
+    }
+
+    /// All tags in lexical order; `nil` when the repository is unknown.
+    public func tags(_ name: RepositoryName) throws(EdgeError) -> [Tag]? {
+        try atOrigin { () throws(RegistryError) in try registry.tagsIfPresent(name: name) }
+    }
+
+    /// The manifests whose subject is this digest.
+    public func referrers(_ name: RepositoryName, _ subject: Digest) throws(EdgeError) -> [Descriptor] {
+        try atOrigin { () throws(RegistryError) in try registry.referrers(name: name, subject: subject) }
+    }
+
+    /// The names of all repositories that have a tag, in lexical order.
+    public func repositories() throws(EdgeError) -> [String] {
+        try atOrigin { () throws(RegistryError) in try registry.catalog() }.repositories.keys.sorted()
+    }
+}
+
+// MARK: - The disk tier's part
+
+extension EdgeCache {
+    /// Children of an index may come later, and foreign layers never: neither is asked for.
+    private func requireBlobs(of manifest: Manifest) throws(EdgeError) {
+        let needed = Set(
+            ((manifest.config.map { [$0] } ?? []) + manifest.layers).filter { !$0.isNonDistributable }.map(\.digest)
+        )
+        let unseen = needed.filter { cachedSize($0) == nil }
+        let missing = try atOrigin { () throws(RegistryError) in try registry.missingBlobs(among: unseen.sorted()) }
+        guard missing.isEmpty else { throw .manifestBlobsUnknown(missing) }
+    }
+
+    private func cachedManifest(_ name: RepositoryName, _ digest: Digest) -> ManifestAnswer? {
+        do throws(DiskTierError) {
+            guard let cached = try tier.manifest(repository: name, digest: digest) else { return nil }
+            return ManifestAnswer(cached, digest: digest)
+        } catch {
+            log.error("lookup failed", metadata: ["manifest": "\(name)@\(digest)", "error": "\(error)"])
+            return nil
+        }
+    }
+
+    private func cachedTag(_ name: RepositoryName, _ tag: Tag) -> CachedTag? {
+        do throws(DiskTierError) {
+            return try tier.tag(repository: name, tag: tag)
+        } catch {
+            log.error("lookup failed", metadata: ["tag": "\(name):\(tag)", "error": "\(error)"])
+            return nil
+        }
+    }
+
+    private func answer(_ cached: CachedTag) -> ManifestAnswer? {
+        cached.manifest.map { ManifestAnswer($0, digest: cached.digest) }
+    }
+
+    private func record(
+        _ name: RepositoryName,
+        _ tag: Tag,
+        _ stored: StoredManifest,
+        since stamp: DiskTier.Stamp
+    ) {
+        let isKept = keep("\(name):\(tag)") { () throws(DiskTierError) in
+            try tier.record(
+                tag: tag,
+                repository: name,
+                digest: stored.digest,
+                mediaType: stored.mediaType,
+                bytes: stored.bytes,
+                etag: stored.etag,
+                checkedAt: time.wallTime(),
+                since: stamp
+            )
+        }
+        guard !isKept else { return }
+        // What is here may be older than what the origin has now, so the next reader asks.
+        keep("\(name):\(tag)") { () throws(DiskTierError) in
+            try tier.forget(tag: tag, repository: name)
+            return true
+        }
+    }
+
+    /// With no TTL every read asks, and writing the answer down each time would make each read a write.
+    private func confirm(_ name: RepositoryName, _ tag: Tag, _ cached: CachedTag, since stamp: DiskTier.Stamp) {
+        guard configuration.tagTTL > .zero || age(of: cached) >= .seconds(60) else { return }
+        keep("\(name):\(tag)") { () throws(DiskTierError) in
+            try tier.touch(tag: tag, repository: name, checkedAt: time.wallTime(), since: stamp)
+        }
+    }
+
+    /// Time since the origin last confirmed the tag; a clock that stepped back makes it old, not fresh.
+    private func age(of cached: CachedTag) -> Duration {
+        let seconds = time.wallTime().seconds - cached.checkedAt.seconds
+        return seconds >= 0 ? .seconds(seconds) : configuration.tagTTL
+    }
+
+    /// What cannot be written down is asked for again: slower, never wrong.
+    @discardableResult
+    private func keep(_ what: String, _ body: () throws(DiskTierError) -> Bool) -> Bool {
+        do throws(DiskTierError) {
+            return try body()
+        } catch {
+            log.warning("not kept on disk", metadata: ["what": "\(what)", "error": "\(error)"])
+            return false
+        }
+    }
+}
+
+extension ManifestAnswer {
+    fileprivate init(_ cached: CachedManifest, digest: Digest) {
+        self.init(bytes: cached.bytes, digest: digest, mediaType: cached.mediaType, staleSeconds: nil)
+    }
+
+    fileprivate init(_ stored: StoredManifest) {
+        self.init(bytes: stored.bytes, digest: stored.digest, mediaType: stored.mediaType, staleSeconds: nil)
+    }
+}

@@ -1,0 +1,154 @@
+internal import Hashing
+internal import OCI
+internal import ObjectStorage
+internal import Registry
+internal import System
+internal import Threading
+
+/// Streams a blob from the origin to one client without keeping it, for what does not fit on disk.
+///
+/// A read from the start fetches the whole blob and verifies it, holding the end back until the digest is known. A read from further on
+/// (a range) fetches just the rest; its length is checked, its digest cannot be.
+final class PassThrough: BlobStream, @unchecked Sendable {
+    // Sendable because everything shared with the fetching thread is in `channel`; the rest belongs to the one reading thread.
+    private let registry: Registry
+    private let digest: Digest
+    private let size: Int64
+    /// Where the client started: bytes before the first read that it already has.
+    private let alreadyRead: Int64
+    private var channel: ByteChannel?
+
+    /// - Parameter alreadyRead: bytes that the client has from elsewhere; they are fetched again to verify the whole, and not given out.
+    init(registry: Registry, digest: Digest, size: Int64, alreadyRead: Int64 = 0) {
+        self.registry = registry
+        self.digest = digest
+        self.size = size
+        self.alreadyRead = alreadyRead
+    }
+
+    deinit { channel?.abandon() }
+
+    func read(at offset: Int64, into buffer: inout OutputSpan<UInt8>) throws(EdgeError) {
+        if channel == nil { channel = start(at: offset) }
+        try channel?.read(into: &buffer)
+    }
+
+    private func start(at offset: Int64) -> ByteChannel {
+        let channel = ByteChannel(limitBytes: 1 << 20)
+        let (registry, digest, size) = (registry, digest, size)
+        let whole = offset == alreadyRead
+        spawnThread(name: "pass-through") {
+            do throws(EdgeError) {
+                try Self.fetch(
+                    registry,
+                    digest,
+                    range: whole ? 0..<size : offset..<size,
+                    skip: whole ? offset : 0,
+                    verifies: whole,
+                    into: channel
+                )
+                channel.finish(nil)
+            } catch {
+                channel.finish(error)
+            }
+        }
+        return channel
+    }
+
+    private static func fetch(
+        _ registry: Registry,
+        _ digest: Digest,
+        range: Range<Int64>,
+        skip: Int64,
+        verifies: Bool,
+        into channel: ByteChannel
+    ) throws(EdgeError) {
+        var hash = ContentHash(digest.algorithm)
+        var held: [UInt8] = []
+        var toSkip = skip
+        do throws(RegistryError) {
+            try registry.streamBlob(digest, range: verifies ? nil : range) { piece in
+                if verifies { hash.update(piece) }
+                let skipped = min(toSkip, Int64(piece.count))
+                toSkip -= skipped
+                guard skipped < piece.count else { return }
+                // One piece is always held back, so the end only follows a good digest.
+                if !held.isEmpty, !channel.send(held) { throw ClientGone() }
+                held = [UInt8](piece.extracting(droppingFirst: Int(skipped)))
+            }
+        } catch {
+            throw .origin(error)
+        }
+        if verifies, hash.digest() != digest {
+            throw .origin(.damaged(key: registry.layout.blob(digest), expected: digest, actual: hash.digest()))
+        }
+        if !held.isEmpty { _ = channel.send(held) }
+    }
+
+    private struct ClientGone: Error {}
+}
+
+/// A bounded pipe of byte pieces from one thread to another.
+final class ByteChannel: Sendable {
+    private struct State {
+        var pieces: [[UInt8]] = []
+        /// Bytes of the first piece that were read already.
+        var consumed = 0
+        var bytes = 0
+        var isFinished = false
+        var isAbandoned = false
+        var failure: EdgeError?
+    }
+
+    private let limitBytes: Int
+    private let state = Monitor(State())
+
+    init(limitBytes: Int) {
+        self.limitBytes = limitBytes
+    }
+
+    /// Waits for room; false when the reader is gone.
+    func send(_ piece: [UInt8]) -> Bool {
+        let sent: Bool? = state.wait { state in
+            if state.isAbandoned { return false }
+            guard state.bytes == 0 || state.bytes + piece.count <= limitBytes else { return nil }
+            state.pieces.append(piece)
+            state.bytes += piece.count
+            return true
+        }
+        state.update { _ in }
+        return sent ?? false
+    }
+
+    func finish(_ failure: EdgeError?) {
+        state.update { state in
+            state.isFinished = true
+            state.failure = failure
+        }
+    }
+
+    func abandon() {
+        state.update { $0.isAbandoned = true }
+    }
+
+    /// Waits for a piece and appends what fits of it.
+    func read(into buffer: inout OutputSpan<UInt8>) throws(EdgeError) {
+        let next: (piece: [UInt8], from: Int)? = try state.wait { state throws(EdgeError) in
+            if let piece = state.pieces.first { return (piece, state.consumed) }
+            if let failure = state.failure { throw failure }
+            // The length was checked by the transfer, so a reader never gets here for more than it was promised.
+            if state.isFinished { throw .busy("the origin sent fewer bytes than announced") }
+            return nil
+        }
+        guard let next else { preconditionFailure("waiting without a deadline ended") }
+        let count = buffer.append(fitting: next.piece.span.extracting(droppingFirst: next.from))
+        state.update { state in
+            state.bytes -= count
+            state.consumed += count
+            if state.consumed == next.piece.count {
+                state.pieces.removeFirst()
+                state.consumed = 0
+            }
+        }
+    }
+}

@@ -1,0 +1,30 @@
+internal import Threading
+
+/// Runs the same work once for all who ask for it at the same time.
+final class SingleFlight<Key: Hashable & Sendable, Value: Sendable>: Sendable {
+    private final class Flight: Sendable {
+        let result = Monitor<Value?>(nil)
+    }
+
+    private let flights = Monitor<[Key: Flight]>([:])
+
+    /// The result of `work`, or of the run of another thread that was under way already.
+    func run(_ key: Key, _ work: () -> Value) -> Value {
+        let (flight, isMine) = flights.withLock { flights in
+            if let running = flights[key] { return (running, false) }
+            let flight = Flight()
+            flights[key] = flight
+            return (flight, true)
+        }
+        if isMine {
+            let value = work()
+            flights.withLock { _ = $0.removeValue(forKey: key) }
+            flight.result.update { $0 = value }
+            return value
+        }
+        guard let value = flight.result.wait(for: { $0 }) else {
+            preconditionFailure("waiting without a deadline ended")
+        }
+        return value
+    }
+}

@@ -1,0 +1,100 @@
+internal import CMicroHTTPD
+internal import Glibc
+
+/// One request. Valid until it is answered: nothing may keep it.
+public final class Request {
+    public let method: String
+    /// The path as it came over the wire, percent-encoded.
+    public let path: String
+    /// What follows the `?`, as it came; empty when there is none.
+    public let query: String
+    /// Of the body, in bytes; `nil` when it is chunked or there is none.
+    public internal(set) var contentLength: Int64?
+    /// A body follows.
+    public internal(set) var hasBody = false
+
+    private let connection: OpaquePointer
+
+    init(_ connection: OpaquePointer, method: String, target: String) {
+        self.connection = connection
+        self.method = method
+        var origin = target[...]
+        // The absolute form names the server again (RFC 9112, section 3.2.2).
+        if !origin.hasPrefix("/"), let scheme = origin.firstRange(of: "://") {
+            let rest = origin[scheme.upperBound...]
+            origin = rest.firstIndex(of: "/").map { rest[$0...] } ?? "/"
+        }
+        let mark = origin.firstIndex(of: "?")
+        path = String(origin[..<(mark ?? origin.endIndex)])
+        query = mark.map { String(origin[origin.index(after: $0)...]) } ?? ""
+    }
+
+    /// The client waits for a word before it sends the body (RFC 9110, section 10.1.1).
+    public var expectsContinue: Bool { header("Expect")?.lowercased() == "100-continue" }
+
+    /// The value of a header, whatever its case; `nil` when it is not there (`MHD_lookup_connection_value`).
+    public func header(_ name: String) -> String? {
+        MHD_lookup_connection_value(connection, .HEADER_KIND, name).map { String(cString: $0) }
+    }
+
+    /// All headers in their order (`MHD_get_connection_values`).
+    public var headers: [(name: String, value: String)] {
+        var list = HeaderList()
+        withUnsafeMutablePointer(to: &list) { pointer in
+            _ = MHD_get_connection_values(connection, .HEADER_KIND, collectHeader, pointer)
+        }
+        return list.headers
+    }
+
+    /// The query's parameters, decoded, in their order. A `+` stands for itself: media types have one.
+    public var parameters: [(name: String, value: String)] {
+        query.split(separator: "&").compactMap { field in
+            let parts = field.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false)
+            guard let name = percentDecoded(String(parts[0])) else { return nil }
+            guard parts.count == 2 else { return (name, "") }
+            return percentDecoded(String(parts[1])).map { (name, $0) }
+        }
+    }
+
+    /// The first parameter of that name; `nil` when there is none.
+    public func parameter(_ name: String) -> String? {
+        parameters.first { $0.name == name }?.value
+    }
+
+    /// The client's address without its port; empty when unknown.
+    public var clientAddress: String {
+        guard let address = forebay_mhd_client_address(connection) else { return "" }
+        let length =
+            address.pointee.sa_family == sa_family_t(AF_INET6)
+            ? MemoryLayout<sockaddr_in6>.size : MemoryLayout<sockaddr_in>.size
+        return withUnsafeTemporaryAllocation(of: CChar.self, capacity: Int(NI_MAXHOST)) { text in
+            let code = getnameinfo(
+                address,
+                socklen_t(length),
+                text.baseAddress,
+                socklen_t(text.count),
+                nil,
+                0,
+                NI_NUMERICHOST
+            )
+            return code == 0 ? String(cString: text.baseAddress!) : ""
+        }
+    }
+}
+
+private struct HeaderList {
+    var headers: [(name: String, value: String)] = []
+}
+
+private func collectHeader(
+    _ context: UnsafeMutableRawPointer?,
+    _ kind: MHD_ValueKind,
+    _ name: UnsafePointer<CChar>?,
+    _ value: UnsafePointer<CChar>?
+) -> MHD_Result {
+    guard let context, let name else { return MHD_Result.NO }
+    context.assumingMemoryBound(to: HeaderList.self).pointee.headers.append(
+        (String(cString: name), value.map { String(cString: $0) } ?? "")
+    )
+    return MHD_Result.YES
+}

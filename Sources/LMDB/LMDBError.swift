@@ -1,0 +1,19 @@
+internal import CLMDB
+internal import Glibc
+
+/// A failed LMDB call: which one, and its code (`mdb_strerror`).
+public struct LMDBError: Error, Equatable, CustomStringConvertible {
+    public let operation: String
+    public let code: Int32
+
+    /// The data has grown to the size of the map.
+    public var isMapFull: Bool { code == MDB_MAP_FULL }
+    /// The volume is full (`ENOSPC`, `EDQUOT`).
+    public var isNoSpace: Bool { code == ENOSPC || code == EDQUOT }
+
+    public var description: String { "\(operation): \(String(cString: mdb_strerror(code))) (code \(code))" }
+}
+
+func check(_ operation: @autoclosure () -> String, _ code: Int32) throws(LMDBError) {
+    if code != 0 { throw LMDBError(operation: operation(), code: code) }
+}

@@ -1,0 +1,151 @@
+internal import CLMDB
+internal import Glibc
+internal import System
+
+/// A snapshot, valid within the closure that got it.
+public struct ReadTransaction: ~Copyable {
+    let pointer: OpaquePointer
+
+    init(_ pointer: OpaquePointer) {
+        self.pointer = pointer
+    }
+
+    /// Calls `body` with the value's bytes in the map, which are valid until it returns; `nil` when the key is not there (`mdb_get`).
+    public func withValue<Result>(
+        _ table: Table,
+        _ key: [UInt8],
+        _ body: (Span<UInt8>) throws(LMDBError) -> Result
+    ) throws(LMDBError) -> Result? {
+        try value(pointer, table, key, body)
+    }
+
+    /// A copy of the value; `nil` when the key is not there.
+    public func get(_ table: Table, _ key: [UInt8]) throws(LMDBError) -> [UInt8]? {
+        try withValue(table, key) { [UInt8]($0) }
+    }
+
+    /// Calls `body` for each entry from `start` on in key order until it returns false.
+    public func forEach(
+        _ table: Table,
+        from start: [UInt8] = [],
+        _ body: (Span<UInt8>, Span<UInt8>) throws(LMDBError) -> Bool
+    ) throws(LMDBError) {
+        try entries(pointer, table, from: start, body)
+    }
+
+    /// The greatest key; `nil` when the table is empty.
+    public func lastKey(_ table: Table) throws(LMDBError) -> [UInt8]? {
+        var opened: OpaquePointer?
+        try check("mdb_cursor_open \(table.name)", mdb_cursor_open(pointer, table.handle, &opened))
+        defer { mdb_cursor_close(opened) }
+        var key = MDB_val()
+        var value = MDB_val()
+        let code = mdb_cursor_get(opened, &key, &value, MDB_LAST)
+        if code == MDB_NOTFOUND { return nil }
+        try check("mdb_cursor_get \(table.name)", code)
+        return Array(bytes(key))
+    }
+
+    /// How many entries the table has (`mdb_stat`).
+    public func count(_ table: Table) throws(LMDBError) -> Int { try entryCount(pointer, table) }
+}
+
+/// The one writer, valid within the closure that got it, on its thread.
+public struct WriteTransaction: ~Copyable {
+    let pointer: OpaquePointer
+
+    init(_ pointer: OpaquePointer) {
+        self.pointer = pointer
+    }
+
+    public func get(_ table: Table, _ key: [UInt8]) throws(LMDBError) -> [UInt8]? {
+        try value(pointer, table, key) { [UInt8]($0) }
+    }
+
+    public func forEach(
+        _ table: Table,
+        from start: [UInt8] = [],
+        _ body: (Span<UInt8>, Span<UInt8>) throws(LMDBError) -> Bool
+    ) throws(LMDBError) {
+        try entries(pointer, table, from: start, body)
+    }
+
+    public func count(_ table: Table) throws(LMDBError) -> Int { try entryCount(pointer, table) }
+
+    /// Keys have 1 to 511 bytes (`mdb_put`).
+    public func put(_ table: Table, _ key: [UInt8], _ bytes: [UInt8]) throws(LMDBError) {
+        let code = withValues(key, bytes) { key, value in mdb_put(pointer, table.handle, &key, &value, 0) }
+        try check("mdb_put \(table.name)", code)
+    }
+
+    /// False when the key was not there (`mdb_del`).
+    @discardableResult
+    public func delete(_ table: Table, _ key: [UInt8]) throws(LMDBError) -> Bool {
+        let code = withValues(key, []) { key, _ in mdb_del(pointer, table.handle, &key, nil) }
+        if code == MDB_NOTFOUND { return false }
+        try check("mdb_del \(table.name)", code)
+        return true
+    }
+}
+
+private func value<Result>(
+    _ transaction: OpaquePointer,
+    _ table: Table,
+    _ key: [UInt8],
+    _ body: (Span<UInt8>) throws(LMDBError) -> Result
+) throws(LMDBError) -> Result? {
+    var found = MDB_val()
+    let code = withValues(key, []) { key, _ in mdb_get(transaction, table.handle, &key, &found) }
+    if code == MDB_NOTFOUND { return nil }
+    try check("mdb_get \(table.name)", code)
+    return try body(bytes(found).span)
+}
+
+private func entries(
+    _ transaction: OpaquePointer,
+    _ table: Table,
+    from start: [UInt8],
+    _ body: (Span<UInt8>, Span<UInt8>) throws(LMDBError) -> Bool
+) throws(LMDBError) {
+    var opened: OpaquePointer?
+    try check("mdb_cursor_open \(table.name)", mdb_cursor_open(transaction, table.handle, &opened))
+    defer { mdb_cursor_close(opened) }
+    var key = MDB_val()
+    var value = MDB_val()
+    var code = withValues(start, []) { from, _ in
+        key = from
+        return mdb_cursor_get(opened, &key, &value, start.isEmpty ? MDB_FIRST : MDB_SET_RANGE)
+    }
+    while code != MDB_NOTFOUND {
+        try check("mdb_cursor_get \(table.name)", code)
+        guard try body(bytes(key).span, bytes(value).span) else { return }
+        code = mdb_cursor_get(opened, &key, &value, MDB_NEXT)
+    }
+}
+
+private func entryCount(_ transaction: OpaquePointer, _ table: Table) throws(LMDBError) -> Int {
+    var stat = MDB_stat()
+    try check("mdb_stat \(table.name)", mdb_stat(transaction, table.handle, &stat))
+    return stat.ms_entries
+}
+
+private func bytes(_ value: MDB_val) -> UnsafeBufferPointer<UInt8> {
+    UnsafeBufferPointer(start: value.mv_data?.assumingMemoryBound(to: UInt8.self), count: value.mv_size)
+}
+
+private func withValues<Result>(
+    _ key: [UInt8],
+    _ value: [UInt8],
+    _ body: (inout MDB_val, inout MDB_val) -> Result
+) -> Result {
+    key.withUnsafeBytes { key in
+        value.withUnsafeBytes { value in
+            var keyValue = MDB_val(mv_size: key.count, mv_data: UnsafeMutableRawPointer(mutating: key.baseAddress))
+            var valueValue = MDB_val(
+                mv_size: value.count,
+                mv_data: UnsafeMutableRawPointer(mutating: value.baseAddress)
+            )
+            return body(&keyValue, &valueValue)
+        }
+    }
+}

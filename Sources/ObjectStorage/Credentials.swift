@@ -1,0 +1,40 @@
+/// A text that must not be shown: it prints as `(secret)`, also when what holds it is dumped.
+public struct Secret: Sendable, Equatable, CustomStringConvertible, CustomDebugStringConvertible, CustomReflectable {
+    private let text: String
+
+    public init(_ text: String) { self.text = text }
+
+    public func reveal() -> String { text }
+
+    public var description: String { "(secret)" }
+    public var debugDescription: String { description }
+    public var customMirror: Mirror { Mirror(self, children: []) }
+}
+
+/// What requests are signed with.
+public struct Credentials: Sendable, Equatable {
+    public var accessKey: String
+    public var secretKey: Secret
+    /// Of temporary credentials.
+    public var sessionToken: Secret?
+
+    public init(accessKey: String, secretKey: Secret, sessionToken: Secret? = nil) {
+        self.accessKey = accessKey
+        self.secretKey = secretKey
+        self.sessionToken = sessionToken
+    }
+}
+
+/// Where credentials come from. Asked for each request, so it must answer from memory as a rule.
+public struct CredentialProvider: Sendable {
+    /// `nil`: requests are sent unsigned.
+    let current: @Sendable () throws(StoreError) -> Credentials?
+
+    public init(_ current: @escaping @Sendable () throws(StoreError) -> Credentials?) { self.current = current }
+
+    public static let anonymous = CredentialProvider { () throws(StoreError) in nil }
+
+    public static func fixed(_ credentials: Credentials) -> CredentialProvider {
+        CredentialProvider { () throws(StoreError) in credentials }
+    }
+}

@@ -1,0 +1,49 @@
+/// How a bucket is used. The defaults suit AWS and stores like it.
+public struct S3Configuration: Sendable {
+    public enum PayloadSigning: Sendable {
+        /// The SHA-256 of every body is part of its signature, so the store notices a body that was changed on the way.
+        case always
+        /// Over https, where the connection protects them, bodies are not hashed. Over http they always are.
+        case notOverTLS
+    }
+
+    public var endpoint: S3Endpoint
+    public var credentials: CredentialProvider
+    public var payloadSigning = PayloadSigning.always
+    public var retries = RetryPolicy()
+    /// Larger bodies are uploaded in parts, if no condition is set.
+    public var multipartThresholdBytes: Int64 = 32 << 20
+    /// Of one part; more when there would be more than 10,000. S3 asks for at least 5 MiB.
+    public var partBytes: Int64 = 16 << 20
+    /// Parts of one upload that are sent at once.
+    public var partsInFlight = 4
+    /// Threads that all uploads of this store share, beside their callers' own.
+    public var transferThreads = 8
+    /// How long a store may take to join the parts of an upload before it sends a byte.
+    public var completionStallSeconds = 300
+
+    public init(endpoint: S3Endpoint, credentials: CredentialProvider) {
+        self.endpoint = endpoint
+        self.credentials = credentials
+    }
+
+    func check() {
+        retries.check()
+        precondition(multipartThresholdBytes > 0 && partBytes > 0 && partBytes <= S3Limits.largestPartBytes)
+        precondition(partsInFlight > 0 && transferThreads > 0 && completionStallSeconds > 0)
+    }
+}
+
+/// What S3 itself limits (Amazon S3 User Guide, "Amazon S3 multipart upload limits"), and what is read of its answers at most.
+enum S3Limits {
+    static let parts = 10_000
+    static let largestPartBytes: Int64 = 5 << 30
+    static let largestPutBytes: Int64 = 5 << 30
+    static let keysPerDelete = 1_000
+    static let keysPerPage = 1_000
+    static let errorBodyBytes = 64 << 10
+    /// A page of 1,000 keys of 1,024 bytes, each byte encoded as three, and as much again around them.
+    static let answerBytes = 8 << 20
+    /// Of a body that is hashed or copied, at a time.
+    static let bufferBytes = 256 << 10
+}

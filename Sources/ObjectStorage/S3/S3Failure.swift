@@ -1,0 +1,124 @@
+internal import HTTPClient
+internal import System
+
+extension S3Transport {
+    private var store: String { configuration.endpoint.description }
+
+    func failure(
+        of request: S3Request,
+        _ kind: StoreError.Kind,
+        _ message: String,
+        _ response: Response? = nil,
+        isRetryable: Bool? = nil
+    ) -> StoreError {
+        StoreError(
+            request.operation,
+            in: store,
+            key: request.key,
+            kind,
+            message,
+            status: response?.status,
+            requestID: response?.header("x-amz-request-id"),
+            isRetryable: isRetryable
+        )
+    }
+
+    /// An answer that is an error: by its status, or by its body, as a 200 to CompleteMultipartUpload may be.
+    func failure(of request: S3Request, _ response: Response, _ body: [UInt8]) -> StoreError {
+        // A body that cannot be read only makes the message poorer: the status says enough. HEAD has none at all.
+        let document = try? XMLReader.read(body)
+        let code = document?.text(of: "Code")
+        var message = document?.text(of: "Message") ?? ""
+        if let endpoint = document?.text(of: "Endpoint") { message += " (endpoint: \(endpoint))" }
+        let region = response.header("x-amz-bucket-region") ?? document?.text(of: "Region")
+        let (kind, isRetryable) = Self.kind(
+            status: response.status,
+            code: code ?? "",
+            region: region == configuration.endpoint.region ? nil : region.map { printable($0, limit: 64) }
+        )
+        return StoreError(
+            request.operation,
+            in: store,
+            key: request.key,
+            kind,
+            message,
+            status: response.status,
+            code: code,
+            requestID: response.header("x-amz-request-id") ?? document?.text(of: "RequestId"),
+            retryAfterSeconds: response.header("Retry-After").flatMap(seconds),
+            isRetryable: isRetryable
+        )
+    }
+
+    /// Amazon S3 API Reference, "Error Responses", and what Ceph and Swift add to it. The second value, if any, is whether to repeat.
+    private static func kind(status: Int, code: String, region: String?) -> (StoreError.Kind, Bool?) {
+        switch code {
+        case "SlowDown", "Throttling", "ThrottlingException", "RequestLimitExceeded", "TooManyRequests",
+            "BandwidthLimitExceeded":
+            return (.throttled, nil)
+        case "RequestTimeout": return (.timeout, nil)
+        case "RequestTimeTooSkewed": return (.clockSkew, nil)
+        case "AuthorizationHeaderMalformed" where region != nil: return (.wrongRegion(expected: region), nil)
+        case "PermanentRedirect", "TemporaryRedirect", "IllegalLocationConstraintException":
+            return (.wrongRegion(expected: region), nil)
+        case "InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken", "ExpiredToken", "InvalidSecurity",
+            "TokenRefreshRequired", "AuthorizationHeaderMalformed":
+            return (.badCredentials, nil)
+        case "NoSuchBucket": return (.noSuchBucket, nil)
+        case "ConditionalRequestConflict", "OperationAborted": return (.conflict, true)
+        case "BadDigest", "IncompleteBody", "XAmzContentSHA256Mismatch": return (.damagedBody, true)
+        case "QuotaExceeded", "XMinioStorageFull", "InsufficientStorage": return (.noSpace, nil)
+        case "InvalidRange": return (.invalidRange, nil)
+        case "NotImplemented", "MethodNotAllowed": return (.unsupported, nil)
+        case "InternalError", "ServiceUnavailable": return (.serverFailure, nil)
+        default: return (kind(status: status, region: region), nil)
+        }
+    }
+
+    private static func kind(status: Int, region: String?) -> StoreError.Kind {
+        switch status {
+        case 301, 302, 307, 308: .wrongRegion(expected: region)
+        case 400 where region != nil: .wrongRegion(expected: region)
+        case 401, 403: .denied
+        case 405, 501: .unsupported
+        case 408: .timeout
+        case 409: .conflict
+        case 416: .invalidRange
+        case 429, 503: .throttled
+        case 507: .noSpace
+        case 500...: .serverFailure
+        default: .other
+        }
+    }
+
+    /// `Retry-After` is a number of seconds or a date (RFC 9110, section 10.2.3).
+    private func seconds(_ text: String) -> Int? {
+        if let seconds = Int(text) { return max(0, seconds) }
+        return WallTime(httpDate: text).map { Int(max(0, $0.seconds - time.wallTime().seconds)) }
+    }
+
+    /// No answer, or not a whole one.
+    func failure(of request: S3Request, _ error: TransferError) -> StoreError {
+        let message = error.description
+        switch error.kind {
+        case .receiver(let reason as StoreError):
+            return reason
+        case .receiver(let reason):
+            return failure(of: request, .receiver(reason), "")
+        case .source(let reason as FileError):
+            return failure(of: request, .file(reason), "")
+        case .shortBody, .source(is SourceEndedEarly):
+            return failure(of: request, .damagedBody, message, isRetryable: error.isConnectionLevel)
+        case .timeout, .stalled:
+            return failure(of: request, .timeout, message)
+        case .resolve, .connect, .sendFailed, .receiveFailed:
+            return failure(of: request, .unreachable, message)
+        case .tls:
+            return failure(of: request, error.isConnectionLevel ? .unreachable : .untrusted, message)
+        case .badResponse, .bodyLimit:
+            return failure(of: request, .invalidResponse, message)
+        case .invalid, .closed, .cancelled, .source, .other:
+            return failure(of: request, .other, message)
+        }
+    }
+}

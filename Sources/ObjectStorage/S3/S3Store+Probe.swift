@@ -1,0 +1,80 @@
+internal import HTTPClient
+internal import Hashing
+internal import Synchronization
+
+/// How an entity tag is written in `If-Match`.
+enum ETagForm: Sendable {
+    /// As RFC 9110 has it.
+    case quoted
+    /// As Ceph before version 20 wants it on PUT.
+    case unquoted
+
+    func text(_ etag: String) -> String { self == .quoted ? "\"\(etag)\"" : etag }
+}
+
+/// What a probe found out.
+struct S3Findings: Sendable, Equatable {
+    var ifAbsent = false
+    /// `nil`: not honoured.
+    var ifMatch: ETagForm?
+    var etagIsContentHash = false
+}
+
+extension S3Store {
+    /// Until the first probe, conditions count as not honoured. They are sent all the same.
+    public var capabilities: StoreCapabilities {
+        let findings = findings.withLock { $0 }
+        return StoreCapabilities(
+            ifAbsent: findings?.ifAbsent ?? false,
+            ifMatch: findings?.ifMatch != nil,
+            etagIsContentHash: findings?.etagIsContentHash ?? false,
+            keepsContentType: true,
+            listLimit: S3Limits.keysPerPage
+        )
+    }
+
+    /// Writes under conditions that hold and that do not, and looks what became of it: some stores ignore conditions without a word.
+    @discardableResult
+    public func probe(at key: ObjectKey) throws(StoreError) -> StoreCapabilities {
+        var found = S3Findings()
+        do throws(StoreError) {
+            try delete(key)
+            found.ifAbsent = try isHonoured(at: key, "If-None-Match", "*")
+            for form in [ETagForm.quoted, .unquoted] where found.ifMatch == nil {
+                let content = Array("probe".utf8)
+                _ = try store(request(key, content), .none)
+                guard let etag = try head(key)?.etag else { break }
+                found.etagIsContentHash = etag == hexadecimal(md5(content))
+                if try isHonoured(at: key, "If-Match", form.text(etag)) { found.ifMatch = form }
+            }
+        } catch {
+            // What is left is one small object; the error says why.
+            try? delete(key)
+            throw error
+        }
+        try delete(key)
+        findings.withLock { $0 = found }
+        return capabilities
+    }
+
+    /// Whether a write under a condition that holds changes the object, and one under the same condition, which thereby fails, does not.
+    private func isHonoured(at key: ObjectKey, _ header: String, _ value: String) throws(StoreError) -> Bool {
+        for (content, isDue) in [("first", true), ("second", false)] {
+            var request = request(key, Array(content.utf8))
+            request.headers = [(header, value)]
+            do throws(StoreError) {
+                let isStored = try store(request, .ifMatch("")) != .conditionFailed
+                guard isStored == isDue else { return false }
+            } catch {
+                guard case .unsupported = error.kind else { throw error }
+                return false
+            }
+            guard try contents(of: key, limitBytes: 16)?.bytes == Array("first".utf8) else { return false }
+        }
+        return true
+    }
+
+    private func request(_ key: ObjectKey, _ content: [UInt8]) -> S3Request {
+        S3Request(.probe, "PUT", key, body: .bytes(content))
+    }
+}

@@ -1,0 +1,100 @@
+public import HTTPClient
+internal import Synchronization
+public import System
+internal import Threading
+
+/// A bucket of S3 or of a store that speaks its protocol.
+///
+/// Requests are signed with Signature Version 4 and repeated when that may help (``RetryPolicy``). Large bodies are uploaded in parallel parts.
+public final class S3Store: ObjectStore {
+    let configuration: S3Configuration
+    package let transport: S3Transport
+    let fileSystem: any FileSystem
+    let pool: WorkerPool
+    /// What the last probe found; `nil` before the first.
+    let findings = Mutex<S3Findings?>(nil)
+    /// False once the store has refused DeleteObjects.
+    let deletesInBatches = Atomic(true)
+
+    /// - Parameters:
+    ///   - client: may be shared. It needs a connection for each upload part that is in flight at once.
+    ///   - fileSystem: what bodies that are files are read with.
+    ///   - sleep: pauses the calling thread between attempts; `nil` really does.
+    public init(
+        _ configuration: S3Configuration,
+        client: Client,
+        fileSystem: any FileSystem = LocalFileSystem(),
+        time: any TimeSource = SystemTime(),
+        random: any RandomSource = SystemRandom(),
+        sleep: (@Sendable (Duration) -> Void)? = nil
+    ) {
+        configuration.check()
+        self.configuration = configuration
+        self.fileSystem = fileSystem
+        transport = S3Transport(
+            configuration: configuration,
+            client: client,
+            time: time,
+            random: random,
+            sleep: sleep ?? pause
+        )
+        pool = WorkerPool(
+            name: "s3-transfer",
+            threads: configuration.transferThreads,
+            queueLimit: configuration.transferThreads * 64
+        )
+    }
+
+    deinit { pool.close() }
+
+    public var description: String { configuration.endpoint.description }
+
+    /// Listing is what it tries: unlike a HEAD of the bucket, that brings an error's code and message.
+    public func check() throws(StoreError) {
+        let query = [("list-type", "2"), ("max-keys", "1")]
+        _ = try transport.exchange(S3Request(.check, "GET", query: query), bodyLimitBytes: S3Limits.answerBytes)
+    }
+
+    /// A bucket that is missing looks like a missing object here: an answer to HEAD has no body to tell them apart by.
+    public func head(_ key: ObjectKey) throws(StoreError) -> ObjectInfo? {
+        let request = S3Request(.head, "HEAD", key)
+        let response = try transport.exchange(request, accepted: [404]).response
+        guard response.status != 404 else { return nil }
+        guard let size = response.contentLength, size >= 0 else {
+            throw transport.failure(of: request, .invalidResponse, "an object without a Content-Length", response)
+        }
+        return ObjectInfo(size: size, response)
+    }
+
+    public func delete(_ key: ObjectKey) throws(StoreError) {
+        let request = S3Request(.delete, "DELETE", key)
+        let (response, body) = try transport.exchange(request, accepted: [404])
+        guard response.status == 404 else { return }
+        let failure = transport.failure(of: request, response, body)
+        guard failure.code == "NoSuchKey" || body.isEmpty else { throw failure }
+    }
+}
+
+extension ObjectInfo {
+    init(size: Int64, _ response: Response) {
+        self.init(
+            size: size,
+            etag: response.header("ETag").flatMap(unquotedETag),
+            contentType: response.header("Content-Type"),
+            lastModified: response.header("Last-Modified").flatMap { WallTime(httpDate: $0) }
+        )
+    }
+}
+
+/// An entity tag without its quotes; `nil` when nothing is left. Ceph leaves them out in places.
+func unquotedETag(_ text: String) -> String? {
+    var etag = Substring(text).utf8
+    if etag.first == UInt8(ascii: "\"") { etag.removeFirst() }
+    if etag.last == UInt8(ascii: "\"") { etag.removeLast() }
+    return etag.isEmpty ? nil : String(Substring(etag))
+}
+
+/// Keeps the calling thread waiting.
+private func pause(_ duration: Duration) {
+    let _: Bool? = Monitor(()).wait(until: .after(duration)) { _ in nil }
+}

@@ -1,0 +1,159 @@
+public import System
+
+/// An operation on a store that did not succeed.
+///
+/// Holds no secret. Texts from a server are cut and cleaned, so that all of it may be logged.
+public struct StoreError: Error, Sendable, CustomStringConvertible {
+    public enum Operation: String, Sendable {
+        case head, get, put, delete, list, check, probe
+    }
+
+    public enum Kind: Sendable {
+        /// No connection, or one that broke.
+        case unreachable
+        /// The server's certificate was not accepted.
+        case untrusted
+        case timeout
+        /// Too many requests for the store.
+        case throttled
+        /// The store has trouble of its own.
+        case serverFailure
+        /// The credentials do not permit it.
+        case denied
+        /// Unknown, expired or with a wrong signature.
+        case badCredentials
+        case noSuchBucket
+        /// The bucket is elsewhere; in `expected`, if the store said where.
+        case wrongRegion(expected: String?)
+        /// This machine's clock and the store's differ too much.
+        case clockSkew
+        /// Another write was under way, or the name is taken by something that cannot be replaced.
+        case conflict
+        /// No room, or a quota is used up.
+        case noSpace
+        case invalidRange
+        /// Bytes were lost or changed on the way.
+        case damagedBody
+        /// An answer that makes no sense.
+        case invalidResponse
+        /// The store cannot do that.
+        case unsupported
+        /// A callback of the caller threw.
+        case receiver(any Error)
+        case file(FileError)
+        case other
+    }
+
+    public let operation: Operation
+    /// The store's description.
+    public let store: String
+    public let key: ObjectKey?
+    public let kind: Kind
+    /// Of the response, if there was one.
+    public let status: Int?
+    /// S3's error code, for example `AccessDenied`.
+    public let code: String?
+    public let message: String
+    /// What the store's operator finds the request by (`x-amz-request-id`).
+    public let requestID: String?
+    /// What the store asked for, in `Retry-After`.
+    public let retryAfterSeconds: Int?
+    /// The same request may succeed later.
+    public let isRetryable: Bool
+
+    package init(
+        _ operation: Operation,
+        in store: String,
+        key: ObjectKey? = nil,
+        _ kind: Kind,
+        _ message: String,
+        status: Int? = nil,
+        code: String? = nil,
+        requestID: String? = nil,
+        retryAfterSeconds: Int? = nil,
+        isRetryable: Bool? = nil
+    ) {
+        self.operation = operation
+        self.store = store
+        self.key = key
+        self.kind = kind
+        self.status = status
+        self.code = code.map { printable($0, limit: 64) }
+        self.message = printable(message, limit: 500)
+        self.requestID = requestID.map { printable($0, limit: 128) }
+        self.retryAfterSeconds = retryAfterSeconds
+        self.isRetryable = isRetryable ?? kind.isTransient
+    }
+
+    public var description: String {
+        var text = "\(operation.rawValue)\(key.map { " \($0)" } ?? "") in \(store): \(kind.text)"
+        if !message.isEmpty { text += ": \(message)" }
+        let details = [status.map { "status \($0)" }, code, requestID.map { "request \($0)" }].compactMap { $0 }
+        if !details.isEmpty { text += " (\(details.joined(separator: ", ")))" }
+        return text + (kind.remedy.map { "; \($0)" } ?? "")
+    }
+}
+
+extension StoreError.Kind {
+    var isTransient: Bool {
+        switch self {
+        case .unreachable, .timeout, .throttled, .serverFailure: true
+        default: false
+        }
+    }
+
+    fileprivate var text: String {
+        switch self {
+        case .unreachable: "unreachable"
+        case .untrusted: "not trusted"
+        case .timeout: "timeout"
+        case .throttled: "throttled"
+        case .serverFailure: "the store failed"
+        case .denied: "access denied"
+        case .badCredentials: "the credentials were not accepted"
+        case .noSuchBucket: "there is no such bucket"
+        case .wrongRegion(let expected): "wrong region\(expected.map { ", the bucket is in \($0)" } ?? "")"
+        case .clockSkew: "the clocks differ"
+        case .conflict: "conflict"
+        case .noSpace: "no space"
+        case .invalidRange: "invalid range"
+        case .damagedBody: "damaged body"
+        case .invalidResponse: "invalid response"
+        case .unsupported: "not supported"
+        case .receiver(let error): "ended by its receiver: \(error)"
+        case .file(let error): "\(error)"
+        case .other: "failed"
+        }
+    }
+
+    fileprivate var remedy: String? {
+        switch self {
+        case .unreachable: "check the endpoint and the network"
+        case .untrusted: "check the endpoint's certificate, or name the authority's file"
+        case .denied: "check what the access key may do in this bucket"
+        case .badCredentials: "check the access key, the secret key and the session token"
+        case .noSuchBucket: "create it, or correct the bucket's name"
+        case .wrongRegion: "correct the region or the endpoint"
+        case .clockSkew: "set this machine's clock"
+        default: nil
+        }
+    }
+}
+
+extension StoreError {
+    /// The same, but not to be tried again.
+    var final: StoreError {
+        StoreError(
+            operation,
+            in: store,
+            key: key,
+            kind,
+            message,
+            status: status,
+            code: code,
+            requestID: requestID,
+            retryAfterSeconds: retryAfterSeconds,
+            isRetryable: false
+        )
+    }
+}

@@ -1,0 +1,93 @@
+internal import FoundationEssentials
+internal import OCI
+
+/// The global index of repositories and tags, as `catalog.json` holds it.
+///
+/// It is derived: it can always be made anew from a listing of the bucket.
+public struct Catalog: Sendable, Equatable, Codable {
+    public struct Repository: Sendable, Equatable, Codable {
+        /// Tag to the tag's key without the bucket prefix.
+        public var tags: [String: String]
+        /// RFC 3339.
+        public var updatedAt: String
+
+        public init(tags: [String: String] = [:], updatedAt: String) {
+            self.tags = tags
+            self.updatedAt = updatedAt
+        }
+
+        /// Go writes an empty map as `null` when it was never made.
+        public init(from decoder: any Decoder) throws {
+            let container = try decoder.container(keyedBy: CodingKeys.self)
+            tags = try container.decodeIfPresent([String: String].self, forKey: .tags) ?? [:]
+            updatedAt = try container.decodeIfPresent(String.self, forKey: .updatedAt) ?? ""
+        }
+    }
+
+    public var repositories: [String: Repository]
+    /// RFC 3339.
+    public var updatedAt: String
+
+    public init(repositories: [String: Repository] = [:], updatedAt: String = "0001-01-01T00:00:00Z") {
+        self.repositories = repositories
+        self.updatedAt = updatedAt
+    }
+
+    public init(from decoder: any Decoder) throws {
+        let container = try decoder.container(keyedBy: CodingKeys.self)
+        repositories = try container.decodeIfPresent([String: Repository].self, forKey: .repositories) ?? [:]
+        updatedAt = try container.decodeIfPresent(String.self, forKey: .updatedAt) ?? ""
+    }
+
+    init(parsing bytes: [UInt8]) throws(RegistryError) {
+        do {
+            self = try JSONDecoder().decode(Catalog.self, from: Data(bytes))
+        } catch {
+            throw .catalogUnreadable("it is not JSON of the known shape")
+        }
+    }
+
+    /// Keys sorted, as Go writes maps.
+    func encoded() -> [UInt8] {
+        let encoder = JSONEncoder()
+        encoder.outputFormatting = [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes]
+        do {
+            return try Array(encoder.encode(self))
+        } catch {
+            preconditionFailure("a catalog of strings cannot fail to encode: \(error)")
+        }
+    }
+}
+
+/// One tag more or less in the catalog.
+enum CatalogChange: Sendable {
+    case add(RepositoryName, Tag, key: String)
+    case remove(RepositoryName, Tag)
+}
+
+extension Catalog {
+    /// Returns false when nothing had to change.
+    mutating func apply(_ change: CatalogChange, now: String) -> Bool {
+        switch change {
+        case .add(let name, let tag, let key):
+            repositories[name.description, default: Repository(updatedAt: now)].tags[tag.description] = key
+            repositories[name.description]?.updatedAt = now
+        case .remove(let name, let tag):
+            guard repositories[name.description]?.tags.removeValue(forKey: tag.description) != nil else { return false }
+            repositories[name.description]?.updatedAt = now
+            if repositories[name.description]?.tags.isEmpty == true {
+                repositories[name.description] = nil
+            }
+        }
+        updatedAt = now
+        return true
+    }
+
+    /// Whether the change is in effect here.
+    func reflects(_ change: CatalogChange) -> Bool {
+        switch change {
+        case .add(let name, let tag, _): repositories[name.description]?.tags[tag.description] != nil
+        case .remove(let name, let tag): repositories[name.description]?.tags[tag.description] == nil
+        }
+    }
+}

@@ -1,0 +1,137 @@
+internal import Hashing
+public import OCI
+internal import ObjectStorage
+
+/// A manifest as it lies in the bucket.
+public struct StoredManifest: Sendable {
+    /// Exactly as they were pushed.
+    public let bytes: [UInt8]
+    public let digest: Digest
+    public let mediaType: MediaType
+    /// The object's ETag, for asking again whether it changed.
+    public let etag: String?
+
+    public init(bytes: [UInt8], digest: Digest, mediaType: MediaType, etag: String?) {
+        self.bytes = bytes
+        self.digest = digest
+        self.mediaType = mediaType
+        self.etag = etag
+    }
+}
+
+/// The answer to "is the tag still what it was?".
+public enum TagLookup: Sendable {
+    case unknown
+    /// The ETag given still holds.
+    case unchanged
+    case found(StoredManifest)
+}
+
+extension Registry {
+    /// The manifest that a tag names.
+    public func manifest(name: RepositoryName, tag: Tag) throws(RegistryError) -> StoredManifest {
+        guard case .found(let manifest) = try lookUp(name: name, tag: tag, unlessETag: nil) else {
+            throw .notFound("manifest \(name):\(tag)")
+        }
+        return manifest
+    }
+
+    /// Asks for a tag's manifest, conditionally when an ETag is given.
+    public func lookUp(name: RepositoryName, tag: Tag, unlessETag etag: String?) throws(RegistryError) -> TagLookup {
+        let key = layout.tag(name, tag)
+        switch try store.contents(key, limitBytes: Self.manifestLimitBytes, ifNoneMatch: etag) {
+        case .notFound: return .unknown
+        case .notModified: return .unchanged
+        case .complete(let bytes, let info):
+            return .found(Self.stored(bytes, digest: Digest(of: bytes), info))
+        }
+    }
+
+    /// The manifest with this digest, verified; `nil` when the repository has none.
+    public func manifestIfPresent(name: RepositoryName, digest: Digest) throws(RegistryError) -> StoredManifest? {
+        let key = layout.manifest(name, digest)
+        guard case .complete(let bytes, let info) = try store.contents(key, limitBytes: Self.manifestLimitBytes) else {
+            return nil
+        }
+        let actual = Digest(of: bytes, digest.algorithm)
+        guard actual == digest else { throw .damaged(key: key, expected: digest, actual: actual) }
+        return Self.stored(bytes, digest: digest, info)
+    }
+
+    /// The manifest with this digest.
+    public func manifest(name: RepositoryName, digest: Digest) throws(RegistryError) -> StoredManifest {
+        guard let manifest = try manifestIfPresent(name: name, digest: digest) else {
+            throw .notFound("manifest \(name)@\(digest)")
+        }
+        return manifest
+    }
+
+    /// Stores a manifest under its digest and under each tag, then enters the tags into the catalog.
+    ///
+    /// The digest copy comes first: whoever sees the tag can resolve it.
+    /// A manifest with a `subject`, which need not exist, is listed among that one's referrers from then on.
+    /// - Returns: each tag's ETag, in the order given, where the store tells it.
+    @discardableResult
+    public func pushManifest(
+        name: RepositoryName,
+        tags: [Tag],
+        digest: Digest,
+        _ bytes: [UInt8],
+        mediaType: MediaType
+    ) throws(RegistryError) -> [String?] {
+        try write(layout.manifest(name, digest), bytes, mediaType)
+        var etags: [String?] = []
+        for tag in tags {
+            etags.append(try write(layout.tag(name, tag), bytes, mediaType))
+        }
+        try catalogWriter.apply(tags.map { .add(name, $0, key: layout.relativeTag(name, $0)) })
+        return etags
+    }
+
+    /// Stores a manifest under a tag and its digest, and enters the tag into the catalog.
+    @discardableResult
+    public func pushManifest(
+        name: RepositoryName,
+        tag: Tag,
+        _ bytes: [UInt8],
+        mediaType: MediaType
+    ) throws(RegistryError) -> Digest {
+        let digest = Digest(of: bytes)
+        try pushManifest(name: name, tags: [tag], digest: digest, bytes, mediaType: mediaType)
+        return digest
+    }
+
+    /// Stores a manifest by digest only, as an index's children are. The catalog is not touched.
+    @discardableResult
+    public func pushManifest(
+        name: RepositoryName,
+        _ bytes: [UInt8],
+        mediaType: MediaType
+    ) throws(RegistryError) -> Digest {
+        let digest = Digest(of: bytes)
+        try pushManifest(name: name, tags: [], digest: digest, bytes, mediaType: mediaType)
+        return digest
+    }
+
+    @discardableResult
+    private func write(_ key: ObjectKey, _ bytes: [UInt8], _ mediaType: MediaType) throws(RegistryError) -> String? {
+        let outcome = try ask { () throws(StoreError) in
+            try store.put(key, .bytes(bytes), contentType: mediaType.rawValue, condition: .none)
+        }
+        guard case .stored(let etag) = outcome else { preconditionFailure("an unconditional write was conditional") }
+        return etag
+    }
+
+    /// Objects that the seed wrote carry no type of their own; then the manifest itself tells.
+    private static func stored(_ bytes: [UInt8], digest: Digest, _ info: ObjectInfo) -> StoredManifest {
+        let announced = info.contentType.map { MediaType(rawValue: $0) }
+        let mediaType: MediaType
+        if let announced, !announced.rawValue.isEmpty, announced.essence != .octetStream {
+            mediaType = announced
+        } else {
+            // An unreadable manifest is served all the same: its bytes are what the digest promises.
+            mediaType = (try? Manifest(parsing: bytes))?.mediaType ?? .imageManifest
+        }
+        return StoredManifest(bytes: bytes, digest: digest, mediaType: mediaType, etag: info.etag)
+    }
+}

@@ -1,0 +1,125 @@
+public import OCI
+public import ObjectStorage
+public import System
+internal import Threading
+
+/// Blobs, manifests, tags and a global catalog in an object store: the facade of the Go package `registry` of cocoonstack/epoch.
+///
+/// Every operation goes to the store; nothing is cached here. Safe to use from many threads; all calls block.
+public final class Registry: Sendable {
+    /// Manifests larger than this are refused; the specification asks for at least 4 MiB.
+    public static let manifestLimitBytes = 16 << 20
+    /// A catalog larger than this is not read: some two million tags.
+    static let catalogLimitBytes = 512 << 20
+    /// Requests at once where one operation needs many.
+    static let parallelRequests = 16
+
+    public let store: any ObjectStore
+    public let layout: BucketLayout
+    let catalogWriter: CatalogWriter
+    let workers = WorkerPool(name: "registry", threads: Registry.parallelRequests, queueLimit: 1024)
+
+    /// - Parameters:
+    ///   - store: where everything lies.
+    ///   - prefix: put before every key.
+    public init(
+        store: any ObjectStore,
+        prefix: String = "epoch/",
+        time: any TimeSource = SystemTime(),
+        random: any RandomSource = SystemRandom()
+    ) {
+        self.store = store
+        layout = BucketLayout(prefix: prefix)
+        catalogWriter = CatalogWriter(store: store, key: layout.catalog, time: time, random: random)
+    }
+
+    deinit { workers.close() }
+}
+
+// MARK: - Blobs
+
+extension Registry {
+    public func blobExists(_ digest: Digest) throws(RegistryError) -> Bool {
+        try blobInfo(digest) != nil
+    }
+
+    /// In bytes.
+    public func blobSize(_ digest: Digest) throws(RegistryError) -> Int64 {
+        guard let info = try blobInfo(digest) else { throw .notFound("blob \(digest)") }
+        return info.size
+    }
+
+    /// `nil` when there is no such blob.
+    public func blobInfo(_ digest: Digest) throws(RegistryError) -> ObjectInfo? {
+        try ask { () throws(StoreError) in try store.head(layout.blob(digest)) }
+    }
+
+    /// Which of these blobs do not exist; asked in parallel.
+    public func missingBlobs(among digests: [Digest]) throws(RegistryError) -> [Digest] {
+        let exists = try inParallel(digests) { digest throws(RegistryError) in try self.blobExists(digest) }
+        return zip(digests, exists).filter { !$0.1 }.map(\.0)
+    }
+
+    /// Streams a blob, or a half-open range of its bytes. Nothing is verified: the bytes are what the store holds.
+    ///
+    /// - Parameters:
+    ///   - begin: called once with the whole object's size before the first byte.
+    ///   - receive: called for each piece; what the closures throw comes back inside ``RegistryError/store(_:)``.
+    public func streamBlob(
+        _ digest: Digest,
+        range: Range<Int64>? = nil,
+        begin: (ObjectInfo) throws -> Void = { _ in },
+        receive: (Span<UInt8>) throws -> Void
+    ) throws(RegistryError) {
+        let outcome = try ask { () throws(StoreError) in
+            try store.get(layout.blob(digest), range: range, ifNoneMatch: nil, begin: begin, receive: receive)
+        }
+        guard case .complete = outcome else { throw .notFound("blob \(digest)") }
+    }
+
+    /// Stores a blob unless it is there already; returns false then. The caller has verified that `body` has this digest.
+    @discardableResult
+    public func pushBlob(_ digest: Digest, from body: ObjectBody) throws(RegistryError) -> Bool {
+        if try blobExists(digest) { return false }
+        _ = try ask { () throws(StoreError) in
+            try store.put(
+                layout.blob(digest),
+                body,
+                contentType: MediaType.octetStream.rawValue,
+                condition: .none
+            )
+        }
+        return true
+    }
+
+    /// Deleting a blob that does not exist succeeds, as in the seed.
+    public func deleteBlob(_ digest: Digest) throws(RegistryError) {
+        try ask { () throws(StoreError) in try store.delete(layout.blob(digest)) }
+    }
+
+    /// Asks for each element at once, as far as there are workers; the answers are in the elements' order. The first error ends it.
+    func inParallel<Element: Sendable, Answer: Sendable>(
+        _ elements: [Element],
+        _ ask: @escaping @Sendable (Element) throws(RegistryError) -> Answer
+    ) throws(RegistryError) -> [Answer] {
+        let answers = Monitor([Result<Answer, RegistryError>?](repeating: nil, count: elements.count))
+        workers.forEach(below: elements.count) { index in
+            let answer = Result { () throws(RegistryError) in try ask(elements[index]) }
+            answers.withLock { $0[index] = answer }
+        }
+        var results: [Answer] = []
+        for answer in answers.withLock({ $0 }) {
+            guard let answer else { preconditionFailure("an element was not asked for") }
+            results.append(try answer.get())
+        }
+        return results
+    }
+
+    func ask<Answer>(_ body: () throws(StoreError) -> Answer) throws(RegistryError) -> Answer {
+        do throws(StoreError) {
+            return try body()
+        } catch {
+            throw .store(error)
+        }
+    }
+}

@@ -1,0 +1,77 @@
+internal import EdgeCache
+internal import HTTPServer
+internal import OCI
+internal import System
+
+extension RegistryHandler {
+    /// GET and HEAD of a blob, with ranges. (distribution-spec, "Pulling blobs")
+    func blob(_ digest: Digest, _ request: Request) throws(APIError) -> Response {
+        let etag = "\"\(digest)\""
+        var headers = [
+            (name: "Docker-Content-Digest", value: digest.description),
+            (name: "ETag", value: etag),
+            (name: "Accept-Ranges", value: "bytes"),
+            (name: "Content-Type", value: MediaType.octetStream.rawValue),
+        ]
+        let unknown = APIError(status: 404, code: .blobUnknown, message: "blob \(digest) does not exist")
+        guard request.method == "GET" else {
+            guard let size = try edge({ () throws(EdgeError) in try edge.blobSize(digest) }) else { throw unknown }
+            return Response(status: 200, headers: headers, body: .withheld(length: size))
+        }
+        guard let content = try edge({ () throws(EdgeError) in try edge.blob(digest) }) else { throw unknown }
+        if request.header("If-None-Match") == etag { return Response(status: 304, headers: headers, body: .empty) }
+        let size = content.size
+        // A range that is conditional on another version is no range.
+        let isRangeValid = request.header("If-Range").map { $0 == etag } ?? true
+        switch ByteRange.parse(isRangeValid ? request.header("Range") : nil, size: size) {
+        case .whole:
+            return Response(status: 200, headers: headers, body: content.body(0..<size))
+        case .partial(let range):
+            headers.append(("Content-Range", "bytes \(range.lowerBound)-\(range.upperBound - 1)/\(size)"))
+            return Response(status: 206, headers: headers, body: content.body(range))
+        case .unsatisfiable:
+            throw APIError(
+                status: 416,
+                code: .sizeInvalid,
+                message: "the range lies outside of the blob's \(size) bytes",
+                headers: [("Content-Range", "bytes */\(size)")]
+            )
+        }
+    }
+
+    func deleteBlob(_ digest: Digest) throws(APIError) -> Response {
+        guard try edge({ () throws(EdgeError) in try edge.deleteBlob(digest) }) else {
+            throw APIError(status: 404, code: .blobUnknown, message: "blob \(digest) does not exist")
+        }
+        return Response(status: 202, headers: [], body: .empty)
+    }
+}
+
+extension BlobContent {
+    fileprivate func body(_ range: Range<Int64>) -> Response.Body {
+        switch self {
+        case .bytes(let bytes):
+            range.count == bytes.count
+                ? .bytes(bytes) : .bytes(Array(bytes[Int(range.lowerBound)..<Int(range.upperBound)]))
+        case .file(let file, _):
+            .file(file, offset: range.lowerBound, length: Int64(range.count))
+        case .stream(let stream, _):
+            .stream(length: Int64(range.count), StreamedBlob(stream, from: range.lowerBound))
+        }
+    }
+}
+
+/// A blob that is still arriving, as a response body.
+private final class StreamedBlob: BodyProducer {
+    private let stream: any BlobStream
+    private let start: Int64
+
+    init(_ stream: any BlobStream, from start: Int64) {
+        self.stream = stream
+        self.start = start
+    }
+
+    func produce(at offset: Int64, into buffer: inout OutputSpan<UInt8>) throws {
+        try stream.read(at: start + offset, into: &buffer)
+    }
+}

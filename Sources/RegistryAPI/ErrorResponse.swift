@@ -1,0 +1,100 @@
+internal import DiskTier
+internal import EdgeCache
+internal import HTTPServer
+internal import OCI
+internal import ObjectStorage
+internal import Registry
+
+/// An error answer in the protocol's form. (distribution-spec, "Error Codes")
+struct APIError: Error {
+    let status: Int
+    let code: ErrorCode
+    let message: String
+    var headers: [(name: String, value: String)] = []
+
+    var response: Response {
+        let body = "{\"errors\":[{\"code\":\"\(code.rawValue)\",\"message\":\(jsonString(message))}]}\n"
+        return Response(
+            status: status,
+            headers: headers + [("Content-Type", "application/json")],
+            body: .bytes(Array(body.utf8))
+        )
+    }
+}
+
+extension APIError {
+    init(_ error: NameError) {
+        switch error.kind {
+        case .digest: self.init(status: 400, code: .digestInvalid, message: error.description)
+        case .repository: self.init(status: 400, code: .nameInvalid, message: error.description)
+        // Nothing can have been pushed under such a tag, so for a reader it is just unknown.
+        case .tag: self.init(status: 404, code: .manifestUnknown, message: error.description)
+        }
+    }
+
+    init(_ error: EdgeError) {
+        let message = error.description
+        switch error {
+        case .origin(let error): self.init(error)
+        case .tier(let error) where error.isNoSpace:
+            self.init(status: 507, code: .blobUploadInvalid, message: message)
+        case .tier:
+            self.init(status: 500, code: .unsupported, message: message)
+        case .busy:
+            self.init(status: 503, code: .tooManyRequests, message: message, headers: [("Retry-After", "1")])
+        case .digestMismatch:
+            self.init(status: 400, code: .digestInvalid, message: message)
+        case .uploadUnknown:
+            self.init(status: 404, code: .blobUploadUnknown, message: message)
+        case .uploadBusy:
+            self.init(status: 409, code: .blobUploadInvalid, message: message)
+        case .chunkOutOfOrder:
+            self.init(status: 416, code: .blobUploadInvalid, message: message)
+        case .chunkLength:
+            self.init(status: 400, code: .sizeInvalid, message: message)
+        case .manifestInvalid:
+            self.init(status: 400, code: .manifestInvalid, message: message)
+        case .manifestBlobsUnknown:
+            self.init(status: 400, code: .manifestBlobUnknown, message: message)
+        }
+    }
+
+    /// Trouble behind us is never "not there".
+    private init(_ error: RegistryError) {
+        guard case .store(let error) = error else {
+            self.init(status: 502, code: .unsupported, message: error.description)
+            return
+        }
+        let retryAfter = [(name: "Retry-After", value: "\(error.retryAfterSeconds ?? 5)")]
+        let message = error.description
+        switch error.kind {
+        case .throttled where error.status == 429:
+            self.init(status: 429, code: .tooManyRequests, message: message, headers: retryAfter)
+        case .throttled, .unreachable:
+            self.init(status: 503, code: .tooManyRequests, message: message, headers: retryAfter)
+        case .timeout:
+            self.init(status: 504, code: .tooManyRequests, message: message, headers: retryAfter)
+        case .noSpace:
+            self.init(status: 507, code: .denied, message: message)
+        default:
+            self.init(status: 502, code: .unsupported, message: message)
+        }
+    }
+}
+
+/// A JSON string literal (RFC 8259, section 7).
+func jsonString(_ text: String) -> String {
+    var result = "\""
+    for scalar in text.unicodeScalars {
+        switch scalar {
+        case "\"": result += "\\\""
+        case "\\": result += "\\\\"
+        case "\n": result += "\\n"
+        case "\u{0}"..."\u{1f}", "\u{7f}":
+            let digits = String(scalar.value, radix: 16)
+            result += "\\u" + String(repeating: "0", count: 4 - digits.count) + digits
+        default: result.unicodeScalars.append(scalar)
+        }
+    }
+    return result + "\""
+}

@@ -1,0 +1,129 @@
+internal import EdgeCache
+internal import HTTPServer
+internal import OCI
+internal import System
+
+extension RegistryHandler {
+    /// GET and HEAD of a manifest. (distribution-spec, "Pulling manifests")
+    func manifest(
+        _ name: RepositoryName,
+        _ reference: Reference,
+        _ request: Request
+    ) throws(APIError) -> Response {
+        guard let answer = try edge({ () throws(EdgeError) in try edge.manifest(name, reference) }) else {
+            throw unknownManifest(name, reference)
+        }
+        let etag = "\"\(answer.digest)\""
+        var headers = [
+            (name: "Docker-Content-Digest", value: answer.digest.description),
+            (name: "ETag", value: etag),
+            (name: "Content-Type", value: answer.mediaType.rawValue),
+        ]
+        if let seconds = answer.staleSeconds {
+            headers.append(("Age", "\(seconds)"))
+            headers.append(("Warning", "110 forebay \"Response is Stale\""))
+        }
+        if request.header("If-None-Match") == etag { return Response(status: 304, headers: headers, body: .empty) }
+        let body: Response.Body =
+            request.method == "HEAD" ? .withheld(length: Int64(answer.bytes.count)) : .bytes(answer.bytes)
+        return Response(status: 200, headers: headers, body: body)
+    }
+
+    /// PUT of a manifest, by tag, or by digest with any number of `tag` parameters. (distribution-spec, "Pushing Manifests")
+    func putManifest(
+        _ name: RepositoryName,
+        _ reference: Reference,
+        _ request: Request
+    ) throws(APIError) -> Reply {
+        let limit = configuration.manifestLimitBytes
+        if let length = request.contentLength, length > limit { throw Self.manifestTooLarge(limit) }
+        let tags = try tagParameters(reference, request)
+        let contentType = request.header("Content-Type").map { MediaType(rawValue: $0) }
+        return .receive(
+            ManifestBody(limitBytes: limit) { bytes in
+                guard let bytes else { return failed(Self.manifestTooLarge(limit), "PUT manifest of \(name)") }
+                do throws(EdgeError) {
+                    let pushed = try edge.pushManifest(name, reference, tags: tags, bytes, contentType: contentType)
+                    return created(name, reference, pushed, tags: tags)
+                } catch {
+                    return failed(APIError(error), "PUT manifest \(name) \(reference)")
+                }
+            }
+        )
+    }
+
+    func deleteManifest(_ name: RepositoryName, _ reference: Reference) throws(APIError) -> Response {
+        let existed = try edge { () throws(EdgeError) in
+            switch reference {
+            case .tag(let tag): try edge.deleteTag(name, tag)
+            case .digest(let digest): try edge.deleteManifest(name, digest)
+            }
+        }
+        guard existed else { throw unknownManifest(name, reference) }
+        return Response(status: 202, headers: [], body: .empty)
+    }
+
+    private func created(
+        _ name: RepositoryName,
+        _ reference: Reference,
+        _ pushed: PushedManifest,
+        tags: [Tag]
+    ) -> Response {
+        var headers = [
+            (name: "Location", value: "/v2/\(name)/manifests/\(reference)"),
+            (name: "Docker-Content-Digest", value: pushed.digest.description),
+        ]
+        if let subject = pushed.subject { headers.append(("OCI-Subject", subject.description)) }
+        if !tags.isEmpty { headers.append(("OCI-Tag", tags.map(\.description).joined(separator: ", "))) }
+        return finished(Response(status: 201, headers: headers, body: .empty))
+    }
+
+    private func tagParameters(_ reference: Reference, _ request: Request) throws(APIError) -> [Tag] {
+        guard case .digest = reference else { return [] }
+        var tags: [Tag] = []
+        for parameter in request.parameters where parameter.name == "tag" {
+            do throws(NameError) {
+                tags.append(try Tag(parameter.value))
+            } catch {
+                throw APIError(status: 400, code: .manifestInvalid, message: error.description)
+            }
+        }
+        return tags
+    }
+
+    private func unknownManifest(_ name: RepositoryName, _ reference: Reference) -> APIError {
+        APIError(
+            status: 404,
+            code: .manifestUnknown,
+            message: "manifest \(reference) does not exist in repository \(name)"
+        )
+    }
+
+    private static func manifestTooLarge(_ limit: Int) -> APIError {
+        APIError(status: 413, code: .manifestInvalid, message: "a manifest may have at most \(limit) bytes")
+    }
+}
+
+/// Collects a manifest in memory.
+private final class ManifestBody: BodyReceiver {
+    private let limitBytes: Int
+    private let complete: ([UInt8]?) -> Response
+    private var bytes: [UInt8]? = []
+
+    /// - Parameter complete: gets `nil` when more than `limitBytes` came.
+    init(limitBytes: Int, complete: @escaping ([UInt8]?) -> Response) {
+        self.limitBytes = limitBytes
+        self.complete = complete
+    }
+
+    func receive(_ piece: Span<UInt8>) {
+        guard let count = bytes?.count, count + piece.count <= limitBytes else {
+            bytes = nil
+            return
+        }
+        bytes?.append(piece)
+    }
+
+    func finish() -> Response { complete(bytes) }
+    func abandon() {}
+}

@@ -1,0 +1,152 @@
+public import EdgeCache
+public import HTTPServer
+public import Logging
+internal import OCI
+
+/// Answers the requests of the OCI distribution protocol from an ``EdgeCache``.
+public struct RegistryHandler: RequestHandler {
+    public struct Configuration: Sendable {
+        /// Manifests larger than this are refused with 413.
+        public var manifestLimitBytes = 16 << 20
+
+        public init() {}
+    }
+
+    let edge: EdgeCache
+    let configuration: Configuration
+    let log: Logger
+
+    public init(_ edge: EdgeCache, configuration: Configuration = Configuration(), log: Logger) {
+        self.edge = edge
+        self.configuration = configuration
+        self.log = log
+    }
+
+    public func handle(_ request: Request) -> Reply {
+        do throws(APIError) {
+            return try route(request)
+        } catch {
+            return refuse(request, error)
+        }
+    }
+
+    public func refusal(status: Int, reason: String) -> Response {
+        finished(APIError(status: status, code: .unsupported, message: reason).response)
+    }
+
+    private func route(_ request: Request) throws(APIError) -> Reply {
+        let route: Route
+        do throws(Route.Failure) {
+            route = try Route(path: request.path)
+        } catch {
+            switch error {
+            case .unknownRoute:
+                throw APIError(
+                    status: 404,
+                    code: .nameUnknown,
+                    message: "no such endpoint; see the endpoints below /v2/"
+                )
+            case .invalid(let name):
+                throw invalidName(name, request)
+            }
+        }
+        let isRead = request.method == "GET" || request.method == "HEAD"
+        switch (route, request.method) {
+        case (.support, _) where isRead: return respond(Response(json: "{}"))
+        case (.catalog, _) where isRead: return respond(try catalog(request))
+        case (.tags(let name), _) where isRead: return respond(try tags(name, request))
+        case (.referrers(let name, let digest), _) where isRead:
+            return respond(try referrers(name, digest, request))
+        case (.manifest(let name, let reference), _) where isRead:
+            return respond(try manifest(name, reference, request))
+        case (.manifest(let name, let reference), "PUT"): return try putManifest(name, reference, request)
+        case (.manifest(let name, let reference), "DELETE"): return respond(try deleteManifest(name, reference))
+        case (.blob(_, let digest), _) where isRead: return respond(try blob(digest, request))
+        case (.blob(_, let digest), "DELETE"): return respond(try deleteBlob(digest))
+        case (.uploads(let name), "POST"): return try postUpload(name, request)
+        case (.upload(let name, let id), "GET"): return respond(try uploadStatus(name, id))
+        case (.upload(let name, let id), "PATCH"): return try patchUpload(name, id, request)
+        case (.upload(let name, let id), "PUT"): return try putUpload(name, id, request)
+        case (.upload(let name, let id), "DELETE"): return respond(try cancelUpload(name, id))
+        default:
+            throw APIError(
+                status: 405,
+                code: .unsupported,
+                message: "\(request.method) is not supported here",
+                headers: [("Allow", route.methods)]
+            )
+        }
+    }
+
+    /// A tag that cannot exist is unknown to a reader, and invalid for a writer.
+    private func invalidName(_ name: NameError, _ request: Request) -> APIError {
+        if name.kind == .tag, request.method == "PUT" {
+            return APIError(status: 400, code: .manifestInvalid, message: name.description)
+        }
+        return APIError(name)
+    }
+}
+
+// MARK: - Answers
+
+extension RegistryHandler {
+    func respond(_ response: Response) -> Reply { .respond(finished(response)) }
+
+    /// What every answer carries.
+    func finished(_ response: Response) -> Response {
+        var response = response
+        response.headers.append(("Docker-Distribution-API-Version", "registry/2.0"))
+        return response
+    }
+
+    func failed(_ error: APIError, _ what: String) -> Response {
+        if error.status >= 500 {
+            log.error(
+                "request failed",
+                metadata: ["request": "\(what)", "status": "\(error.status)", "error": "\(error.message)"]
+            )
+        }
+        return finished(error.response)
+    }
+
+    /// Refuses a request. A body that is small enough is read to its end first, so that the client sees the answer and keeps its connection.
+    private func refuse(_ request: Request, _ error: APIError) -> Reply {
+        let response = failed(error, "\(request.method) \(request.path)")
+        guard let length = request.contentLength, length > 0, length <= DiscardedBody.limitBytes,
+            !request.expectsContinue
+        else { return .respond(response) }
+        return .receive(DiscardedBody(then: response))
+    }
+
+    func edge<Answer>(_ body: () throws(EdgeError) -> Answer) throws(APIError) -> Answer {
+        do throws(EdgeError) {
+            return try body()
+        } catch {
+            throw APIError(error)
+        }
+    }
+}
+
+extension Response {
+    init(json: String, status: Int = 200, headers: [(name: String, value: String)] = []) {
+        self.init(
+            status: status,
+            headers: headers + [("Content-Type", "application/json")],
+            body: .bytes(Array(json.utf8))
+        )
+    }
+}
+
+/// Reads a refused body to its end.
+private final class DiscardedBody: BodyReceiver {
+    /// Above this it is cheaper to close the connection.
+    static let limitBytes: Int64 = 8 << 20
+
+    private let response: Response
+
+    init(then response: Response) { self.response = response }
+
+    func receive(_ bytes: Span<UInt8>) {}
+    func finish() -> Response { response }
+    func abandon() {}
+}

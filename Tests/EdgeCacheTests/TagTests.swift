@@ -1,0 +1,124 @@
+import EdgeCache
+import Hashing
+import OCI
+import ObjectStorage
+import TestDoubles
+import Testing
+
+@Suite struct TagTests {
+    let first = Array("{\"schemaVersion\":2,\"manifests\":[]}".utf8)
+    let second = Array("{\"schemaVersion\":2,\"manifests\":[ ]}".utf8)
+    let latest = try! OCI.Tag("latest")  // A literal that parses.
+
+    private func push(_ edge: Edge, _ bytes: [UInt8]) throws -> Digest {
+        try edge.cache.pushManifest(library, .tag(latest), bytes, contentType: .imageIndex).digest
+    }
+
+    private func read(_ edge: Edge) throws -> ManifestAnswer? { try edge.cache.manifest(library, .tag(latest)) }
+
+    @Test func ownWritesAreVisibleAtOnceAndWarm() throws {
+        let edge = try Edge()
+        _ = try push(edge, first)
+        _ = try push(edge, second)
+        let gets = edge.store.calls("GET")
+        let answer = try #require(try read(edge))
+        #expect(answer.bytes == second && answer.mediaType == .imageIndex && answer.staleSeconds == nil)
+        #expect(edge.store.calls("GET") == gets)
+    }
+
+    @Test func anotherNodesWriteIsSeenWithinTheTTL() throws {
+        let edge = try Edge()
+        _ = try push(edge, first)
+        let other = try Edge(store: edge.store)
+        _ = try push(other, second)
+        #expect(try read(edge)?.bytes == first, "still fresh")
+        edge.time.advance(.seconds(11))
+        #expect(try read(edge)?.bytes == second)
+    }
+
+    @Test func noTTLAsksEachTimeConditionally() throws {
+        let edge = try Edge { $0.tagTTL = .zero }
+        _ = try push(edge, first)
+        edge.store.intercept(nil)
+        for _ in 0..<3 { #expect(try read(edge)?.bytes == first) }
+        #expect(edge.store.calls("GET") == 3)
+    }
+
+    @Test func aTagIsServedStaleWhileTheOriginIsDownButNotForEver() throws {
+        let edge = try Edge()
+        let digest = try push(edge, first)
+        edge.store.intercept { _, call throws(StoreError) in
+            throw MemoryStore.unreachable(call)
+        }
+        edge.time.advance(.seconds(60))
+        let answer = try #require(try read(edge))
+        #expect(answer.bytes == first && answer.staleSeconds == 60)
+        edge.time.advance(.seconds(24 * 3600))
+        #expect(throws: EdgeError.self) { try read(edge) }
+        #expect(try edge.cache.manifest(library, .digest(digest))?.bytes == first, "a digest never needs the origin")
+    }
+
+    @Test func aTagThatIsGoneAtTheOriginIsGoneHere() throws {
+        let edge = try Edge()
+        _ = try push(edge, first)
+        edge.store["epoch/manifests/library/debian/latest.json"] = nil
+        edge.time.advance(.seconds(11))
+        #expect(try read(edge) == nil)
+    }
+
+    @Test func deletingByDigestInvalidates() throws {
+        let edge = try Edge()
+        let digest = try push(edge, first)
+        #expect(try edge.cache.deleteManifest(library, digest))
+        #expect(try read(edge) == nil)
+        #expect(try edge.cache.manifest(library, .digest(digest)) == nil)
+        #expect(try edge.cache.deleteManifest(library, digest) == false)
+    }
+
+    @Test func deletingATagKeepsTheManifest() throws {
+        let edge = try Edge()
+        let digest = try push(edge, first)
+        #expect(try edge.cache.deleteTag(library, latest))
+        #expect(try read(edge) == nil)
+        #expect(try edge.cache.manifest(library, .digest(digest))?.bytes == first)
+        #expect(try edge.cache.deleteTag(library, latest) == false)
+    }
+
+    @Test func aManifestNeedsItsBlobs() throws {
+        let edge = try Edge()
+        let digest = Digest(of: pattern(100))
+        let bytes = Array(
+            "{\"schemaVersion\":2,\"layers\":[{\"mediaType\":\"x\",\"digest\":\"\(digest)\",\"size\":100}]}".utf8
+        )
+        let missing = #expect(throws: EdgeError.self) {
+            try edge.cache.pushManifest(library, .tag(latest), bytes, contentType: .imageManifest)
+        }
+        guard case .manifestBlobsUnknown([digest])? = missing else {
+            Issue.record("\(String(describing: missing))")
+            return
+        }
+        try edge.push(pattern(100))
+        #expect(
+            try edge.cache.pushManifest(library, .tag(latest), bytes, contentType: .imageManifest).digest
+                == Digest(of: bytes)
+        )
+    }
+
+    @Test func aManifestMustHaveTheDigestOfItsAddress() throws {
+        let edge = try Edge()
+        #expect(throws: EdgeError.self) {
+            try edge.cache.pushManifest(library, .digest(Digest(of: [1])), first, contentType: .imageIndex)
+        }
+        #expect(edge.store.keys == [])
+        let tags = [try OCI.Tag("a"), try OCI.Tag("b")]
+        let digest = try edge.cache.pushManifest(
+            library,
+            .digest(Digest(of: first, .sha512)),
+            tags: tags,
+            first,
+            contentType: .imageIndex
+        )
+        #expect(try edge.cache.tags(library) == tags)
+        #expect(try edge.cache.manifest(library, .digest(digest.digest))?.bytes == first)
+    }
+}

@@ -1,0 +1,217 @@
+internal import Hashing
+public import ObjectStorage
+internal import System
+internal import Threading
+
+/// An object store in memory, as strict as S3, that counts its calls and lets a test fail any of them.
+public final class MemoryStore: ObjectStore {
+    public struct Call: Sendable, Equatable {
+        public let operation: String
+        public let key: String
+    }
+
+    private struct Object {
+        var bytes: [UInt8]
+        var contentType: String?
+        var etag: String
+    }
+
+    private struct State {
+        var objects: [String: Object] = [:]
+        var calls: [Call] = []
+        var hook: (@Sendable (Int, Call) throws(StoreError) -> Void)?
+        var breakAfterBytes: Int?
+    }
+
+    private struct Broken: Error {}
+
+    private let state = Monitor(State())
+    public let capabilities: StoreCapabilities
+    /// How many bytes a GET hands over at a time.
+    private let pieceBytes: Int
+
+    public init(conditionalWrites: Bool = true, etagIsContentHash: Bool = true, pieceBytes: Int = 16 << 10) {
+        capabilities = StoreCapabilities(
+            ifAbsent: conditionalWrites,
+            ifMatch: conditionalWrites,
+            etagIsContentHash: etagIsContentHash,
+            keepsContentType: true,
+            listLimit: 1000
+        )
+        self.pieceBytes = pieceBytes
+    }
+
+    public var description: String { "memory" }
+
+    /// Runs before each call, with its number counted from 1; what it throws is what the call throws.
+    public func intercept(_ hook: (@Sendable (Int, Call) throws(StoreError) -> Void)?) {
+        state.withLock { state in
+            state.hook = hook
+            state.calls = []
+        }
+    }
+
+    /// The next GET breaks off after that many bytes.
+    public func breakNextGet(afterBytes count: Int) {
+        state.withLock { $0.breakAfterBytes = count }
+    }
+
+    /// All calls since the last ``intercept(_:)``.
+    public var calls: [Call] { state.withLock { $0.calls } }
+
+    public func calls(_ operation: String) -> Int { calls.filter { $0.operation == operation }.count }
+
+    public subscript(key: String) -> [UInt8]? {
+        get { state.withLock { $0.objects[key]?.bytes } }
+        set {
+            state.withLock { state in
+                state.objects[key] = newValue.map { Object(bytes: $0, contentType: nil, etag: self.etag($0)) }
+            }
+        }
+    }
+
+    public var keys: [String] { state.withLock { $0.objects.keys.sorted() } }
+    public func contentType(_ key: String) -> String? { state.withLock { $0.objects[key]?.contentType } }
+
+    private func etag(_ bytes: [UInt8]) -> String {
+        capabilities.etagIsContentHash ? hexadecimal(md5(bytes)) : SystemRandom().token()
+    }
+
+    private func enter(_ operation: String, _ key: String) throws(StoreError) {
+        let call = Call(operation: operation, key: key)
+        let (hook, number) = state.withLock { state in
+            state.calls.append(call)
+            return (state.hook, state.calls.count)
+        }
+        try hook?(number, call)
+    }
+
+    private func find(_ key: ObjectKey) -> Object? { state.withLock { $0.objects[key.description] } }
+
+    private func info(_ object: Object) -> ObjectInfo {
+        ObjectInfo(
+            size: Int64(object.bytes.count),
+            etag: object.etag,
+            contentType: object.contentType,
+            lastModified: nil
+        )
+    }
+
+    public func head(_ key: ObjectKey) throws(StoreError) -> ObjectInfo? {
+        try enter("HEAD", key.description)
+        return find(key).map(info)
+    }
+
+    public func get(
+        _ key: ObjectKey,
+        range: Range<Int64>?,
+        ifNoneMatch: String?,
+        begin: (ObjectInfo) throws -> Void,
+        receive: (Span<UInt8>) throws -> Void
+    ) throws(StoreError) -> GetOutcome {
+        try enter("GET", key.description)
+        guard let object = find(key) else { return .notFound }
+        if let ifNoneMatch, ifNoneMatch == object.etag { return .notModified }
+        let all = 0..<object.bytes.count
+        let wanted = range.map { Int($0.lowerBound)..<Int($0.upperBound) }?.clamped(to: all) ?? all
+        do {
+            try begin(info(object))
+            let limit = state.withLock { $0.breakAfterBytes.take() }
+            for start in stride(from: wanted.lowerBound, to: wanted.upperBound, by: pieceBytes) {
+                if let limit, start - wanted.lowerBound >= limit { throw Broken() }
+                try receive(object.bytes[start..<min(start + pieceBytes, wanted.upperBound)].span)
+            }
+        } catch is Broken {
+            throw StoreError(.get, in: description, key: key, .damagedBody, "")
+        } catch {
+            throw StoreError(.get, in: description, key: key, .receiver(error), "")
+        }
+        return .complete(info(object))
+    }
+
+    public func put(
+        _ key: ObjectKey,
+        _ body: ObjectBody,
+        contentType: String?,
+        condition: PutCondition
+    ) throws(StoreError) -> PutOutcome {
+        try enter("PUT", key.description)
+        let bytes: [UInt8]
+        switch body {
+        case .bytes(let content): bytes = content
+        case .file(let file, let offset, let length, _):
+            do throws(FileError) {
+                bytes = try LocalFileSystem().read(file, at: offset, count: Int(length))
+            } catch {
+                throw StoreError(.put, in: description, key: key, .file(error), "")
+            }
+        }
+        return state.withLock { state in
+            let existing = state.objects[key.description]
+            switch condition {
+            case .ifAbsent where existing != nil: return .conditionFailed
+            case .ifMatch(let etag) where existing?.etag != etag: return .conditionFailed
+            default: break
+            }
+            let etag = self.etag(bytes)
+            state.objects[key.description] = Object(bytes: bytes, contentType: contentType, etag: etag)
+            return .stored(etag: etag)
+        }
+    }
+
+    public func delete(_ key: ObjectKey) throws(StoreError) {
+        try enter("DELETE", key.description)
+        state.withLock { _ = $0.objects.removeValue(forKey: key.description) }
+    }
+
+    public func delete(_ keys: [ObjectKey]) throws(StoreError) {
+        try enter("DELETE-MANY", keys.map(\.description).joined(separator: " "))
+        state.withLock { state in
+            for key in keys { state.objects[key.description] = nil }
+        }
+    }
+
+    public func list(
+        prefix: String,
+        delimiter: String?,
+        after: String?,
+        continuation: String?,
+        limit: Int
+    ) throws(StoreError) -> ListPage {
+        try enter("LIST", prefix)
+        let start = continuation ?? after ?? ""
+        var objects: [ListedObject] = []
+        var prefixes: [String] = []
+        var last = ""
+        for key in keys where key.hasPrefix(prefix) && key > start {
+            let rest = key.dropFirst(prefix.count)
+            let folder = delimiter.flatMap { delimiter in
+                rest.firstRange(of: delimiter).map { prefix + rest[..<$0.upperBound] }
+            }
+            if let folder, prefixes.last == folder || start.hasPrefix(folder) { continue }
+            guard objects.count + prefixes.count < limit else {
+                return ListPage(objects: objects, commonPrefixes: prefixes, continuation: last)
+            }
+            if let folder {
+                prefixes.append(folder)
+                last = folder
+            } else if let object = try? ObjectKey(key), let stored = find(object) {
+                objects.append(
+                    ListedObject(key: object, size: Int64(stored.bytes.count), etag: stored.etag, lastModified: nil)
+                )
+                last = key
+            }
+        }
+        return ListPage(objects: objects, commonPrefixes: prefixes, continuation: nil)
+    }
+
+    public func check() throws(StoreError) { try enter("CHECK", "") }
+
+    @discardableResult
+    public func probe(at key: ObjectKey) throws(StoreError) -> StoreCapabilities { capabilities }
+
+    /// A call that found no connection.
+    public static func unreachable(_ call: Call) -> StoreError {
+        StoreError(.get, in: "memory", .unreachable, "\(call.operation) \(call.key)")
+    }
+}

@@ -1,0 +1,42 @@
+public import System
+
+/// A folder of a test's own, removed with the value.
+public final class TemporaryFolder {
+    public let path = "/tmp/forebay-test-\(SystemRandom().token())"
+
+    public init() {
+        do {
+            try LocalFileSystem().createDirectory(path)
+        } catch {
+            preconditionFailure("\(error)")
+        }
+    }
+
+    deinit {
+        // What stays behind lies in /tmp and harms no other test.
+        try? clear(path)
+    }
+
+    private func clear(_ directory: String) throws(FileError) {
+        let files = LocalFileSystem()
+        for entry in try files.entries(of: directory) {
+            let child = "\(directory)/\(entry.name)"
+            if entry.isDirectory { try clear(child) } else { try files.remove(child) }
+        }
+        try files.removeDirectory(directory)
+    }
+
+    /// The blocks that all files below take, in bytes: what `du` says.
+    public func allocatedBytes() throws(FileError) -> Int64 { try allocatedBytes(path) }
+
+    private func allocatedBytes(_ directory: String) throws(FileError) -> Int64 {
+        let files = LocalFileSystem()
+        var sum: Int64 = 0
+        for entry in try files.entries(of: directory) {
+            let child = "\(directory)/\(entry.name)"
+            // A file may go while it is counted.
+            sum += entry.isDirectory ? try allocatedBytes(child) : try files.status(at: child)?.allocated ?? 0
+        }
+        return sum
+    }
+}
