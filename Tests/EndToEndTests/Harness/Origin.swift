@@ -54,7 +54,8 @@ final class DirectoryOrigin: Origin {
     var flags: [String] { ["--origin", "file://\(folder)"] }
     let environment: [String: String] = [:]
 
-    func keys() throws -> [String] { files(below: folder) }
+    /// Without what the store keeps for itself.
+    func keys() throws -> [String] { files(below: folder).filter { !$0.hasPrefix(".forebay/") } }
     func object(_ key: String) throws -> [UInt8] { try contents(of: "\(folder)/\(key)") }
 
     /// Puts an object there as somebody else would.
