@@ -22,10 +22,15 @@ let logging: Target.Dependency = .product(name: "Logging", package: "swift-log")
 let package = Package(
     name: "forebay",
     products: [
-        .library(name: "Registry", targets: ["Registry"])
+        .executable(name: "forebay", targets: ["forebay"]),
+        .library(name: "Registry", targets: ["Registry"]),
     ],
     dependencies: [
-        .package(url: "https://github.com/apple/swift-log", from: "1.6.4")
+        .package(url: "https://github.com/apple/swift-argument-parser", from: "1.5.0"),
+        .package(url: "https://github.com/apple/swift-configuration", from: "1.0.0", traits: ["YAML"]),
+        .package(url: "https://github.com/apple/swift-log", from: "1.6.4"),
+        .package(url: "https://github.com/apple/swift-system", from: "1.5.0"),
+        .package(url: "https://github.com/jpsim/Yams", "5.4.0"..<"7.0.0"),
     ],
     targets: [
         // Doors: a module map and shims, no logic.
@@ -67,6 +72,25 @@ let package = Package(
             name: "RegistryAPI",
             dependencies: [
                 "DiskTier", "EdgeCache", "HTTPServer", "OCI", "ObjectStorage", "Registry", "System", logging,
+            ],
+            swiftSettings: safe
+        ),
+        .target(
+            name: "Settings",
+            dependencies: [
+                "ObjectStorage", "System", "Yams", logging,
+                .product(name: "Configuration", package: "swift-configuration"),
+                .product(name: "SystemPackage", package: "swift-system"),
+            ],
+            swiftSettings: safe
+        ),
+        .executableTarget(
+            name: "forebay",
+            dependencies: [
+                "CGlibc", "DiskTier", "EdgeCache", "HTTPClient", "HTTPServer", "ObjectStorage", "Registry",
+                "RegistryAPI",
+                "Settings", "System", logging,
+                .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
             swiftSettings: safe
         ),

@@ -1,0 +1,144 @@
+/// One key of the configuration, declared once: the flags, the environment, the file, the help and `forebay config` all come from here.
+public struct SettingKey: Sendable, Hashable {
+    /// As in `--cache-size`, `FOREBAY_CACHE_SIZE` and `cache-size:`.
+    public let name: String
+    /// What a value looks like, for the help.
+    public let placeholder: String
+    /// `nil` when there is none.
+    public let standard: String?
+    public let help: String
+    public let isSecret: Bool
+    /// Further environment variables, in the order in which they are asked; those of AWS's tools before the seed's.
+    public let aliases: [String]
+
+    public var variable: String {
+        "FOREBAY_" + name.uppercased().split(separator: "-").joined(separator: "_")
+    }
+
+    init(
+        _ name: String,
+        _ placeholder: String,
+        _ standard: String?,
+        isSecret: Bool = false,
+        aliases: [String] = [],
+        _ help: String
+    ) {
+        self.name = name
+        self.placeholder = placeholder
+        self.standard = standard
+        self.help = help
+        self.isSecret = isSecret
+        self.aliases = aliases
+    }
+
+    public static subscript(_ name: String) -> SettingKey {
+        guard let key = all.first(where: { $0.name == name }) else { preconditionFailure("no key \(name)") }
+        return key
+    }
+
+    public static let all: [SettingKey] = [
+        // Where it listens.
+        SettingKey("listen", "HOST:PORT", "127.0.0.1:5000", "The address to serve on."),
+        SettingKey("connection-limit", "COUNT", "4096", "Client connections at once; more are closed."),
+        SettingKey(
+            "connection-limit-per-client",
+            "COUNT",
+            "0",
+            "Connections from one client address at once; 0 is no limit."
+        ),
+        SettingKey("idle-timeout", "DURATION", "60s", "A connection on which nothing moves for so long is closed."),
+        SettingKey("header-limit", "SIZE", "32KiB", "Path and headers of a request together, at most."),
+        SettingKey("manifest-limit", "SIZE", "16MiB", "A pushed manifest, at most; at least 4MiB."),
+        SettingKey("drain-timeout", "DURATION", "30s", "How long requests in flight may take to finish on SIGTERM."),
+        // The disk tier.
+        SettingKey(
+            "cache-dir",
+            "DIR",
+            "$XDG_CACHE_HOME/forebay",
+            "The disk tier; nothing in it is the only copy of anything."
+        ),
+        SettingKey("cache-size", "SIZE", "50%", "What the disk tier may take: a size, or a part of the file system."),
+        SettingKey("inline-limit", "SIZE", "16KiB", "Blobs up to this size lie in the index instead of a file."),
+        SettingKey("fill-limit", "COUNT", "16", "Blobs that are fetched from the origin at once."),
+        SettingKey("upload-limit", "COUNT", "1024", "Upload sessions at once."),
+        SettingKey("upload-expiry", "DURATION", "24h", "An upload session that is not used for so long ends."),
+        // Freshness.
+        SettingKey(
+            "tag-ttl",
+            "DURATION",
+            "10s",
+            "How long a tag is believed before the origin is asked again; 0s asks always."
+        ),
+        SettingKey(
+            "stale-if-error",
+            "DURATION",
+            "24h",
+            "How long a tag may be served unconfirmed while the origin is down."
+        ),
+        // The origin.
+        SettingKey(
+            "origin",
+            "URL",
+            "file://$XDG_DATA_HOME/forebay",
+            "The truth: file:///path or s3://bucket/prefix/."
+        ),
+        SettingKey(
+            "s3-endpoint",
+            "URL",
+            nil,
+            aliases: ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "EPOCH_S3_ENDPOINT"],
+            "The object store; without one, AWS in the region."
+        ),
+        SettingKey(
+            "s3-region",
+            "NAME",
+            "us-east-1",
+            aliases: ["AWS_REGION", "AWS_DEFAULT_REGION", "EPOCH_S3_REGION"],
+            "The bucket's region."
+        ),
+        SettingKey(
+            "s3-addressing",
+            "path|virtual",
+            nil,
+            "Where the bucket's name goes; without one, the path for an endpoint of one's own, else the host."
+        ),
+        SettingKey(
+            "s3-ca-file",
+            "FILE",
+            nil,
+            aliases: ["AWS_CA_BUNDLE"],
+            "Certificate authorities for the endpoint, PEM."
+        ),
+        SettingKey(
+            "s3-access-key",
+            "KEY",
+            nil,
+            aliases: ["AWS_ACCESS_KEY_ID", "EPOCH_S3_ACCESS_KEY"],
+            "Without one, requests are not signed."
+        ),
+        SettingKey(
+            "s3-secret-key",
+            "KEY",
+            nil,
+            isSecret: true,
+            aliases: ["AWS_SECRET_ACCESS_KEY", "EPOCH_S3_SECRET_KEY"],
+            "Belongs to s3-access-key."
+        ),
+        SettingKey(
+            "s3-session-token",
+            "TOKEN",
+            nil,
+            isSecret: true,
+            aliases: ["AWS_SESSION_TOKEN"],
+            "For temporary credentials."
+        ),
+        SettingKey("s3-connection-limit", "COUNT", "64", "Connections to the object store at once."),
+        SettingKey("s3-connect-timeout", "DURATION", "5s", "For a connection to the object store."),
+        SettingKey("s3-stall-timeout", "DURATION", "20s", "A transfer that crawls for so long is broken off."),
+        SettingKey("s3-part-size", "SIZE", "16MiB", "Of one part of a large upload; at least 5MiB."),
+        SettingKey("s3-parts-in-flight", "COUNT", "4", "Parts of one upload that are sent at once."),
+        // The log.
+        SettingKey("log-level", "LEVEL", "info", "trace, debug, info, notice, warning, error or critical."),
+        SettingKey("log-format", "auto|text|json", "auto", "auto: text on a terminal, else JSON lines."),
+    ]
+}

@@ -1,0 +1,82 @@
+internal import CGlibc
+internal import Glibc
+internal import Synchronization
+
+/// Exit statuses that service managers know (`sysexits.h`).
+public enum ExitStatus: Int32, Sendable {
+    case success = 0
+    /// Something that is needed cannot be had now (`EX_UNAVAILABLE`).
+    case unavailable = 69
+    /// The configuration is no good (`EX_CONFIG`).
+    case configuration = 78
+}
+
+/// Ends the process at once (`_exit(2)` after what is buffered was written).
+public func endProcess(status: ExitStatus) -> Never { exit(status.rawValue) }
+
+/// Says one line on standard error and ends the process.
+public func fail(_ message: String, status: ExitStatus) -> Never {
+    writeToStandardError("forebay: \(message)\n")
+    endProcess(status: status)
+}
+
+/// The environment as it was at the start.
+public func processEnvironment() -> [String: String] {
+    var variables: [String: String] = [:]
+    var next = environ
+    while let entry = next.pointee {
+        let text = String(cString: entry)
+        if let mark = text.firstIndex(of: "=") {
+            variables[String(text[..<mark])] = String(text[text.index(after: mark)...])
+        }
+        next = next.advanced(by: 1)
+    }
+    return variables
+}
+
+public func standardErrorIsTerminal() -> Bool { isatty(STDERR_FILENO) == 1 }
+
+/// Writes all of it in one call, so that lines of several threads do not mix. A log that cannot be written stops nothing.
+public func writeToStandardError(_ text: String) {
+    var text = text
+    text.withUTF8 { _ = write(STDERR_FILENO, $0.baseAddress, $0.count) }
+}
+
+/// Keeps glibc from making an arena for each thread: with a thread for each connection they would multiply (`mallopt(3)`).
+public func limitMemoryArenas() { mallopt(M_ARENA_MAX, 4) }
+
+/// SIGTERM and SIGINT, as something to wait for.
+///
+/// The handler writes a byte into a pipe, which is all that one may do; any thread may be the one that the kernel interrupts.
+public struct Signals {
+    private let reader: File
+
+    public init() {
+        var ends: [Int32] = [-1, -1]
+        precondition(pipe(&ends) == 0, "pipe: \(String(cString: strerror(errno)))")
+        reader = File(owning: ends[0], path: "signals")
+        signalPipe.store(ends[1], ordering: .releasing)
+        for number in [SIGTERM, SIGINT] { signal(number, onSignal) }
+    }
+
+    /// Waits for the first one; its name.
+    public func wait() -> String {
+        var number: UInt8 = 0
+        while read(reader.descriptor, &number, 1) != 1 {
+            precondition(errno == EINTR, "read: \(String(cString: strerror(errno)))")
+        }
+        return Int32(number) == SIGTERM ? "SIGTERM" : "SIGINT"
+    }
+
+    /// Whoever asks twice does not want to wait.
+    public func endProcessOnNext() {
+        for number in [SIGTERM, SIGINT] { signal(number, SIG_DFL) }
+    }
+}
+
+private let signalPipe = Atomic<Int32>(-1)
+
+private func onSignal(_ number: Int32) {
+    var byte = UInt8(number)
+    _ = write(signalPipe.load(ordering: .acquiring), &byte, 1)
+}

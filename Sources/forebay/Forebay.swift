@@ -1,0 +1,46 @@
+internal import ArgumentParser
+internal import Settings
+internal import System
+
+/// The command line.
+@main
+struct Forebay: AsyncParsableCommand {
+    static let version = "0.1.0"
+
+    static let configuration = CommandConfiguration(
+        commandName: "forebay",
+        abstract: "An OCI registry for the edge: a disk cache in front of an S3 bucket or a directory.",
+        discussion: """
+            Without any setting it serves on 127.0.0.1:5000, keeps its data below ~/.local/share/forebay and its cache \
+            below ~/.cache/forebay. Every setting can be a flag, an environment variable (FOREBAY_CACHE_SIZE) or a line \
+            of a YAML file (cache-size: 100GiB); flags go first, then the environment, then the file.
+            """,
+        version: version,
+        subcommands: [Serve.self, ShowConfiguration.self]
+    )
+
+    /// Exit statuses are those of `sysexits.h`, so that a service manager can tell a bad setting from bad weather.
+    static func main() async {
+        do {
+            var command = try parseAsRoot()
+            if var asynchronous = command as? any AsyncParsableCommand {
+                try await asynchronous.run()
+            } else {
+                try command.run()
+            }
+        } catch let error as SettingsError {
+            fail(error.description, status: .configuration)
+        } catch let error as Unavailable {
+            fail(error.description, status: .unavailable)
+        } catch {
+            let code = exitCode(for: error)
+            guard code == .validationFailure else { exit(withError: error) }
+            fail(message(for: error).split(separator: "\n").joined(separator: " "), status: .configuration)
+        }
+    }
+}
+
+/// Something that the program needs cannot be had now.
+struct Unavailable: Error, CustomStringConvertible {
+    let description: String
+}

@@ -1,0 +1,145 @@
+internal import DiskTier
+internal import EdgeCache
+internal import HTTPClient
+internal import HTTPServer
+internal import Logging
+internal import ObjectStorage
+internal import Registry
+internal import RegistryAPI
+internal import Settings
+internal import System
+
+/// A running node: the rooms, wired.
+struct Node {
+    let address: String
+    let origin: String
+    private let server: Server
+    private let edge: EdgeCache
+    private let tier: DiskTier
+
+    init(_ settings: Settings, log: Logger) throws {
+        let store = try Self.store(settings)
+        do {
+            try store.check()
+        } catch {
+            throw Unavailable(description: "origin: \(error)")
+        }
+        origin = store.description
+        tier = try Self.tier(settings)
+        if tier.statistics.wasUnclean {
+            log.notice("the last stop was not clean: content is verified again before it is served")
+        }
+        edge = EdgeCache(
+            registry: Registry(store: store, prefix: settings.prefix),
+            tier: tier,
+            configuration: EdgeCache.Configuration(settings),
+            log: log
+        )
+        var configuration = RegistryHandler.Configuration()
+        configuration.manifestLimitBytes = settings.manifestLimitBytes
+        let handler = RegistryHandler(edge, configuration: configuration, log: log)
+        do {
+            server = try Server(ServerConfiguration(settings), handler: handler)
+        } catch {
+            throw Unavailable(description: "listen: \(error); choose another address or stop what uses it")
+        }
+        address = "\(settings.host):\(server.port)"
+    }
+
+    var requestsInFlight: Int { server.requestsInFlight }
+
+    /// Front to back: no new requests, then no new fills, then a clean index. False when requests were cut off.
+    func stop(drain: Duration) -> Bool {
+        guard server.stop(drain: drain) else { return false }
+        edge.close()
+        tier.close()
+        return true
+    }
+
+    private static func store(_ settings: Settings) throws -> any ObjectStore {
+        switch settings.origin {
+        case .directory(let path):
+            do {
+                return try DirectoryStore(root: path)
+            } catch {
+                throw Unavailable(description: "origin: \(error)")
+            }
+        case .s3(let bucket):
+            let s3 = settings.s3
+            let endpoint: S3Endpoint
+            do {
+                endpoint = try S3Endpoint(s3.endpoint, bucket: bucket, region: s3.region, addressing: s3.addressing)
+            } catch {
+                throw SettingsError("s3-endpoint, s3-region or origin: \(error)")
+            }
+            var configuration = S3Configuration(
+                endpoint: endpoint,
+                credentials: s3.credentials.map { .fixed($0) } ?? .anonymous
+            )
+            configuration.partBytes = s3.partBytes
+            configuration.partsInFlight = s3.partsInFlight
+            return S3Store(configuration, client: try client(s3))
+        }
+    }
+
+    private static func client(_ s3: Settings.S3) throws -> Client {
+        var configuration = ClientConfiguration()
+        configuration.maxConnections = s3.connectionLimit
+        configuration.connectTimeoutMilliseconds = s3.connectTimeout.milliseconds
+        configuration.stallSeconds = max(1, s3.stallTimeout.milliseconds / 1000)
+        configuration.certificateAuthorityFile = s3.certificateAuthorityFile
+        do {
+            return try Client(configuration)
+        } catch {
+            throw SettingsError("s3-ca-file: \(error)")
+        }
+    }
+
+    private static func tier(_ settings: Settings) throws -> DiskTier {
+        let ceiling: Int64
+        switch settings.cacheSize {
+        case .bytes(let bytes): ceiling = bytes
+        case .percent(let percent):
+            do {
+                try LocalFileSystem().createDirectory(settings.cacheDirectory)
+                ceiling = try LocalFileSystem().space(at: settings.cacheDirectory).capacity / 100 * Int64(percent)
+            } catch {
+                throw Unavailable(description: "cache-dir: \(error)")
+            }
+        }
+        var configuration = DiskTier.Configuration(directory: settings.cacheDirectory, ceilingBytes: ceiling)
+        configuration.inlineLimitBytes = settings.inlineLimitBytes
+        do {
+            return try DiskTier(configuration)
+        } catch {
+            throw Unavailable(description: "cache-dir: \(error)")
+        }
+    }
+}
+
+extension EdgeCache.Configuration {
+    fileprivate init(_ settings: Settings) {
+        self.init()
+        tagTTL = settings.tagTTL
+        staleIfError = settings.staleIfError
+        fillThreads = settings.fillLimit
+        uploadSessionLimit = settings.uploadLimit
+        uploadExpiry = settings.uploadExpiry
+    }
+}
+
+extension ServerConfiguration {
+    fileprivate init(_ settings: Settings) {
+        self.init(host: settings.host, port: settings.port)
+        connectionLimit = settings.connectionLimit
+        connectionsPerAddressLimit = settings.connectionLimitPerClient
+        idleTimeoutSeconds = Int(settings.idleTimeout.components.seconds)
+        headerLimitBytes = settings.headerLimitBytes
+    }
+}
+
+extension Duration {
+    fileprivate var milliseconds: Int {
+        Int(components.seconds) * 1000 + Int(components.attoseconds / 1_000_000_000_000_000)
+    }
+}
