@@ -32,12 +32,15 @@ struct CeilingTests {
     }
 
     @Test(arguments: OriginKind.allCases)
-    func whatCannotFitStreamsThrough(origin: OriginKind) throws {
+    func whatCannotFitStreamsThrough(kind: OriginKind) throws {
+        let origin = try kind.make()
+        let content = noise(80 << 20, seed: 51)
+        let digest = sha256(content)
+        // Put there by a node that has the room.
+        try withForebay(origin) { try Repository($0).push(blob: content) }
         try withForebay(origin, cacheSize: "64MiB") { forebay in
             let repository = Repository(forebay)
-            let content = noise(80 << 20, seed: 51)
             let largest = try largestAllocation(below: forebay.cacheDirectory) {
-                let digest = try repository.push(blob: content)
                 for _ in 0..<2 {
                     #expect(try repository.request("GET", "blobs/\(digest)").body == content)
                 }
@@ -46,6 +49,24 @@ struct CeilingTests {
                 #expect(range.body == Array(content[70_000_000..<70_001_000]))
             }
             #expect(largest <= Self.ceiling, "\(largest) bytes")
+        }
+    }
+
+    /// The bytes of a push are verified before the origin gets them, and that takes room.
+    @Test func aPushThatCannotFitIsRefusedClearly() throws {
+        try withForebay(cacheSize: "64MiB") { forebay in
+            let repository = Repository(forebay)
+            let content = noise(80 << 20, seed: 52)
+            let path = repository.path("blobs/uploads/?digest=\(sha256(content))")
+            for body in [RequestBody.bytes(content), .chunked([content])] {
+                let largest = try largestAllocation(below: forebay.cacheDirectory) {
+                    let response = try forebay.endpoint.request("POST", path, body: body)
+                    #expect([201, 507].contains(response.status))
+                    #expect(response.status == 201 || response.text.contains("cache-size"), "\(response.text)")
+                }
+                #expect(largest <= Self.ceiling, "\(largest) bytes")
+            }
+            try repository.push(blob: noise(8 << 20, seed: 53))
         }
     }
 }
