@@ -116,5 +116,7 @@ let package = Package(
                 "Threading", logging,
             ]
         ),
+        // Starts the built binary and drives it with real clients; meets no room but the hash.
+        test("EndToEndTests", ["Hashing", "OCI"]),
     ]
 )

@@ -26,7 +26,7 @@ extension DiskTier {
         while !ledger.reserve(bytes) {
             let step = ledger.ceilingBytes * configuration.evictionStepPercent / 100
             let missing = ledger.current.usedBytes + bytes - ledger.ceilingBytes
-            guard try evictFiles(atLeast: max(missing, step)) else { throw .noRoomNow(bytes: bytes) }
+            guard try evictFiles(atLeast: max(missing, step), for: bytes) else { throw .noRoomNow(bytes: bytes) }
         }
     }
 
@@ -34,10 +34,14 @@ extension DiskTier {
     /// passed, and takes the rest. False when there is nothing to take.
     ///
     /// The index forgets first, then the file goes: a reader that has it open reads on.
-    func evictFiles(atLeast bytes: Int64) throws(DiskTierError) -> Bool {
+    ///
+    /// - Parameters:
+    ///   - bytes: how much to take at once, so that not every reservation has to evict.
+    ///   - wanted: what the caller is to reserve; when that fits meanwhile, nothing is taken.
+    func evictFiles(atLeast bytes: Int64, for wanted: Int64) throws(DiskTierError) -> Bool {
         try evictor.hand.withLock { hand throws(DiskTierError) in
             // Somebody else may have made the room while this thread waited.
-            guard ledger.current.usedBytes + bytes > ledger.ceilingBytes else { return true }
+            guard ledger.current.usedBytes + wanted > ledger.ceilingBytes else { return true }
             var freed: Int64 = 0
             var passes = 0
             while freed < bytes, passes < 3 {

@@ -156,6 +156,13 @@ extension DiskTier {
         #expect(kept.count >= 10)
     }
 
+    /// A reservation that is larger than an eviction step, and misses less than one, once asked for ever.
+    @Test func aReservationThatAlmostFitsEvicts() throws {
+        let tier = try DiskTier(folder.path, ceilingBytes: 10 << 20)
+        for seed in 0..<30 { try tier.store(pattern(1 << 20, seed: seed)) }
+        #expect(tier.statistics.evictedBlobs > 0)
+    }
+
     @Test func neverAndNotNowAreDifferent() throws {
         let tier = try DiskTier(folder.path, ceilingBytes: 4 << 20)
         let never = #expect(throws: DiskTierError.self) { try tier.reserve(5 << 20) }

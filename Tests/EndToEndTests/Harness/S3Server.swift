@@ -1,0 +1,50 @@
+import Foundation
+
+/// The S3 server that the environment names. Spoken to through curl, whose signatures are not ours.
+struct S3Server: Sendable {
+    let port: UInt16
+    let region: String
+    let credentials: [String: String]
+
+    /// `FOREBAY_TEST_S3_ENDPOINT` (`http://127.0.0.1:PORT`) and the usual AWS variables; `nil` without them.
+    static let shared: S3Server? = {
+        let environment = Settings.environment
+        guard let endpoint = environment["FOREBAY_TEST_S3_ENDPOINT"], let url = URL(string: endpoint),
+            url.scheme == "http", url.host == "127.0.0.1", let port = url.port.flatMap(UInt16.init(exactly:)),
+            let key = environment["AWS_ACCESS_KEY_ID"], let secret = environment["AWS_SECRET_ACCESS_KEY"]
+        else { return nil }
+        let region = environment["AWS_DEFAULT_REGION"] ?? "us-east-1"
+        return S3Server(
+            port: port,
+            region: region,
+            credentials: ["AWS_ACCESS_KEY_ID": key, "AWS_SECRET_ACCESS_KEY": secret, "AWS_DEFAULT_REGION": region]
+        )
+    }()
+
+    func createBucket(_ name: String) throws { try curl("PUT", "/\(name)") }
+
+    /// All keys, sorted.
+    func keys(of bucket: String) throws -> [String] {
+        let listing = try String(decoding: curl("GET", "/\(bucket)?list-type=2&max-keys=1000"), as: UTF8.self)
+        guard !listing.contains("<IsTruncated>true") else {
+            throw MissingRequirement(description: "more keys than one listing holds")
+        }
+        return listing.components(separatedBy: "<Key>").dropFirst().map { String($0.prefix { $0 != "<" }) }.sorted()
+    }
+
+    func object(_ key: String, in bucket: String) throws -> [UInt8] { try curl("GET", "/\(bucket)/\(key)") }
+
+    @discardableResult
+    private func curl(_ method: String, _ path: String) throws -> [UInt8] {
+        let folder = try TemporaryDirectory()
+        try run([
+            "curl", "--silent", "--show-error", "--fail-with-body", "--noproxy", "*", "--request", method,
+            "--aws-sigv4", "aws:amz:\(region):s3",
+            "--user", "\(credentials["AWS_ACCESS_KEY_ID"]!):\(credentials["AWS_SECRET_ACCESS_KEY"]!)",
+            "--header", "x-amz-content-sha256: \(sha256Hex([]))",
+            "--output", folder.path + "/body", "http://127.0.0.1:\(port)\(path)",
+        ])
+        return FileManager.default.fileExists(atPath: folder.path + "/body")
+            ? try contents(of: folder.path + "/body") : []
+    }
+}

@@ -1,0 +1,112 @@
+import Testing
+
+/// The bucket goes away and comes back.
+@Suite("Origin outage")
+struct OutageTests {
+    private func withOutage(_ body: (Forebay, S3Origin) throws -> Void) throws {
+        let origin = try OriginKind.s3.make()
+        let s3 = try #require(origin as? S3Origin)
+        try withForebay(origin) { try body($0, s3) }
+    }
+
+    @Test func aWarmDigestNeedsNoOrigin() throws {
+        try withOutage { forebay, origin in
+            let repository = Repository(forebay)
+            let content = noise(3_000_000, seed: 61)
+            let digest = try repository.push(blob: content)
+            let manifest = try repository.pushImage(tag: "v1")
+            origin.relay.stop()
+            origin.relay.forget()
+            #expect(try repository.request("GET", "blobs/\(digest)").body == content)
+            #expect(try fetchedDigests(repository, sha256(manifest)).contains(sha256(manifest)))
+            #expect(try repository.request("HEAD", "blobs/\(digest)").status == 200)
+        }
+    }
+
+    @Test func aTagMayBeServedStale() throws {
+        try withOutage { forebay, origin in
+            let repository = Repository(forebay)
+            let manifest = try repository.pushImage(tag: "v1")
+            origin.relay.stop()
+            let response = try repository.request("GET", "manifests/v1")
+            #expect(response.status == 200)
+            #expect(response.body == manifest)
+        }
+    }
+
+    @Test func aColdDigestIsNotSaidToBeAbsent() throws {
+        try withOutage { forebay, origin in
+            let repository = Repository(forebay)
+            let content = noise(3_000_000, seed: 62)
+            let digest = try repository.push(blob: content)
+            let manifest = try repository.pushImage(tag: "v1")
+            try forebay.restart(wipingCache: true)
+            origin.relay.stop()
+            for path in ["blobs/\(digest)", "manifests/v1", "manifests/\(sha256(manifest))", "tags/list"] {
+                let response = try repository.request("GET", path)
+                #expect([502, 503, 504].contains(response.status), "\(path)")
+                #expect(!response.errorCodes.isEmpty, "\(path): \(response.text)")
+                let head = try repository.request("HEAD", path)
+                #expect(path == "tags/list" || [502, 503, 504].contains(head.status), "HEAD \(path)")
+            }
+            try origin.relay.resume()
+            #expect(try repository.request("GET", "blobs/\(digest)").body == content)
+            #expect(try repository.request("GET", "manifests/v1").body == manifest)
+        }
+    }
+
+    @Test func aPushIsNotAcknowledged() throws {
+        try withOutage { forebay, origin in
+            let repository = Repository(forebay)
+            let manifest = try repository.pushImage(tag: "v1")
+            let content = noise(100_000, seed: 63)
+            origin.relay.stop()
+            let blob = try repository.request(
+                "POST",
+                "blobs/uploads/?digest=\(sha256(content))",
+                body: .bytes(content)
+            )
+            #expect([502, 503, 504].contains(blob.status), "\(blob.text)")
+            let tag = try repository.request(
+                "PUT",
+                "manifests/v2",
+                ["Content-Type": manifestType],
+                body: .bytes(manifest)
+            )
+            #expect([502, 503, 504].contains(tag.status), "\(tag.text)")
+            try origin.relay.resume()
+            #expect(try repository.request("GET", "manifests/v2").status == 404)
+            try repository.push(blob: content)
+            try repository.push(manifest: manifest, as: "v2")
+        }
+    }
+
+    /// The bucket breaks off in the middle of a fill: no client may take the piece for the whole.
+    @Test func anOriginThatBreaksOffBreaksTheDownload() throws {
+        try withOutage { forebay, origin in
+            let repository = Repository(forebay)
+            let content = noise(64 << 20, seed: 64)
+            let digest = try repository.push(blob: content)
+            try forebay.restart(wipingCache: true)
+            let connection = try Connection(to: forebay.endpoint, receiveBuffer: 65_536)
+            try connection.sendHead("GET", repository.path("blobs/\(digest)"), body: .none)
+            #expect(try connection.readHead().status == 200)
+            #expect(try connection.read(100_000) == Array(content[..<100_000]))
+            origin.relay.stop()
+            do {
+                // The fill may have been through already; then the client gets it all.
+                #expect(try connection.read(content.count - 100_000) == Array(content[100_000...]))
+            } catch is HTTPError, is SocketError {
+                // Broken off, as it must be.
+            }
+            try origin.relay.resume()
+            // The broken fill may still be at its last attempts, and takes those who ask meanwhile down with it.
+            let response = try poll(for: "the blob to be served again") {
+                let response = try repository.request("GET", "blobs/\(digest)")
+                #expect([200, 502, 503, 504].contains(response.status))
+                return response.status == 200 ? response : nil
+            }
+            #expect(response.body == content)
+        }
+    }
+}
