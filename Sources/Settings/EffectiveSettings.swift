@@ -94,11 +94,7 @@ public struct EffectiveSettings: Sendable {
 
     private static func checkVariables(_ environment: [String: String]) throws(SettingsError) {
         let known = SettingKey.all.map(\.variable) + ["FOREBAY_CONFIG"]
-        // Those of the tests and their scripts are not the program's.
-        for name in environment.keys.sorted()
-        where name.hasPrefix("FOREBAY_") && !name.hasPrefix("FOREBAY_TEST_") && name != "FOREBAY_BINARY"
-            && !known.contains(name)
-        {
+        for name in environment.keys.sorted() where name.hasPrefix("FOREBAY_") && !known.contains(name) {
             let hint = nearest(name, among: known).map { "; did you mean \($0)?" } ?? "; remove it"
             throw SettingsError("\(printable(name)): there is no such setting\(hint)")
         }
