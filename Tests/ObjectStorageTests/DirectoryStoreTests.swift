@@ -276,17 +276,20 @@ private func temporaryFiles(_ root: String) throws -> [String] {
         }
     }
 
-    @Test func aHundredThousandFilesAreListed() throws {
+    /// A page reads its directory once, and looks at the files that are on it and at no others.
+    @Test func aLargeDirectoryIsListedInFewCalls() throws {
         try withTemporaryDirectory { root in
-            let store = try DirectoryStore(root: root)
-            try LocalFileSystem().createDirectory("\(root)/t")
-            let count = 100_000
-            for index in 0..<count { _ = try LocalFileSystem().open("\(root)/t/\(index)", .create) }
-            var listed: [ObjectKey] = []
-            try store.listAll(prefix: "t/") { page throws(StoreError) in listed += page.objects.map(\.key) }
-            #expect(listed.count == count && zip(listed, listed.dropFirst()).allSatisfy { $0 < $1 })
-            let page = try store.list(prefix: "t/", delimiter: "/", after: "t/99997", continuation: nil, limit: 2)
-            #expect(page.objects.map(\.key.description) == ["t/99998", "t/99999"] && page.continuation == nil)
+            let fileSystem = FailingFileSystem()
+            let store = try DirectoryStore(root: root, fileSystem: fileSystem)
+            for name in ["t", "t/below", "u"] { try LocalFileSystem().createDirectory("\(root)/\(name)") }
+            for index in 0..<5_000 { _ = try LocalFileSystem().open("\(root)/t/\(index)", .create) }
+            let before = fileSystem.calls
+            let page = try store.list(prefix: "t/4", delimiter: "/", after: "t/4990", continuation: nil, limit: 5)
+            #expect(page.objects.map(\.key.description) == (4_991...4_995).map { "t/\($0)" })
+            #expect(fileSystem.calls - before <= 8)
+            let all = try store.list(prefix: "t/", delimiter: nil, after: nil, continuation: nil, limit: 10_000)
+            #expect(all.objects.count == 5_000 && all.continuation == nil)
+            #expect(zip(all.objects, all.objects.dropFirst()).allSatisfy { $0.key < $1.key })
         }
     }
 }

@@ -33,6 +33,8 @@ final class FailingFileSystem: FileSystem {
     /// False while calls could still be made to fail by waiting longer.
     var hasFailed: Bool { state.withLock { state in state.failing.map { state.calls >= $0 } ?? false } }
 
+    var calls: Int { state.withLock { $0.calls } }
+
     private func count(_ operation: String, _ path: String) throws(FileError) {
         let fails = state.withLock { state in
             state.calls += 1

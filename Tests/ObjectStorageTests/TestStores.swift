@@ -117,13 +117,18 @@ private func removeTree(_ path: String) {
     _ = try? fileSystem.removeDirectory(path)
 }
 
-/// Bytes that do not compress and that a seed repeats.
+/// Bytes that a seed repeats. Their period is prime, so that no two parts of a body look the same.
 func pattern(_ count: Int, seed: UInt64 = 1) -> [UInt8] {
     var state = seed
-    return (0..<count).map { _ in
+    let block = (0..<min(count, 65_521)).map { _ in
         state = state &* 6_364_136_223_846_793_005 &+ 1_442_695_040_888_963_407
         return UInt8(truncatingIfNeeded: state >> 33)
     }
+    var bytes = block
+    bytes.reserveCapacity(count + block.count)
+    while bytes.count < count { bytes += block }
+    bytes.removeLast(bytes.count - count)
+    return bytes
 }
 
 /// The kind of the error that `body` throws.
