@@ -127,8 +127,8 @@ public final class Client: Sendable {
         let operation = transfer.wire.operation
         switch pool.take(until: .after(.milliseconds(milliseconds)), isCancelled: isCancelled) {
         case .handle(let handle): return handle
-        case .closed: throw TransferError(operation, .closed, detail: "")
-        case .cancelled: throw TransferError(operation, .cancelled, detail: "")
+        case .closed: throw TransferError(operation, .closed)
+        case .cancelled: throw TransferError(operation, .cancelled)
         case .noMemory: throw TransferError(operation, .other, detail: "curl_easy_init: out of memory")
         case .timeout:
             throw TransferError(

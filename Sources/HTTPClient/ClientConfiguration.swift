@@ -65,4 +65,6 @@ public struct ClientStatistics: Sendable, Equatable {
     public var bytesSent = 0
     /// Body bytes of responses.
     public var bytesReceived = 0
+
+    public init() {}
 }

@@ -17,9 +17,10 @@ public struct Response: Sendable {
         headers.first { equalIgnoringCase($0.name, name) }?.value
     }
 
-    /// Bytes announced by `Content-Length`; for HEAD, those that GET would send.
+    /// Bytes announced by `Content-Length`, never negative; for HEAD, those that GET would send.
     public var contentLength: Int64? {
-        header("Content-Length").flatMap { Int64($0) }
+        guard let length = header("Content-Length").flatMap({ Int64($0) }), length >= 0 else { return nil }
+        return length
     }
 }
 

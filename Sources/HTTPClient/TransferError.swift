@@ -52,11 +52,11 @@ public struct TransferError: Error, Sendable, CustomStringConvertible {
     /// Of the response's body.
     public let bytesReceived: Int64
 
-    init(
+    public init(
         _ operation: String,
         _ kind: Kind,
         code: Int32 = 0,
-        detail: String,
+        detail: String = "",
         reachedServer: Bool? = false,
         bytesReceived: Int64 = 0
     ) {
@@ -71,6 +71,7 @@ public struct TransferError: Error, Sendable, CustomStringConvertible {
     /// The network or the server failed, not the caller, the configuration or the trust in a certificate: a later attempt may succeed.
     public var isConnectionLevel: Bool {
         switch kind {
+        case .timeout(.admission): false
         case .resolve, .connect, .timeout, .stalled, .sendFailed, .receiveFailed, .shortBody: true
         case .tls: code == tlsHandshakeFailed
         case .invalid, .closed, .cancelled, .badResponse, .bodyLimit, .receiver, .source, .other: false
