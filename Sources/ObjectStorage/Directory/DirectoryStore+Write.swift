@@ -118,28 +118,51 @@ extension DirectoryStore {
 
     /// Creates a directory below the root with its missing parents, unless that would lead elsewhere.
     private func prepareDirectory(_ directory: String, _ key: ObjectKey) throws {
+        var missing: [String] = []
+        var existing = directory
+        while try !isReady(existing, key) {
+            missing.append(existing)
+            existing = parentDirectory(of: existing)
+        }
+        for directory in missing.reversed() {
+            do throws(FileError) {
+                try fileSystem.createDirectory(directory)
+            } catch {
+                guard error.isAlreadyThere else { throw error }
+                throw nameIsTaken(key)
+            }
+        }
+    }
+
+    /// False when the directory does not exist.
+    private func isReady(_ directory: String, _ key: ObjectKey) throws -> Bool {
         let resolved: String
         do throws(FileError) {
             resolved = try fileSystem.resolve(directory)
         } catch {
             // A root that has gone may be a volume that is not mounted: what was written then would be lost.
             guard error.isNotFound, directory != root else { throw failure(.put, key, .file(error), "") }
-            try prepareDirectory(parentDirectory(of: directory), key)
-            return try fileSystem.createDirectory(directory)
+            return false
         }
         guard resolved == directory else { throw linkOnPath(.put, key) }
-        guard try fileSystem.status(at: directory)?.isDirectory != false else {
-            throw failure(.put, key, .conflict, "an object has the name of one of its directories")
-        }
+        guard try fileSystem.status(at: directory)?.isDirectory != false else { throw nameIsTaken(key) }
+        return true
+    }
+
+    private func nameIsTaken(_ key: ObjectKey) -> StoreError {
+        failure(.put, key, .conflict, "an object has the name of one of its directories")
     }
 
     /// Returns once the names in a directory are on stable storage, or, if it has gone since, that it has.
     private func synchronizeNearest(_ directory: String) throws(FileError) {
-        do throws(FileError) {
-            try fileSystem.synchronize(directory: directory)
-        } catch {
-            guard error.isNotFound, directory != root else { throw error }
-            try synchronizeNearest(parentDirectory(of: directory))
+        var directory = directory
+        while true {
+            do throws(FileError) {
+                return try fileSystem.synchronize(directory: directory)
+            } catch {
+                guard error.isNotFound, directory != root else { throw error }
+                directory = parentDirectory(of: directory)
+            }
         }
     }
 

@@ -1,0 +1,329 @@
+import HTTPClient
+import OCI
+import ObjectStorage
+import System
+import Testing
+
+private typealias Answer = ScriptedServer.Answer
+private let key = ScriptedStore.key
+private let text = "0123456789abcdefghij"
+
+/// An honest answer to a range request, cut after some bytes if so wanted.
+private func part(
+    _ request: ScriptedServer.Received,
+    etag: String = "e1",
+    cutAfter: Int? = nil
+) -> ScriptedServer.Answer {
+    let all = Array(text.utf8)
+    var range = 0..<all.count
+    var headers = [(name: "ETag", value: "\"\(etag)\"")]
+    if let asked = request.headers["range"]?.dropFirst(6).split(separator: "-").compactMap({ Int($0) }) {
+        range = asked[0]..<(asked.count > 1 ? min(asked[1] + 1, all.count) : all.count)
+        headers.append(("Content-Range", "bytes \(range.lowerBound)-\(range.upperBound - 1)/\(all.count)"))
+    }
+    var answer = Answer(status: headers.count > 1 ? 206 : 200, headers: headers, body: Array(all[range]))
+    if let cutAfter {
+        answer.length = range.count
+        answer.body = Array(answer.body.prefix(cutAfter))
+        answer.closes = true
+    }
+    return answer
+}
+
+@Suite struct S3DownloadFaultTests {
+    @Test func aCutBodyIsContinued() throws {
+        try ScriptedStore.run({ request, number in part(request, cutAfter: number < 2 ? 5 : nil) }) { test in
+            let result = try test.read()
+            #expect(result.text == text && result.begun == 1)
+            #expect(test.server.requests.map { $0.headers["range"] } == [nil, "bytes=5-19", "bytes=10-19"])
+        }
+    }
+
+    @Test func aCutRangeIsContinued() throws {
+        try ScriptedStore.run({ request, number in part(request, cutAfter: number == 0 ? 3 : nil) }) { test in
+            let result = try test.read(2..<12)
+            #expect(result.text == "23456789ab" && result.begun == 1)
+            #expect(test.server.requests.map { $0.headers["range"] } == ["bytes=2-11", "bytes=5-11"])
+        }
+    }
+
+    @Test func aBodyThatIsAlwaysCutIsAnError() throws {
+        try ScriptedStore.run({ request, _ in part(request, cutAfter: 1) }) { test in
+            let error = try test.error { _ in _ = try test.read() }
+            guard case .damagedBody = error.kind else {
+                Issue.record("\(error)")
+                return
+            }
+            #expect(test.server.requests.count == 4)
+        }
+    }
+
+    @Test func anObjectReplacedMeanwhileIsNotContinued() throws {
+        try ScriptedStore.run({ request, number in
+            number == 0 ? part(request, cutAfter: 5) : part(request, etag: "e2")
+        }) { test in
+            let error = try test.error { _ in _ = try test.read() }
+            guard case .conflict = error.kind else {
+                Issue.record("\(error)")
+                return
+            }
+            #expect(test.server.requests.count == 2)
+        }
+    }
+
+    @Test func withoutAnETagNothingIsContinued() throws {
+        try ScriptedStore.run({ request, _ in
+            var answer = part(request, cutAfter: 5)
+            answer.headers = []
+            return answer
+        }) { test in
+            let error = try test.error { _ in _ = try test.read() }
+            #expect(!error.isRetryable && test.server.requests.count == 1)
+        }
+    }
+
+    /// Some stores ignore ranges and send everything.
+    @Test(arguments: [0..<20, 0..<5, 3..<8, 15..<20, 19..<100] as [Range<Int64>])
+    func aWholeAnswerToARange(_ range: Range<Int64>) throws {
+        try ScriptedStore.run({ _, _ in .ok(text, [("ETag", "\"e1\"")]) }) { test in
+            let result = try test.read(range)
+            let expected = Array(text.utf8)[Int(range.lowerBound)..<Int(min(range.upperBound, 20))]
+            #expect(result.text == String(decoding: expected, as: UTF8.self))
+            #expect(result.outcome == .complete(ObjectInfo(size: 20, etag: "e1")))
+        }
+    }
+
+    @Test func aWholeAnswerToARangePastTheEnd() throws {
+        try ScriptedStore.run({ _, _ in .ok(text) }) { test in
+            let error = try test.error { _ in _ = try test.read(20..<30) }
+            guard case .invalidRange = error.kind else {
+                Issue.record("\(error)")
+                return
+            }
+        }
+    }
+
+    @Test(arguments: [
+        "bytes 0-4/20", "bytes 3-7/20", "bytes 2-6/20", "bytes 2-8/20", "bytes 2-7/*", "nonsense", "",
+        "bytes 2-7/99999999999999999999",
+    ])
+    func aWrongPart(_ range: String) throws {
+        try ScriptedStore.run({ _, _ in
+            Answer(status: 206, headers: [("Content-Range", range)], body: Array("234567".utf8))
+        }) { test in
+            let error = try test.error { _ in _ = try test.read(2..<8) }
+            if case .invalidResponse = error.kind, test.server.requests.count == 1 { return }
+            Issue.record("\(error)")
+        }
+    }
+
+    @Test func aPartThatNobodyAskedFor() throws {
+        try ScriptedStore.run({ _, _ in
+            Answer(status: 206, headers: [("Content-Range", "bytes 0-5/20")], body: Array("012345".utf8))
+        }) { test in
+            guard case .invalidResponse = try test.error({ _ in _ = try test.read() }).kind else {
+                Issue.record("accepted")
+                return
+            }
+        }
+    }
+
+    @Test func noLengthAtAll() throws {
+        try ScriptedStore.run({ _, _ in Answer(body: Array(text.utf8), length: -1, closes: true) }) { test in
+            guard case .invalidResponse = try test.error({ _ in _ = try test.read() }).kind,
+                case .invalidResponse = try test.error({ _ = try $0.head(key) }).kind
+            else {
+                Issue.record("accepted")
+                return
+            }
+        }
+    }
+
+    @Test(arguments: [204, 201, 304])
+    func anUnexpectedStatus(_ status: Int) throws {
+        try ScriptedStore.run({ _, _ in Answer(status: status, length: status == 201 ? 0 : -1) }) { test in
+            guard case .invalidResponse = try test.error({ _ in _ = try test.read() }).kind else {
+                Issue.record("accepted")
+                return
+            }
+        }
+    }
+}
+
+@Suite struct S3UploadFaultTests {
+    /// A store that takes uploads in parts, with one request answered otherwise.
+    private func run(
+        _ change: @escaping @Sendable (ScriptedServer.Received, Int) -> ScriptedServer.Answer?,
+        _ body: (ScriptedStore) throws -> Void
+    ) throws {
+        try ScriptedStore.run(
+            { request, number in
+                if let answer = change(request, number) { return answer }
+                switch (request.method, request.target) {
+                case ("POST", let target) where target.hasSuffix("?uploads="):
+                    return .ok("<R><UploadId>u&amp;1</UploadId></R>")
+                case ("PUT", _):
+                    return .ok("", [("ETag", "\"part-\(request.body.count)\"")])
+                case ("POST", _):
+                    return .ok(
+                        "  \n <?xml version=\"1.0\"?><CompleteMultipartUploadResult><ETag/></CompleteMultipartUploadResult>"
+                    )
+                case ("HEAD", _):
+                    return Answer(headers: [("ETag", "\"whole-3\"")], length: 2_500)
+                default:
+                    return .status(204)
+                }
+            },
+            configure: {
+                $0.multipartThresholdBytes = 1_000
+                $0.partBytes = 1_000
+            },
+            body
+        )
+    }
+
+    private let body = [UInt8](repeating: 7, count: 2_500)
+
+    private func count(_ test: ScriptedStore, _ method: String, _ part: String) -> Int {
+        test.server.requests.count { $0.method == method && $0.target.contains(part) }
+    }
+
+    @Test func sendsPartsAndJoinsThem() throws {
+        try run({ _, _ in nil }) { test in
+            let outcome = try test.store.put(key, .bytes(body), contentType: "type/x")
+            #expect(outcome == .stored(etag: "whole-3"))
+            let requests = test.server.requests
+            #expect(requests.first?.headers["content-type"] == "type/x")
+            let parts = requests.filter { $0.method == "PUT" }.sorted { $0.target < $1.target }
+            #expect(parts.map(\.body.count) == [1_000, 1_000, 500])
+            #expect(parts.map(\.target) == (1...3).map { "/bucket/a/b?partNumber=\($0)&uploadId=u%261" })
+            let completion = try #require(requests.first { $0.method == "POST" && !$0.target.contains("uploads") })
+            let listed = [(1, 1_000), (2, 1_000), (3, 500)]
+                .map { "<Part><PartNumber>\($0)</PartNumber><ETag>\"part-\($1)\"</ETag></Part>" }.joined()
+            #expect(completion.text == "<CompleteMultipartUpload>\(listed)</CompleteMultipartUpload>")
+        }
+    }
+
+    @Test func aBodyOfTheThresholdGoesInOnePiece() throws {
+        try run({ _, _ in nil }) { test in
+            try test.store.put(key, .bytes(Array(body.prefix(1_000))))
+            #expect(test.server.requests.map(\.target) == ["/bucket/a/b"])
+        }
+    }
+
+    @Test func aFailedPartEndsTheUpload() throws {
+        try run({ request, _ in request.target.contains("partNumber=2") ? .status(403, "AccessDenied") : nil }) {
+            test in
+            let error = try test.error { try $0.put(key, .bytes(body)) }
+            #expect(error.code == "AccessDenied")
+            #expect(count(test, "DELETE", "uploadId=u%261") == 1, "aborted")
+            #expect(count(test, "POST", "uploadId") == 0, "not completed")
+        }
+    }
+
+    @Test func aFailedPartIsSentAgain() throws {
+        try run({ request, number in
+            request.target.contains("partNumber=3") && number < 4 ? .status(503, "SlowDown") : nil
+        }) { test in
+            try test.store.put(key, .bytes(body))
+            #expect(count(test, "DELETE", "") == 0)
+        }
+    }
+
+    @Test func anErrorInACompletionWithStatus200IsRepeated() throws {
+        try run({ request, _ in
+            request.method == "POST" && request.target.contains("uploadId") ? .status(200, "InternalError") : nil
+        }) { test in
+            let error = try test.error { try $0.put(key, .bytes(body)) }
+            #expect(error.status == 200 && error.code == "InternalError")
+            guard case .serverFailure = error.kind else {
+                Issue.record("\(error)")
+                return
+            }
+            #expect(count(test, "POST", "uploadId") == 4 && count(test, "DELETE", "uploadId") == 1)
+        }
+    }
+
+    @Test(arguments: ["", "   ", "<Complete", "text"])
+    func aCompletionThatSaysNothingIsNoSuccess(_ answer: String) throws {
+        try run({ request, _ in
+            request.method == "POST" && request.target.contains("uploadId") ? .ok(answer) : nil
+        }) { test in
+            _ = try test.error { try $0.put(key, .bytes(body)) }
+        }
+    }
+
+    @Test func aCompletionWhoseAnswerWasLostIsFound() throws {
+        try run({ request, number in
+            guard request.method == "POST", request.target.contains("uploadId") else { return nil }
+            return number == 4 ? .status(500, "InternalError") : .status(404, "NoSuchUpload")
+        }) { test in
+            let outcome = try test.store.put(key, .bytes(body))
+            #expect(outcome == .stored(etag: "whole-3"))
+        }
+    }
+
+    @Test func anUploadThatIsUnknownAtOnceIsAnError() throws {
+        try run({ request, _ in
+            request.method == "POST" && request.target.contains("uploadId") ? .status(404, "NoSuchUpload") : nil
+        }) { test in
+            let error = try test.error { try $0.put(key, .bytes(body)) }
+            #expect(error.code == "NoSuchUpload")
+        }
+    }
+
+    @Test func aStoredObjectOfAnotherSizeIsAnError() throws {
+        try run({ request, _ in request.method == "HEAD" ? Answer(length: 2_499) : nil }) { test in
+            guard case .damagedBody = try test.error({ try $0.put(key, .bytes(body)) }).kind else {
+                Issue.record("accepted")
+                return
+            }
+        }
+    }
+
+    @Test func aConditionIsNeverSentInParts() throws {
+        try run({ _, _ in nil }) { test in
+            _ = try test.store.put(key, .bytes(body), contentType: nil, condition: .ifAbsent)
+            #expect(test.server.requests.map(\.target) == ["/bucket/a/b"])
+            #expect(test.server.requests.first?.headers["if-none-match"] == "*")
+        }
+    }
+
+    @Test func aFileThatEndsEarlyIsNotStored() throws {
+        try withTemporaryDirectory { directory in
+            let fileSystem = LocalFileSystem()
+            let file = try fileSystem.open("\(directory)/body", .create)
+            try fileSystem.write(body.span, to: file, at: 0)
+            try run({ _, _ in nil }) { test in
+                let error = try test.error { try $0.put(key, .file(file, offset: 2_000, length: 501)) }
+                guard case .damagedBody = error.kind else {
+                    Issue.record("\(error)")
+                    return
+                }
+                #expect(!test.server.requests.contains { $0.method == "PUT" }, "never sent whole")
+            }
+        }
+    }
+
+    @Test func aKnownDigestIsSignedAsItIs() throws {
+        try withTemporaryDirectory { directory in
+            let file = try LocalFileSystem().open("\(directory)/body", .create)
+            try LocalFileSystem().write(body.span, to: file, at: 0)
+            let digest = try Digest("sha256:" + String(repeating: "ab", count: 32))
+            try run({ _, _ in nil }) { test in
+                try test.store.put(key, .file(file, offset: 0, length: 900, digest: digest))
+                #expect(test.server.requests.first?.headers["x-amz-content-sha256"] == digest.hex)
+                #expect(test.server.requests.first?.headers["x-amz-security-token"] == "token-text")
+                #expect(test.server.requests.first?.body.count == 900)
+            }
+        }
+    }
+
+    @Test func anonymousRequestsAreNotSigned() throws {
+        try ScriptedStore.run({ _, _ in .ok() }, configure: { $0.credentials = .anonymous }) { test in
+            _ = try test.store.head(key)
+            let headers = try #require(test.server.requests.first).headers
+            #expect(headers["authorization"] == nil && headers["x-amz-date"] == nil)
+        }
+    }
+}
