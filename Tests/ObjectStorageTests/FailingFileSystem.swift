@@ -56,9 +56,14 @@ final class FailingFileSystem: FileSystem {
         try count("stat", path)
         return try real.status(at: path)
     }
-    func read(_ file: File, at offset: Int64, into buffer: inout OutputSpan<UInt8>) throws(FileError) -> Int {
+    func read(
+        _ file: File,
+        at offset: Int64,
+        count wanted: Int,
+        into buffer: inout OutputSpan<UInt8>
+    ) throws(FileError) -> Int {
         try count("pread", file.path)
-        return try real.read(file, at: offset, into: &buffer)
+        return try real.read(file, at: offset, count: wanted, into: &buffer)
     }
     func write(_ bytes: Span<UInt8>, to file: File, at offset: Int64) throws(FileError) {
         do throws(FileError) {
