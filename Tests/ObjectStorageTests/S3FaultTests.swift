@@ -129,6 +129,17 @@ private let etag = [(name: "ETag", value: "\"e1\"")]
         }
     }
 
+    /// What AWS answers when writes under conditions meet.
+    @Test func repeatsAConflictOfConditions() throws {
+        try ScriptedStore.run({ _, number in
+            number == 0 ? .status(409, "ConditionalRequestConflict") : .ok("", etag)
+        }) { test in
+            let outcome = try test.store.put(key, .bytes([1]), contentType: nil, condition: .ifMatch("e0"))
+            #expect(outcome == .stored(etag: "e1") && test.server.requests.count == 2)
+            #expect(test.server.requests.allSatisfy { $0.headers["if-match"] == "\"e0\"" })
+        }
+    }
+
     @Test(arguments: [
         (400, "InvalidArgument"), (403, "AccessDenied"), (403, "SignatureDoesNotMatch"), (403, "RequestTimeTooSkewed"),
         (404, "NoSuchBucket"), (301, "PermanentRedirect"), (409, "BucketNotEmpty"), (501, "NotImplemented"),

@@ -129,7 +129,7 @@ private let key = ScriptedStore.key
     private typealias Answer = ScriptedServer.Answer
 
     enum Vendor: Sendable, CaseIterable {
-        case honoursAll, wantsUnquotedTags, ignoresAll, refusesAll, onlyIfAbsent
+        case honoursAll, wantsUnquotedTags, ignoresAll, refusesAll, onlyIfAbsent, refusesInWordsOnly
     }
 
     @Test(arguments: Vendor.allCases)

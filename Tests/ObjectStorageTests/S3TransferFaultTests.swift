@@ -93,6 +93,16 @@ private func part(
         }
     }
 
+    /// After the last byte that was wanted, the rest is not waited for.
+    @Test func aWholeAnswerIsNotReadToItsEnd() throws {
+        try ScriptedStore.run({ _, _ in Answer(body: Array(text.utf8.prefix(10)), length: 1 << 40, closes: true) }) {
+            test in
+            let result = try test.read(3..<8)
+            #expect(result.text == "34567" && result.outcome == .complete(ObjectInfo(size: 1 << 40)))
+            #expect(test.server.requests.count == 1)
+        }
+    }
+
     @Test func aWholeAnswerToARangePastTheEnd() throws {
         try ScriptedStore.run({ _, _ in .ok(text) }) { test in
             let error = try test.error { _ in _ = try test.read(20..<30) }
@@ -109,7 +119,14 @@ private func part(
     ])
     func aWrongPart(_ range: String) throws {
         try ScriptedStore.run({ _, _ in
-            Answer(status: 206, headers: [("Content-Range", range)], body: Array("234567".utf8))
+            // As long as it claims to be, so that nothing else is wrong.
+            let numbers = range.split { !$0.isNumber }.compactMap { Int($0) }
+            let length = numbers.count > 1 ? numbers[1] - numbers[0] + 1 : 6
+            return Answer(
+                status: 206,
+                headers: [("Content-Range", range)],
+                body: Array(repeating: 0x78, count: length)
+            )
         }) { test in
             let error = try test.error { _ in _ = try test.read(2..<8) }
             if case .invalidResponse = error.kind, test.server.requests.count == 1 { return }
