@@ -10,6 +10,8 @@
 # Settings, from the environment: SWIFT_PORT (S3 endpoint; 10 to 13 above it are taken too), SWIFT_DIR (all state, on a file system with
 # extended attributes), SWIFT_ACCOUNT, SWIFT_USER, SWIFT_SECRET, SWIFT_REGION, SWIFT_KEEP=1 (stop leaves SWIFT_DIR).
 #
+# It has no conditional writes; FOREBAY_TEST_S3_LACKS tells the tests so. Virtual addressing works below localhost.
+#
 # Needs root: Swift reads /etc/swift/swift.conf, wherever the rest of its configuration is.
 set -Eeuo pipefail
 
@@ -136,6 +138,7 @@ use = egg:swift#bulk
 use = egg:swift#s3api
 location = $SWIFT_REGION
 s3_acl = false
+storage_domain = localhost
 check_bucket_owner = false
 [filter:tempauth]
 use = egg:swift#tempauth
@@ -225,6 +228,7 @@ export FOREBAY_TEST_S3_ENDPOINT=http://127.0.0.1:$SWIFT_PORT
 export AWS_ACCESS_KEY_ID=$SWIFT_ACCOUNT:$SWIFT_USER
 export AWS_SECRET_ACCESS_KEY=$SWIFT_SECRET
 export AWS_DEFAULT_REGION=$SWIFT_REGION
+export FOREBAY_TEST_S3_LACKS=conditions
 ENVIRONMENT
 }
 
