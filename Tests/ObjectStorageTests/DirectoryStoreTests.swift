@@ -1,5 +1,6 @@
 import Glibc
 import ObjectStorage
+import Synchronization
 import System
 import Testing
 import Threading
@@ -220,6 +221,36 @@ private func temporaryFiles(_ root: String) throws -> [String] {
             }
             #expect(done == [20, 20, 20, 20])
             #expect(try stores[0].contents(of: key("counter"), limitBytes: 1)?.bytes == [80])
+        }
+    }
+
+    /// The race itself is too narrow to be met by chance.
+    @Test func namesChangeUnderTheLock() throws {
+        try withTemporaryDirectory { root in
+            let changes = Mutex(0)
+            let fileSystem = FailingFileSystem(beforeChange: {
+                changes.withLock { $0 += 1 }
+                let descriptor = open("\(root)/.forebay/lock", O_RDWR)
+                defer { close(descriptor) }
+                #expect(flock(descriptor, LOCK_EX | LOCK_NB) != 0, "the lock was free")
+            })
+            let store = try DirectoryStore(root: root, fileSystem: fileSystem)
+            try store.put(key("a"), .bytes(old))
+            try store.delete(key("a"))
+            #expect(changes.withLock { $0 } == 2)
+        }
+    }
+
+    /// Not from the kernel, whose time stamps may be so coarse that two writes have the same.
+    @Test func theTimeOfAnObjectIsExact() throws {
+        struct Fixed: TimeSource {
+            func monotonicNanoseconds() -> UInt64 { 0 }
+            func wallTime() -> WallTime { WallTime(seconds: 1_700_000_000, nanoseconds: 123_456_789) }
+        }
+        try withTemporaryDirectory { root in
+            let store = try DirectoryStore(root: root, time: Fixed())
+            try store.put(key("a"), .bytes(old))
+            #expect(try store.head(key("a"))?.lastModified == Fixed().wallTime())
         }
     }
 

@@ -16,8 +16,16 @@ final class FailingFileSystem: FileSystem {
     private let isFinal: Bool
     /// Whether the volume has extended attributes.
     private let hasAttributes: Bool
+    /// Called before a name changes.
+    private let beforeChange: @Sendable () -> Void
 
-    init(code: Int32 = EIO, isFinal: Bool = false, hasAttributes: Bool = true) {
+    init(
+        code: Int32 = EIO,
+        isFinal: Bool = false,
+        hasAttributes: Bool = true,
+        beforeChange: @escaping @Sendable () -> Void = {}
+    ) {
+        self.beforeChange = beforeChange
         self.code = code
         self.isFinal = isFinal
         self.hasAttributes = hasAttributes
@@ -92,10 +100,12 @@ final class FailingFileSystem: FileSystem {
         try real.synchronize(directory: directory)
     }
     func rename(_ source: String, to destination: String) throws(FileError) {
+        beforeChange()
         try count("rename", destination)
         try real.rename(source, to: destination)
     }
     func remove(_ path: String) throws(FileError) -> Bool {
+        if !path.contains("/.forebay/") { beforeChange() }
         try count("unlink", path)
         return try real.remove(path)
     }

@@ -21,33 +21,6 @@ struct ScriptedStore {
         func next() -> UInt64 { 99 }
     }
 
-    static func run(
-        _ answer: @escaping @Sendable (ScriptedServer.Received, Int) -> ScriptedServer.Answer,
-        configure: (inout S3Configuration) -> Void = { _ in },
-        _ body: (ScriptedStore) throws -> Void
-    ) throws {
-        let server = ScriptedServer(answer)
-        defer { server.stop() }
-        let credentials = Credentials(
-            accessKey: "AKID",
-            secretKey: Secret("secret-text"),
-            sessionToken: Secret("token-text")
-        )
-        var configuration = S3Configuration(
-            endpoint: try S3Endpoint("http://127.0.0.1:\(server.port)", bucket: "bucket", region: "us-east-1"),
-            credentials: .fixed(credentials)
-        )
-        configure(&configuration)
-        let pauses = Pauses()
-        let store = S3Store(
-            configuration,
-            client: try Client(ClientConfiguration()),
-            random: FullJitter(),
-            sleep: { pauses.add($0) }
-        )
-        try body(ScriptedStore(server: server, store: store, pauses: pauses))
-    }
-
     static let key = try! ObjectKey("a/b")  // A literal that is a key.
 
     func read(_ range: Range<Int64>? = nil) throws -> (outcome: GetOutcome, text: String, begun: Int) {
@@ -68,20 +41,48 @@ struct ScriptedStore {
     }
 }
 
+extension ScriptedServer {
+    func configuration() throws -> S3Configuration {
+        let credentials = Credentials(
+            accessKey: "AKID",
+            secretKey: Secret("secret-text"),
+            sessionToken: Secret("token-text")
+        )
+        return S3Configuration(
+            endpoint: try S3Endpoint("http://127.0.0.1:\(port)", bucket: "bucket", region: "us-east-1"),
+            credentials: .fixed(credentials)
+        )
+    }
+
+    /// Stops the server afterwards.
+    func withStore(_ configuration: S3Configuration? = nil, _ body: (ScriptedStore) throws -> Void) throws {
+        defer { stop() }
+        let pauses = ScriptedStore.Pauses()
+        let store = S3Store(
+            try configuration ?? self.configuration(),
+            client: try Client(ClientConfiguration()),
+            random: ScriptedStore.FullJitter(),
+            sleep: { pauses.add($0) }
+        )
+        try body(ScriptedStore(server: self, store: store, pauses: pauses))
+    }
+}
+
 private typealias Answer = ScriptedServer.Answer
 private let key = ScriptedStore.key
 private let etag = [(name: "ETag", value: "\"e1\"")]
 
 @Suite struct S3RetryTests {
     @Test func repeatsWhatMayPass() throws {
-        try ScriptedStore.run({ request, number in
+        let server = ScriptedServer { request, number in
             switch number {
             case 0: .status(500, "InternalError")
             case 1: .status(503, "SlowDown")
             case 2: .reset
             default: .ok("", etag)
             }
-        }) { test in
+        }
+        try server.withStore { test in
             let outcome = try test.store.put(key, .bytes(Array("body".utf8)), contentType: "text/x")
             #expect(outcome == .stored(etag: "e1"))
             // A reset on a kept connection is repeated by the client at once; every attempt carries the whole body.
@@ -91,14 +92,12 @@ private let etag = [(name: "ETag", value: "\"e1\"")]
     }
 
     @Test func pausesGrowToALimit() throws {
-        try ScriptedStore.run(
-            { _, _ in .status(500, "InternalError") },
-            configure: {
-                $0.retries.attempts = 6
-                $0.retries.firstPauseMilliseconds = 20
-                $0.retries.longestPauseMilliseconds = 50
-            }
-        ) { test in
+        let server = ScriptedServer { _, _ in .status(500, "InternalError") }
+        var configuration = try server.configuration()
+        configuration.retries.attempts = 6
+        configuration.retries.firstPauseMilliseconds = 20
+        configuration.retries.longestPauseMilliseconds = 50
+        try server.withStore(configuration) { test in
             let error = try test.error { try $0.delete(key) }
             #expect(error.status == 500 && error.code == "InternalError" && error.isRetryable)
             #expect(test.server.requests.count == 6)
@@ -109,9 +108,10 @@ private let etag = [(name: "ETag", value: "\"e1\"")]
 
     @Test(arguments: [("7", 7), ("3600", 20), ("0", 0), ("-5", 0), ("nonsense", 0)])
     func honoursRetryAfter(_ value: String, _ seconds: Int) throws {
-        try ScriptedStore.run({ _, number in
+        let server = ScriptedServer { _, number in
             number == 0 ? .status(503, "SlowDown", headers: [("Retry-After", value)]) : .ok("", etag)
-        }) { test in
+        }
+        try server.withStore { test in
             _ = try test.store.head(key)
             #expect(test.pauses.all.map(\.components.seconds) == [Int64(seconds)])
         }
@@ -120,12 +120,25 @@ private let etag = [(name: "ETag", value: "\"e1\"")]
     @Test func honoursRetryAfterAsADate() throws {
         let now = SystemTime().wallTime()
         let date = WallTime(seconds: now.seconds + 12).httpDate
-        try ScriptedStore.run({ _, number in
+        let server = ScriptedServer { _, number in
             number == 0 ? .status(503, nil, headers: [("Retry-After", date)]) : .ok("", etag)
-        }) { test in
+        }
+        try server.withStore { test in
             _ = try test.store.head(key)
             let seconds = try #require(test.pauses.all.first).components.seconds
             #expect((1...12).contains(seconds))
+        }
+    }
+
+    /// What AWS answers when writes under conditions meet.
+    @Test func repeatsAConflictOfConditions() throws {
+        let server = ScriptedServer { _, number in
+            number == 0 ? .status(409, "ConditionalRequestConflict") : .ok("", etag)
+        }
+        try server.withStore { test in
+            let outcome = try test.store.put(key, .bytes([1]), contentType: nil, condition: .ifMatch("e0"))
+            #expect(outcome == .stored(etag: "e1") && test.server.requests.count == 2)
+            #expect(test.server.requests.allSatisfy { $0.headers["if-match"] == "\"e0\"" })
         }
     }
 
@@ -135,7 +148,8 @@ private let etag = [(name: "ETag", value: "\"e1\"")]
         (412, "PreconditionFailed"), (403, "QuotaExceeded"),
     ])
     func doesNotRepeatWhatCannotPass(_ status: Int, _ code: String) throws {
-        try ScriptedStore.run({ _, _ in .status(status, code) }) { test in
+        let server = ScriptedServer { _, _ in .status(status, code) }
+        try server.withStore { test in
             let error = try test.error { try $0.put(key, .bytes([1])) }
             #expect(error.status == status && error.code == code && !error.isRetryable)
             #expect(test.server.requests.count == 1 && test.pauses.all.isEmpty)
@@ -203,7 +217,8 @@ private let etag = [(name: "ETag", value: "\"e1\"")]
     @Test(arguments: mappings.indices)
     func kind(_ index: Int) throws {
         let mapping = Self.mappings[index]
-        try ScriptedStore.run({ _, _ in .status(mapping.status, mapping.code, headers: mapping.headers) }) { test in
+        let server = ScriptedServer { _, _ in .status(mapping.status, mapping.code, headers: mapping.headers) }
+        try server.withStore { test in
             let error = try test.error { try $0.put(key, .bytes([1])) }
             #expect(mapping.isKind(error.kind), "\(error)")
             #expect(error.status == mapping.status && error.code == mapping.code && error.key == key)
@@ -215,7 +230,8 @@ private let etag = [(name: "ETag", value: "\"e1\"")]
 
     @Test func regionInTheBody() throws {
         let body = "<Error><Code>AuthorizationHeaderMalformed</Code><Region>ap-south-1</Region></Error>"
-        try ScriptedStore.run({ _, _ in Answer(status: 400, body: Array(body.utf8)) }) { test in
+        let server = ScriptedServer { _, _ in Answer(status: 400, body: Array(body.utf8)) }
+        try server.withStore { test in
             let error = try test.error { try $0.check() }
             guard case .wrongRegion("ap-south-1"?) = error.kind else {
                 Issue.record("\(error)")
@@ -231,7 +247,8 @@ private let etag = [(name: "ETag", value: "\"e1\"")]
         "<Error><Code>x\u{0}\r\ny</Code><Message>line\r\nbreak</Message></Error>",
     ])
     func oddBodies(_ body: String) throws {
-        try ScriptedStore.run({ _, _ in Answer(status: 403, body: Array(body.utf8)) }) { test in
+        let server = ScriptedServer { _, _ in Answer(status: 403, body: Array(body.utf8)) }
+        try server.withStore { test in
             let error = try test.error { try $0.put(key, .bytes([1])) }
             guard case .denied = error.kind else {
                 Issue.record("\(error)")
@@ -243,7 +260,8 @@ private let etag = [(name: "ETag", value: "\"e1\"")]
 
     @Test func hugeBodies() throws {
         let body = "<Error><Message>" + String(repeating: "m", count: 200_000)
-        try ScriptedStore.run({ _, _ in Answer(status: 403, body: Array(body.utf8)) }) { test in
+        let server = ScriptedServer { _, _ in Answer(status: 403, body: Array(body.utf8)) }
+        try server.withStore { test in
             let put = try test.error { try $0.put(key, .bytes([1])) }
             #expect(put.description.utf8.count < 1_000)
             let get = try test.error { _ = try $0.contents(of: key, limitBytes: 10) }
@@ -255,7 +273,8 @@ private let etag = [(name: "ETag", value: "\"e1\"")]
     }
 
     @Test func missingBucketIsNoMissingObject() throws {
-        try ScriptedStore.run({ _, _ in .status(404, "NoSuchBucket") }) { test in
+        let server = ScriptedServer { _, _ in .status(404, "NoSuchBucket") }
+        try server.withStore { test in
             for operation: (S3Store) throws -> Void in [
                 { _ = try $0.contents(of: key, limitBytes: 10) }, { try $0.delete(key) },
                 { _ = try $0.put(key, .bytes([]), contentType: nil, condition: .ifMatch("e")) },

@@ -10,7 +10,8 @@ private let key = ScriptedStore.key
 
     private func listed(_ document: String) throws -> ListPage {
         var page: ListPage?
-        try ScriptedStore.run({ _, _ in .ok(document) }) { test in
+        let server = ScriptedServer { _, _ in .ok(document) }
+        try server.withStore { test in
             page = try test.store.list(prefix: "p/", delimiter: nil, after: nil, continuation: nil, limit: 5_000)
             let target = try #require(test.server.requests.first).target
             #expect(target == "/bucket?encoding-type=url&list-type=2&max-keys=1000&prefix=p%2F")
@@ -47,7 +48,8 @@ private let key = ScriptedStore.key
         "<Error><Code>InternalError</Code></Error>",
     ])
     func refuses(_ document: String) throws {
-        try ScriptedStore.run({ _, _ in .ok(document) }) { test in
+        let server = ScriptedServer { _, _ in .ok(document) }
+        try server.withStore { test in
             let error = try test.error {
                 _ = try $0.list(prefix: "", delimiter: nil, after: nil, continuation: nil, limit: 10)
             }
@@ -60,7 +62,8 @@ private let key = ScriptedStore.key
 
     @Test func aListingThatTurnsInACircleEnds() throws {
         let document = page("<IsTruncated>true</IsTruncated><NextContinuationToken>same</NextContinuationToken>")
-        try ScriptedStore.run({ _, _ in .ok(document) }) { test in
+        let server = ScriptedServer { _, _ in .ok(document) }
+        try server.withStore { test in
             let error = try test.error { try $0.listAll(prefix: "") { _ in } }
             guard case .invalidResponse = error.kind, test.server.requests.count == 2 else {
                 Issue.record("\(error)")
@@ -74,7 +77,8 @@ private let key = ScriptedStore.key
     private func keys(_ count: Int) throws -> [ObjectKey] { try (0..<count).map { try ObjectKey("k/\($0) & <x>") } }
 
     @Test func sendsThousandsInBatches() throws {
-        try ScriptedStore.run({ _, _ in .ok("<DeleteResult/>") }) { test in
+        let server = ScriptedServer { _, _ in .ok("<DeleteResult/>") }
+        try server.withStore { test in
             try test.store.delete(try keys(2_500))
             let requests = test.server.requests
             #expect(requests.map { $0.text.ranges(of: "<Key>").count } == [1_000, 1_000, 500])
@@ -85,9 +89,10 @@ private let key = ScriptedStore.key
     }
 
     @Test func fallsBackToSingleDeletes() throws {
-        try ScriptedStore.run({ request, _ in
+        let server = ScriptedServer { request, _ in
             request.method == "POST" ? .status(501, "NotImplemented") : .status(204)
-        }) { test in
+        }
+        try server.withStore { test in
             try test.store.delete(try keys(3))
             try test.store.delete(try keys(2))
             #expect(test.server.requests.map(\.method) == ["POST"] + Array(repeating: "DELETE", count: 5))
@@ -97,9 +102,10 @@ private let key = ScriptedStore.key
     @Test func keysThatFailedAreTriedAlone() throws {
         let result =
             "<DeleteResult><Error><Key>k/1 &amp; &lt;x&gt;</Key><Code>InternalError</Code></Error></DeleteResult>"
-        try ScriptedStore.run({ request, _ in
+        let server = ScriptedServer { request, _ in
             request.method == "POST" ? .ok(result) : .status(403, "AccessDenied")
-        }) { test in
+        }
+        try server.withStore { test in
             let error = try test.error { try $0.delete(try keys(3)) }
             #expect(error.code == "AccessDenied" && error.key?.description == "k/1 & <x>")
             #expect(test.server.requests.map(\.method) == ["POST", "DELETE"])
@@ -108,16 +114,18 @@ private let key = ScriptedStore.key
 
     @Test(arguments: ["", "nonsense", "<Error><Code>InternalError</Code></Error>"])
     func anAnswerThatIsNoResultIsAnError(_ body: String) throws {
-        try ScriptedStore.run({ _, _ in .ok(body) }) { test in
+        let server = ScriptedServer { _, _ in .ok(body) }
+        try server.withStore { test in
             _ = try test.error { try $0.delete(try keys(3)) }
         }
     }
 
     @Test func oneFailureDoesNotKeepTheOthers() throws {
-        try ScriptedStore.run({ request, _ in
+        let server = ScriptedServer { request, _ in
             if request.method == "POST" { return .status(405, "MethodNotAllowed") }
             return request.target.contains("k/0") ? .status(403, "AccessDenied") : .status(204)
-        }) { test in
+        }
+        try server.withStore { test in
             _ = try test.error { try $0.delete(try keys(3)) }
             #expect(test.server.requests.count { $0.method == "DELETE" } == 3)
         }
@@ -129,13 +137,14 @@ private let key = ScriptedStore.key
     private typealias Answer = ScriptedServer.Answer
 
     enum Vendor: Sendable, CaseIterable {
-        case honoursAll, wantsUnquotedTags, ignoresAll, refusesAll, onlyIfAbsent
+        case honoursAll, wantsUnquotedTags, ignoresAll, refusesAll, onlyIfAbsent, refusesInWordsOnly
     }
 
     @Test(arguments: Vendor.allCases)
     func finds(_ vendor: Vendor) throws {
         let object = Stored()
-        try ScriptedStore.run({ request, _ in object.answer(request, vendor) }) { test in
+        let server = ScriptedServer { request, _ in object.answer(request, vendor) }
+        try server.withStore { test in
             #expect(test.store.capabilities.ifAbsent == false, "not before a probe")
             let found = try test.store.probe(at: key)
             #expect(found == test.store.capabilities)
@@ -163,9 +172,10 @@ private let key = ScriptedStore.key
 
     @Test func leavesNothingWhenItFails() throws {
         let object = Stored()
-        try ScriptedStore.run({ request, number in
+        let server = ScriptedServer { request, number in
             number == 5 ? .status(403, "AccessDenied") : object.answer(request, .honoursAll)
-        }) { test in
+        }
+        try server.withStore { test in
             let error = try test.error { try $0.probe(at: key) }
             #expect(error.code == "AccessDenied")
             #expect(object.content == nil)

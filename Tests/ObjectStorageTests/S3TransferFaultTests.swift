@@ -32,7 +32,8 @@ private func part(
 
 @Suite struct S3DownloadFaultTests {
     @Test func aCutBodyIsContinued() throws {
-        try ScriptedStore.run({ request, number in part(request, cutAfter: number < 2 ? 5 : nil) }) { test in
+        let server = ScriptedServer { request, number in part(request, cutAfter: number < 2 ? 5 : nil) }
+        try server.withStore { test in
             let result = try test.read()
             #expect(result.text == text && result.begun == 1)
             #expect(test.server.requests.map { $0.headers["range"] } == [nil, "bytes=5-19", "bytes=10-19"])
@@ -40,7 +41,8 @@ private func part(
     }
 
     @Test func aCutRangeIsContinued() throws {
-        try ScriptedStore.run({ request, number in part(request, cutAfter: number == 0 ? 3 : nil) }) { test in
+        let server = ScriptedServer { request, number in part(request, cutAfter: number == 0 ? 3 : nil) }
+        try server.withStore { test in
             let result = try test.read(2..<12)
             #expect(result.text == "23456789ab" && result.begun == 1)
             #expect(test.server.requests.map { $0.headers["range"] } == ["bytes=2-11", "bytes=5-11"])
@@ -48,7 +50,8 @@ private func part(
     }
 
     @Test func aBodyThatIsAlwaysCutIsAnError() throws {
-        try ScriptedStore.run({ request, _ in part(request, cutAfter: 1) }) { test in
+        let server = ScriptedServer { request, _ in part(request, cutAfter: 1) }
+        try server.withStore { test in
             let error = try test.error { _ in _ = try test.read() }
             guard case .damagedBody = error.kind else {
                 Issue.record("\(error)")
@@ -59,9 +62,10 @@ private func part(
     }
 
     @Test func anObjectReplacedMeanwhileIsNotContinued() throws {
-        try ScriptedStore.run({ request, number in
+        let server = ScriptedServer { request, number in
             number == 0 ? part(request, cutAfter: 5) : part(request, etag: "e2")
-        }) { test in
+        }
+        try server.withStore { test in
             let error = try test.error { _ in _ = try test.read() }
             guard case .conflict = error.kind else {
                 Issue.record("\(error)")
@@ -72,11 +76,12 @@ private func part(
     }
 
     @Test func withoutAnETagNothingIsContinued() throws {
-        try ScriptedStore.run({ request, _ in
+        let server = ScriptedServer { request, _ in
             var answer = part(request, cutAfter: 5)
             answer.headers = []
             return answer
-        }) { test in
+        }
+        try server.withStore { test in
             let error = try test.error { _ in _ = try test.read() }
             #expect(!error.isRetryable && test.server.requests.count == 1)
         }
@@ -85,7 +90,8 @@ private func part(
     /// Some stores ignore ranges and send everything.
     @Test(arguments: [0..<20, 0..<5, 3..<8, 15..<20, 19..<100] as [Range<Int64>])
     func aWholeAnswerToARange(_ range: Range<Int64>) throws {
-        try ScriptedStore.run({ _, _ in .ok(text, [("ETag", "\"e1\"")]) }) { test in
+        let server = ScriptedServer { _, _ in .ok(text, [("ETag", "\"e1\"")]) }
+        try server.withStore { test in
             let result = try test.read(range)
             let expected = Array(text.utf8)[Int(range.lowerBound)..<Int(min(range.upperBound, 20))]
             #expect(result.text == String(decoding: expected, as: UTF8.self))
@@ -93,8 +99,20 @@ private func part(
         }
     }
 
+    /// After the last byte that was wanted, the rest is not waited for.
+    @Test func aWholeAnswerIsNotReadToItsEnd() throws {
+        let server = ScriptedServer { _, _ in Answer(body: Array(text.utf8.prefix(10)), length: 1 << 40, closes: true) }
+        try server.withStore {
+            test in
+            let result = try test.read(3..<8)
+            #expect(result.text == "34567" && result.outcome == .complete(ObjectInfo(size: 1 << 40)))
+            #expect(test.server.requests.count == 1)
+        }
+    }
+
     @Test func aWholeAnswerToARangePastTheEnd() throws {
-        try ScriptedStore.run({ _, _ in .ok(text) }) { test in
+        let server = ScriptedServer { _, _ in .ok(text) }
+        try server.withStore { test in
             let error = try test.error { _ in _ = try test.read(20..<30) }
             guard case .invalidRange = error.kind else {
                 Issue.record("\(error)")
@@ -108,9 +126,17 @@ private func part(
         "bytes 2-7/99999999999999999999",
     ])
     func aWrongPart(_ range: String) throws {
-        try ScriptedStore.run({ _, _ in
-            Answer(status: 206, headers: [("Content-Range", range)], body: Array("234567".utf8))
-        }) { test in
+        let server = ScriptedServer { _, _ in
+            // As long as it claims to be, so that nothing else is wrong.
+            let numbers = range.split { !$0.isNumber }.compactMap { Int($0) }
+            let length = numbers.count > 1 ? numbers[1] - numbers[0] + 1 : 6
+            return Answer(
+                status: 206,
+                headers: [("Content-Range", range)],
+                body: Array(repeating: 0x78, count: length)
+            )
+        }
+        try server.withStore { test in
             let error = try test.error { _ in _ = try test.read(2..<8) }
             if case .invalidResponse = error.kind, test.server.requests.count == 1 { return }
             Issue.record("\(error)")
@@ -118,9 +144,10 @@ private func part(
     }
 
     @Test func aPartThatNobodyAskedFor() throws {
-        try ScriptedStore.run({ _, _ in
+        let server = ScriptedServer { _, _ in
             Answer(status: 206, headers: [("Content-Range", "bytes 0-5/20")], body: Array("012345".utf8))
-        }) { test in
+        }
+        try server.withStore { test in
             guard case .invalidResponse = try test.error({ _ in _ = try test.read() }).kind else {
                 Issue.record("accepted")
                 return
@@ -129,7 +156,8 @@ private func part(
     }
 
     @Test func noLengthAtAll() throws {
-        try ScriptedStore.run({ _, _ in Answer(body: Array(text.utf8), length: -1, closes: true) }) { test in
+        let server = ScriptedServer { _, _ in Answer(body: Array(text.utf8), length: -1, closes: true) }
+        try server.withStore { test in
             guard case .invalidResponse = try test.error({ _ in _ = try test.read() }).kind,
                 case .invalidResponse = try test.error({ _ = try $0.head(key) }).kind
             else {
@@ -141,7 +169,8 @@ private func part(
 
     @Test(arguments: [204, 201, 304])
     func anUnexpectedStatus(_ status: Int) throws {
-        try ScriptedStore.run({ _, _ in Answer(status: status, length: status == 201 ? 0 : -1) }) { test in
+        let server = ScriptedServer { _, _ in Answer(status: status, length: status == 201 ? 0 : -1) }
+        try server.withStore { test in
             guard case .invalidResponse = try test.error({ _ in _ = try test.read() }).kind else {
                 Issue.record("accepted")
                 return
@@ -151,35 +180,33 @@ private func part(
 }
 
 @Suite struct S3UploadFaultTests {
-    /// A store that takes uploads in parts, with one request answered otherwise.
-    private func run(
-        _ change: @escaping @Sendable (ScriptedServer.Received, Int) -> ScriptedServer.Answer?,
-        _ body: (ScriptedStore) throws -> Void
-    ) throws {
-        try ScriptedStore.run(
-            { request, number in
-                if let answer = change(request, number) { return answer }
-                switch (request.method, request.target) {
-                case ("POST", let target) where target.hasSuffix("?uploads="):
-                    return .ok("<R><UploadId>u&amp;1</UploadId></R>")
-                case ("PUT", _):
-                    return .ok("", [("ETag", "\"part-\(request.body.count)\"")])
-                case ("POST", _):
-                    return .ok(
-                        "  \n <?xml version=\"1.0\"?><CompleteMultipartUploadResult><ETag/></CompleteMultipartUploadResult>"
-                    )
-                case ("HEAD", _):
-                    return Answer(headers: [("ETag", "\"whole-3\"")], length: 2_500)
-                default:
-                    return .status(204)
-                }
-            },
-            configure: {
-                $0.multipartThresholdBytes = 1_000
-                $0.partBytes = 1_000
-            },
-            body
-        )
+    /// A server that takes uploads in parts, but for the requests that `change` answers.
+    private func uploads(
+        _ change: @escaping @Sendable (ScriptedServer.Received, Int) -> ScriptedServer.Answer?
+    ) -> ScriptedServer {
+        ScriptedServer { request, number in
+            if let answer = change(request, number) { return answer }
+            switch (request.method, request.target) {
+            case ("POST", let target) where target.hasSuffix("?uploads="):
+                return .ok("<R><UploadId>u&amp;1</UploadId></R>")
+            case ("PUT", _):
+                return .ok("", [("ETag", "\"part-\(request.body.count)\"")])
+            case ("POST", _):
+                let result = "<CompleteMultipartUploadResult><ETag/></CompleteMultipartUploadResult>"
+                return .ok("  \n <?xml version=\"1.0\"?>\(result)")
+            case ("HEAD", _):
+                return Answer(headers: [("ETag", "\"whole-3\"")], length: 2_500)
+            default:
+                return .status(204)
+            }
+        }
+    }
+
+    private func run(_ server: ScriptedServer, _ body: (ScriptedStore) throws -> Void) throws {
+        var configuration = try server.configuration()
+        configuration.multipartThresholdBytes = 1_000
+        configuration.partBytes = 1_000
+        try server.withStore(configuration, body)
     }
 
     private let body = [UInt8](repeating: 7, count: 2_500)
@@ -189,7 +216,8 @@ private func part(
     }
 
     @Test func sendsPartsAndJoinsThem() throws {
-        try run({ _, _ in nil }) { test in
+        let server = uploads { _, _ in nil }
+        try run(server) { test in
             let outcome = try test.store.put(key, .bytes(body), contentType: "type/x")
             #expect(outcome == .stored(etag: "whole-3"))
             let requests = test.server.requests
@@ -205,14 +233,18 @@ private func part(
     }
 
     @Test func aBodyOfTheThresholdGoesInOnePiece() throws {
-        try run({ _, _ in nil }) { test in
+        let server = uploads { _, _ in nil }
+        try run(server) { test in
             try test.store.put(key, .bytes(Array(body.prefix(1_000))))
             #expect(test.server.requests.map(\.target) == ["/bucket/a/b"])
         }
     }
 
     @Test func aFailedPartEndsTheUpload() throws {
-        try run({ request, _ in request.target.contains("partNumber=2") ? .status(403, "AccessDenied") : nil }) {
+        let server = uploads { request, _ in
+            request.target.contains("partNumber=2") ? .status(403, "AccessDenied") : nil
+        }
+        try run(server) {
             test in
             let error = try test.error { try $0.put(key, .bytes(body)) }
             #expect(error.code == "AccessDenied")
@@ -222,18 +254,20 @@ private func part(
     }
 
     @Test func aFailedPartIsSentAgain() throws {
-        try run({ request, number in
+        let server = uploads { request, number in
             request.target.contains("partNumber=3") && number < 4 ? .status(503, "SlowDown") : nil
-        }) { test in
+        }
+        try run(server) { test in
             try test.store.put(key, .bytes(body))
             #expect(count(test, "DELETE", "") == 0)
         }
     }
 
     @Test func anErrorInACompletionWithStatus200IsRepeated() throws {
-        try run({ request, _ in
+        let server = uploads { request, _ in
             request.method == "POST" && request.target.contains("uploadId") ? .status(200, "InternalError") : nil
-        }) { test in
+        }
+        try run(server) { test in
             let error = try test.error { try $0.put(key, .bytes(body)) }
             #expect(error.status == 200 && error.code == "InternalError")
             guard case .serverFailure = error.kind else {
@@ -246,34 +280,38 @@ private func part(
 
     @Test(arguments: ["", "   ", "<Complete", "text"])
     func aCompletionThatSaysNothingIsNoSuccess(_ answer: String) throws {
-        try run({ request, _ in
+        let server = uploads { request, _ in
             request.method == "POST" && request.target.contains("uploadId") ? .ok(answer) : nil
-        }) { test in
+        }
+        try run(server) { test in
             _ = try test.error { try $0.put(key, .bytes(body)) }
         }
     }
 
     @Test func aCompletionWhoseAnswerWasLostIsFound() throws {
-        try run({ request, number in
+        let server = uploads { request, number in
             guard request.method == "POST", request.target.contains("uploadId") else { return nil }
             return number == 4 ? .status(500, "InternalError") : .status(404, "NoSuchUpload")
-        }) { test in
+        }
+        try run(server) { test in
             let outcome = try test.store.put(key, .bytes(body))
             #expect(outcome == .stored(etag: "whole-3"))
         }
     }
 
     @Test func anUploadThatIsUnknownAtOnceIsAnError() throws {
-        try run({ request, _ in
+        let server = uploads { request, _ in
             request.method == "POST" && request.target.contains("uploadId") ? .status(404, "NoSuchUpload") : nil
-        }) { test in
+        }
+        try run(server) { test in
             let error = try test.error { try $0.put(key, .bytes(body)) }
             #expect(error.code == "NoSuchUpload")
         }
     }
 
     @Test func aStoredObjectOfAnotherSizeIsAnError() throws {
-        try run({ request, _ in request.method == "HEAD" ? Answer(length: 2_499) : nil }) { test in
+        let server = uploads { request, _ in request.method == "HEAD" ? Answer(length: 2_499) : nil }
+        try run(server) { test in
             guard case .damagedBody = try test.error({ try $0.put(key, .bytes(body)) }).kind else {
                 Issue.record("accepted")
                 return
@@ -282,7 +320,8 @@ private func part(
     }
 
     @Test func aConditionIsNeverSentInParts() throws {
-        try run({ _, _ in nil }) { test in
+        let server = uploads { _, _ in nil }
+        try run(server) { test in
             _ = try test.store.put(key, .bytes(body), contentType: nil, condition: .ifAbsent)
             #expect(test.server.requests.map(\.target) == ["/bucket/a/b"])
             #expect(test.server.requests.first?.headers["if-none-match"] == "*")
@@ -294,7 +333,8 @@ private func part(
             let fileSystem = LocalFileSystem()
             let file = try fileSystem.open("\(directory)/body", .create)
             try fileSystem.write(body.span, to: file, at: 0)
-            try run({ _, _ in nil }) { test in
+            let server = uploads { _, _ in nil }
+            try run(server) { test in
                 let error = try test.error { try $0.put(key, .file(file, offset: 2_000, length: 501)) }
                 guard case .damagedBody = error.kind else {
                     Issue.record("\(error)")
@@ -310,7 +350,8 @@ private func part(
             let file = try LocalFileSystem().open("\(directory)/body", .create)
             try LocalFileSystem().write(body.span, to: file, at: 0)
             let digest = try Digest("sha256:" + String(repeating: "ab", count: 32))
-            try run({ _, _ in nil }) { test in
+            let server = uploads { _, _ in nil }
+            try run(server) { test in
                 try test.store.put(key, .file(file, offset: 0, length: 900, digest: digest))
                 #expect(test.server.requests.first?.headers["x-amz-content-sha256"] == digest.hex)
                 #expect(test.server.requests.first?.headers["x-amz-security-token"] == "token-text")
@@ -320,7 +361,10 @@ private func part(
     }
 
     @Test func anonymousRequestsAreNotSigned() throws {
-        try ScriptedStore.run({ _, _ in .ok() }, configure: { $0.credentials = .anonymous }) { test in
+        let server = ScriptedServer { _, _ in .ok() }
+        var configuration = try server.configuration()
+        configuration.credentials = .anonymous
+        try server.withStore(configuration) { test in
             _ = try test.store.head(key)
             let headers = try #require(test.server.requests.first).headers
             #expect(headers["authorization"] == nil && headers["x-amz-date"] == nil)

@@ -12,10 +12,9 @@ final class Stored: Sendable {
         let tag = current.map { hexadecimal(md5($0)) }
         switch request.method {
         case "PUT":
-            if let status = refusal(request, vendor, tag) {
-                return .status(status, status == 501 ? "NotImplemented" : nil)
-            }
-            bytes.withLock { $0 = request.body }
+            let status = refusal(request, vendor, tag)
+            if status == nil || vendor == .refusesInWordsOnly { bytes.withLock { $0 = request.body } }
+            if let status { return .status(status, status == 501 ? "NotImplemented" : nil) }
             return .ok("", [("ETag", "\"\(hexadecimal(md5(request.body)))\"")])
         case "DELETE":
             bytes.withLock { $0 = nil }

@@ -10,6 +10,9 @@ struct TestStore: Sendable {
     /// Empty, or ends with a slash.
     let prefix: String
 
+    /// What the store has and must show to have. A directory always has everything.
+    var hasConditions: Bool { !(store is S3Store) || !S3TestServer.lacks.contains("conditions") }
+
     func key(_ name: String) throws -> ObjectKey { try ObjectKey("\(prefix)\(name)") }
 
     func bytes(_ name: String) throws -> [UInt8]? {
@@ -56,6 +59,8 @@ enum S3TestServer {
     static let isThere = endpoint != nil
     static let reason: Comment = "FOREBAY_TEST_S3_ENDPOINT is not set; Tests/Servers/rgw.sh start prints it"
     static let bucket = "forebay-test"
+    /// Words for what the server is known not to have: `conditions`. Anything else that is missing is a failure.
+    static let lacks = (environment("FOREBAY_TEST_S3_LACKS") ?? "").split(separator: " ")
 
     static let credentials = Credentials(
         accessKey: environment("AWS_ACCESS_KEY_ID") ?? "",

@@ -91,11 +91,11 @@ extension DirectoryStore {
                     try synchronizeNearest(directory)
                     return true
                 } catch let error as FileError {
-                    // Others have removed the directory with the last object in it.
-                    guard error.isNotFound else { throw error }
+                    // Others have removed the directory with the last object in it, or were just about to.
+                    guard error.isNotFound || error.isAlreadyThere else { throw error }
                 }
             }
-            throw failure(.put, key, .conflict, "its directory is removed again and again")
+            throw failure(.put, key, .conflict, "its directory cannot be made to stay")
         }
     }
 
@@ -128,8 +128,9 @@ extension DirectoryStore {
             do throws(FileError) {
                 try fileSystem.createDirectory(directory)
             } catch {
-                guard error.isAlreadyThere else { throw error }
-                throw nameIsTaken(key)
+                // Unless it is a file's, the name was a directory's that has been removed since.
+                if try fileSystem.status(at: directory)?.isDirectory == false { throw nameIsTaken(key) }
+                throw error
             }
         }
     }
