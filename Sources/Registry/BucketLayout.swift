@@ -45,6 +45,9 @@ public struct BucketLayout: Sendable {
         "\(prefix)manifests/\(name)/_referrers/\(fileName(subject))/"
     }
 
+    /// An object to try out with what the store can do; the token keeps nodes that start together apart.
+    func probe(_ token: String) -> ObjectKey { key("_probes/\(token)") }
+
     /// What `catalog.json` records for a tag: its key without the prefix.
     public func relativeTag(_ name: RepositoryName, _ tag: Tag) -> String {
         "manifests/\(name)/\(tag).json"

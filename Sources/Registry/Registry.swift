@@ -17,6 +17,7 @@ public final class Registry: Sendable {
     public let store: any ObjectStore
     public let layout: BucketLayout
     let catalogWriter: CatalogWriter
+    private let random: any RandomSource
     let workers = WorkerPool(name: "registry", threads: Registry.parallelRequests, queueLimit: 1024)
 
     /// - Parameters:
@@ -29,11 +30,21 @@ public final class Registry: Sendable {
         random: any RandomSource = SystemRandom()
     ) {
         self.store = store
+        self.random = random
         layout = BucketLayout(prefix: prefix)
         catalogWriter = CatalogWriter(store: store, key: layout.catalog, time: time, random: random)
     }
 
     deinit { workers.close() }
+}
+
+extension Registry {
+    /// Finds out what the store can do by writing an object and removing it again. Until then, conditional writes count as not supported.
+    @discardableResult
+    public func probe() throws(RegistryError) -> StoreCapabilities {
+        let token = random.token()
+        return try ask { () throws(StoreError) in try store.probe(at: layout.probe(token)) }
+    }
 }
 
 // MARK: - Blobs

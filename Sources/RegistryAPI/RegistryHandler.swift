@@ -9,6 +9,9 @@ public struct RegistryHandler: RequestHandler {
         /// Manifests larger than this are refused with 413.
         public var manifestLimitBytes = 16 << 20
 
+        /// Without it, deletes are refused with 405.
+        public var allowsDeletes = true
+
         public init() {}
     }
 
@@ -49,6 +52,14 @@ public struct RegistryHandler: RequestHandler {
             case .invalid(let name):
                 throw invalidName(name, request)
             }
+        }
+        if request.method == "DELETE", route.isContent, !configuration.allowsDeletes {
+            throw APIError(
+                status: 405,
+                code: .unsupported,
+                message: "deletes are switched off here",
+                headers: [("Allow", route.methods.replacing(", DELETE", with: ""))]
+            )
         }
         let isRead = request.method == "GET" || request.method == "HEAD"
         switch (route, request.method) {

@@ -78,6 +78,14 @@ enum Route: Equatable {
         }
     }
 
+    /// Names content that lasts, not an upload.
+    var isContent: Bool {
+        switch self {
+        case .manifest, .blob: true
+        default: false
+        }
+    }
+
     /// For the `Allow` header of a 405.
     var methods: String {
         switch self {

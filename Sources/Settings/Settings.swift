@@ -34,6 +34,7 @@ public struct Settings: Sendable {
     public var idleTimeout: Duration
     public var headerLimitBytes: Int
     public var manifestLimitBytes: Int
+    public var allowsDeletes: Bool
     public var drainTimeout: Duration
     public var cacheDirectory: String
     public var cacheSize: CacheSize
@@ -58,6 +59,7 @@ public struct Settings: Sendable {
         idleTimeout = try parser.duration("idle-timeout", atLeast: .seconds(1))
         headerLimitBytes = try parser.size("header-limit", 1 << 10...48 << 10)
         manifestLimitBytes = try parser.size("manifest-limit", 4 << 20...16 << 20)
+        allowsDeletes = try parser.read("deletes", "choose on or off") { ["on": true, "off": false][$0] }
         drainTimeout = try parser.duration("drain-timeout")
         cacheDirectory = try parser.read("cache-dir", "write a path") { $0.isEmpty ? nil : $0 }
         cacheSize = try parser.read(

@@ -24,6 +24,9 @@ struct Flags: ParsableArguments {
     @Option(name: .customLong("manifest-limit"), help: help("manifest-limit"))
     var manifestLimit: String?
 
+    @Option(name: .customLong("deletes"), help: help("deletes"))
+    var deletes: String?
+
     @Option(name: .customLong("drain-timeout"), help: help("drain-timeout"))
     var drainTimeout: String?
 
@@ -105,6 +108,7 @@ struct Flags: ParsableArguments {
             ("idle-timeout", idleTimeout),
             ("header-limit", headerLimit),
             ("manifest-limit", manifestLimit),
+            ("deletes", deletes),
             ("drain-timeout", drainTimeout),
             ("cache-dir", cacheDir),
             ("cache-size", cacheSize),

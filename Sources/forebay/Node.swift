@@ -25,18 +25,21 @@ struct Node {
             throw Unavailable(description: "origin: \(error)")
         }
         origin = store.description
+        let registry = Registry(store: store, prefix: settings.prefix)
+        Self.probe(registry, log)
         tier = try Self.tier(settings)
         if tier.statistics.wasUnclean {
             log.notice("the last stop was not clean: content is verified again before it is served")
         }
         edge = EdgeCache(
-            registry: Registry(store: store, prefix: settings.prefix),
+            registry: registry,
             tier: tier,
             configuration: EdgeCache.Configuration(settings),
             log: log
         )
         var configuration = RegistryHandler.Configuration()
         configuration.manifestLimitBytes = settings.manifestLimitBytes
+        configuration.allowsDeletes = settings.allowsDeletes
         let handler = RegistryHandler(edge, configuration: configuration, log: log)
         do {
             server = try Server(ServerConfiguration(settings), handler: handler)
@@ -54,6 +57,22 @@ struct Node {
         guard server.stop(drain: drain), edge.close(within: drain - (ContinuousClock.now - start)) else { return false }
         tier.close()
         return true
+    }
+
+    /// A bucket that may only be read cannot be probed, and serves pulls all the same.
+    private static func probe(_ registry: Registry, _ log: Logger) {
+        do {
+            let found = try registry.probe()
+            log.info(
+                "probed the origin",
+                metadata: [
+                    "if-none-match": "\(found.ifAbsent)", "if-match": "\(found.ifMatch)",
+                    "etag-is-content-hash": "\(found.etagIsContentHash)",
+                ]
+            )
+        } catch {
+            log.warning("the origin cannot be written", metadata: ["error": "\(error)"])
+        }
     }
 
     private static func store(_ settings: Settings) throws -> any ObjectStore {
