@@ -68,6 +68,7 @@ public final class DiskTier: Sendable {
         self.random = random
         let directory = configuration.directory
         lock = try Self.prepare(directory, fileSystem)
+        try Self.removeLeftovers(directory, fileSystem)
         let index = try inIndex { () throws(LMDBError) in
             try CacheIndex(
                 directory: directory + "/index",

@@ -9,8 +9,14 @@ final class Evictor: Sendable {
     /// Records looked at in one transaction.
     static let recordsPerPass = 1000
 
-    /// The sequence number that SIEVE's hand points at. One thread evicts at a time.
-    let hand = Mutex<UInt64>(0)
+    struct Turn: Sendable {
+        /// The sequence number that SIEVE's hand points at.
+        var hand: UInt64 = 0
+        var isTaken = false
+    }
+
+    /// One thread evicts at a time; the others wait for their turn.
+    let turn = Monitor(Turn())
     let evictedBytes = Atomic<Int64>(0)
     let evictedBlobs = Atomic<Int64>(0)
 }
@@ -39,19 +45,29 @@ extension DiskTier {
     ///   - bytes: how much to take at once, so that not every reservation has to evict.
     ///   - wanted: what the caller is to reserve; when that fits meanwhile, nothing is taken.
     func evictFiles(atLeast bytes: Int64, for wanted: Int64) throws(DiskTierError) -> Bool {
-        try evictor.hand.withLock { hand throws(DiskTierError) in
-            // Somebody else may have made the room while this thread waited.
-            guard ledger.current.usedBytes + wanted > ledger.ceilingBytes else { return true }
-            var freed: Int64 = 0
-            var passes = 0
-            while freed < bytes, passes < 3 {
-                let pass = try sieve(from: hand, wanted: bytes - freed)
-                hand = pass.hand
-                freed += pass.freed
-                if pass.isRoundDone { passes += 1 }
-            }
-            return freed > 0
+        let start: UInt64? = evictor.turn.wait { turn in
+            guard !turn.isTaken else { return nil }
+            turn.isTaken = true
+            return turn.hand
         }
+        guard var hand = start else { preconditionFailure("waiting without a deadline ended") }
+        defer {
+            evictor.turn.update { turn in
+                turn.hand = hand
+                turn.isTaken = false
+            }
+        }
+        // Somebody else may have made the room while this thread waited.
+        guard ledger.current.usedBytes + wanted > ledger.ceilingBytes else { return true }
+        var freed: Int64 = 0
+        var passes = 0
+        while freed < bytes, passes < 3 {
+            let pass = try sieve(from: hand, wanted: bytes - freed)
+            hand = pass.hand
+            freed += pass.freed
+            if pass.isRoundDone { passes += 1 }
+        }
+        return freed > 0
     }
 
     private struct Pass: Sendable {

@@ -5,22 +5,24 @@ internal import System
 internal import Threading
 
 extension DiskTier {
-    /// Clears up behind an earlier run, beside the first answers: half-written files always, orphans after an unclean stop.
+    /// Clears up behind an earlier run, beside the first answers: evicts down to a lowered ceiling, collects orphans after an unclean stop.
     func startRecovery() {
         let openedAt = time.wallTime()
         spawnThread(name: "recovery") { [weak self] in
             guard let self else { return }
-            // What cannot be removed now is tried again at the next start.
-            try? removeLeftovers(before: openedAt)
+            // What cannot be done now is done by the next eviction, or at the next start.
+            let excess = ledger.current.usedBytes - ledger.ceilingBytes
+            if excess > 0 { _ = try? evictFiles(atLeast: excess, for: 0) }
             if run.wasUnclean { try? removeOrphans(before: openedAt) }
         }
     }
 
-    /// Files that nobody finished.
-    func removeLeftovers(before moment: WallTime) throws(DiskTierError) {
-        let folder = configuration.directory + "/incoming"
-        for entry in try onDisk({ () throws(FileError) in try fileSystem.entries(of: folder) }) {
-            try removeIfOlder("\(folder)/\(entry.name)", than: moment)
+    /// Removes what an earlier run did not finish. It is as much as was under way then, so this does not delay a start.
+    static func removeLeftovers(_ directory: String, _ fileSystem: any FileSystem) throws(DiskTierError) {
+        try onDisk { () throws(FileError) in
+            for entry in try fileSystem.entries(of: directory + "/incoming") {
+                try fileSystem.remove("\(directory)/incoming/\(entry.name)")
+            }
         }
     }
 

@@ -3,6 +3,7 @@ public import Logging
 public import OCI
 internal import ObjectStorage
 public import Registry
+internal import Synchronization
 public import System
 internal import Threading
 
@@ -44,6 +45,7 @@ public final class EdgeCache: Sendable {
     let manifestFlights = SingleFlight<ManifestFlight, Result<ManifestAnswer?, EdgeError>>()
     private let fills = Monitor<[Digest: Fill]>([:])
     private let fillPool: WorkerPool
+    private let isClosing = Atomic(false)
 
     public init(
         registry: Registry,
@@ -73,10 +75,12 @@ public final class EdgeCache: Sendable {
         )
     }
 
-    /// Lets running fills end, drops unfinished uploads, and ends the threads.
-    public func close() {
-        fillPool.close()
+    /// Breaks off running fills, drops unfinished uploads, and ends the threads. False when a fill still waits for the origin at the limit.
+    @discardableResult
+    public func close(within limit: Duration = .seconds(30)) -> Bool {
+        isClosing.store(true, ordering: .relaxed)
         uploads.dropAll()
+        return fillPool.close(until: .after(limit))
     }
 
     /// Waits until no fill is under way.
@@ -171,7 +175,9 @@ extension EdgeCache {
             return fill
         }
         let started = fillPool.submit { [self] in
-            FillWorker(fill, registry: registry, tier: tier, fileSystem: fileSystem, log: log).run()
+            FillWorker(fill, registry: registry, tier: tier, fileSystem: fileSystem, log: log) { [self] in
+                isClosing.load(ordering: .relaxed)
+            }.run()
             fills.update { _ = $0.removeValue(forKey: digest) }
         }
         if !started {

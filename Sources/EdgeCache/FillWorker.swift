@@ -26,6 +26,8 @@ final class FillWorker {
 
     /// Ends a transfer whose bytes have nowhere to go.
     private struct NotStored: Error {}
+    /// The program is about to end.
+    private struct Cancelled: Error {}
     /// The origin's object is another one than when the fill began.
     private struct ObjectChanged: Error {}
 
@@ -34,6 +36,7 @@ final class FillWorker {
     private let tier: DiskTier
     private let fileSystem: any FileSystem
     private let log: Logger
+    private let isCancelled: () -> Bool
     private let stamp: DiskTier.Stamp
     private var hash: ContentHash
     private var size: Int64 = 0
@@ -43,12 +46,20 @@ final class FillWorker {
     private var writer: FileWriter?
     private var isNotStored = false
 
-    init(_ fill: Fill, registry: Registry, tier: DiskTier, fileSystem: any FileSystem, log: Logger) {
+    init(
+        _ fill: Fill,
+        registry: Registry,
+        tier: DiskTier,
+        fileSystem: any FileSystem,
+        log: Logger,
+        isCancelled: @escaping () -> Bool
+    ) {
         self.fill = fill
         self.registry = registry
         self.tier = tier
         self.fileSystem = fileSystem
         self.log = log
+        self.isCancelled = isCancelled
         stamp = tier.stamp()
         hash = ContentHash(fill.digest.algorithm)
     }
@@ -119,6 +130,7 @@ final class FillWorker {
     }
 
     private func accept(_ piece: Span<UInt8>) throws {
+        if isCancelled() { throw Cancelled() }
         hash.update(piece)
         received += Int64(piece.count)
         if writer == nil { return memory.append(piece) }

@@ -200,14 +200,16 @@ extension EdgeCache {
 // MARK: - The disk tier's part
 
 extension EdgeCache {
-    /// Children of an index may come later, and foreign layers never: neither is asked for.
+    /// Refuses an image without its content. Sparse ones are taken: an index whose children come later or never, an image that lacks some of
+    /// its layers but not all, and foreign layers. (distribution-spec, "Push": a registry MAY reject)
     private func requireBlobs(of manifest: Manifest) throws(EdgeError) {
-        let needed = Set(
-            ((manifest.config.map { [$0] } ?? []) + manifest.layers).filter { !$0.isNonDistributable }.map(\.digest)
-        )
+        let layers = manifest.layers.filter { !$0.isNonDistributable }.map(\.digest)
+        let needed = Set(layers + (manifest.config.map { [$0.digest] } ?? []))
         let unseen = needed.filter { cachedSize($0) == nil }
         let missing = try atOrigin { () throws(RegistryError) in try registry.missingBlobs(among: unseen.sorted()) }
-        guard missing.isEmpty else { throw .manifestBlobsUnknown(missing) }
+        let lacksConfig = manifest.config.map { missing.contains($0.digest) } ?? false
+        let lacksLayers = !layers.isEmpty && layers.allSatisfy(missing.contains)
+        guard !lacksConfig, !lacksLayers else { throw .manifestBlobsUnknown(missing) }
     }
 
     private func cachedManifest(_ name: RepositoryName, _ digest: Digest) -> ManifestAnswer? {

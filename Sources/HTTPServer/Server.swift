@@ -101,9 +101,11 @@ public final class Server: Sendable {
     public func stop(drain limit: Duration) -> Bool {
         guard !isStopped.exchange(true, ordering: .relaxed) else { return true }
         let socket = MHD_quiesce_daemon(daemon.pointer)
-        if socket >= 0 { close(socket) }
+        // Refuses new connections now; closed only when no thread of the daemon can look at it any more.
+        if socket >= 0 { shutdown(socket, Int32(SHUT_RDWR)) }
         guard exchanges.drain(.after(limit)) else { return false }
         MHD_stop_daemon(daemon.pointer)
+        if socket >= 0 { close(socket) }
         return true
     }
 }

@@ -68,8 +68,8 @@ extension Registry {
 
     /// Stores a manifest under its digest and under each tag, then enters the tags into the catalog.
     ///
-    /// The digest copy comes first: whoever sees the tag can resolve it.
-    /// A manifest with a `subject`, which need not exist, is listed among that one's referrers from then on.
+    /// The digest copy comes first: whoever sees the tag can resolve it. A manifest with a `subject`,
+    /// which need not exist, is listed among that one's referrers from then on.
     /// - Returns: each tag's ETag, in the order given, where the store tells it.
     @discardableResult
     public func pushManifest(
@@ -80,6 +80,11 @@ extension Registry {
         mediaType: MediaType
     ) throws(RegistryError) -> [String?] {
         try write(layout.manifest(name, digest), bytes, mediaType)
+        // What is no manifest refers to nothing.
+        if let manifest = try? Manifest(parsing: bytes, contentType: mediaType), let subject = manifest.subject {
+            let entry = manifest.referrer(digest: digest, size: Int64(bytes.count))
+            try recordReferrer(name, subject: subject.digest, entry)
+        }
         var etags: [String?] = []
         for tag in tags {
             etags.append(try write(layout.tag(name, tag), bytes, mediaType))

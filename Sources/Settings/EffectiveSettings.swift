@@ -64,7 +64,7 @@ public struct EffectiveSettings: Sendable {
                     case 2: aliased[key.name]?.source ?? "environment"
                     default: "file \(path ?? "")"
                     }
-                settings[key.name] = Setting(text: text, source: source)
+                settings[key.name] = Setting(text: Self.expanded(text, environment), source: source)
                 if key.name == "origin" { isSeedOrigin = log.lastProvider == 2 }
             } else if let standard = key.standard {
                 settings[key.name] = Setting(
@@ -77,28 +77,24 @@ public struct EffectiveSettings: Sendable {
         seedPrefix = isSeedOrigin ? try SeedEnvironment(environment).prefix() : nil
     }
 
-    /// `$XDG_…` in a default; the places that the XDG Base Directory Specification names.
-    private static func expanded(_ standard: String, _ environment: [String: String]) -> String {
+    /// `$XDG_CACHE_HOME` and `$XDG_DATA_HOME` in a value: the places that the XDG Base Directory Specification names.
+    private static func expanded(_ text: String, _ environment: [String: String]) -> String {
         let home = environment["HOME"] ?? "/root"
         func folder(_ variable: String, _ fallback: String) -> String {
             // The specification asks to ignore relative paths.
             environment[variable].flatMap { $0.hasPrefix("/") ? $0 : nil } ?? "\(home)/\(fallback)"
         }
         for (variable, fallback) in [("XDG_CACHE_HOME", ".cache"), ("XDG_DATA_HOME", ".local/share")] {
-            if let range = standard.firstRange(of: "$\(variable)") {
-                return standard[..<range.lowerBound] + folder(variable, fallback) + standard[range.upperBound...]
+            if let range = text.firstRange(of: "$\(variable)") {
+                return text[..<range.lowerBound] + folder(variable, fallback) + text[range.upperBound...]
             }
         }
-        return standard
+        return text
     }
 
     private static func checkVariables(_ environment: [String: String]) throws(SettingsError) {
         let known = SettingKey.all.map(\.variable) + ["FOREBAY_CONFIG"]
-        // Those of the tests and their scripts are not the program's.
-        for name in environment.keys.sorted()
-        where name.hasPrefix("FOREBAY_") && !name.hasPrefix("FOREBAY_TEST_") && name != "FOREBAY_BINARY"
-            && !known.contains(name)
-        {
+        for name in environment.keys.sorted() where name.hasPrefix("FOREBAY_") && !known.contains(name) {
             let hint = nearest(name, among: known).map { "; did you mean \($0)?" } ?? "; remove it"
             throw SettingsError("\(printable(name)): there is no such setting\(hint)")
         }

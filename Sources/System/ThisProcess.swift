@@ -11,8 +11,11 @@ public enum ExitStatus: Int32, Sendable {
     case configuration = 78
 }
 
-/// Ends the process at once (`_exit(2)` after what is buffered was written).
-public func endProcess(status: ExitStatus) -> Never { exit(status.rawValue) }
+/// Ends the process at once (`_exit(2)`), after what is buffered was written: threads may still run, so nothing is torn down under them.
+public func endProcess(status: ExitStatus) -> Never {
+    fflush(nil)
+    _exit(status.rawValue)
+}
 
 /// Says one line on standard error and ends the process.
 public func fail(_ message: String, status: ExitStatus) -> Never {

@@ -45,10 +45,11 @@ public final class WorkerPool: Sendable {
         share.waitUntilDone()
     }
 
-    /// Lets the queued jobs finish and ends the threads.
-    public func close() {
+    /// Lets the queued jobs finish and ends the threads. False when some still run at the deadline.
+    @discardableResult
+    public func close(until deadline: Deadline = .never) -> Bool {
         queue.close()
-        _ = running.wait { $0 == 0 ? true : nil }
+        return running.wait(until: deadline) { $0 == 0 ? true : nil } ?? false
     }
 }
 

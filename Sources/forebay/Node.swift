@@ -48,10 +48,10 @@ struct Node {
 
     var requestsInFlight: Int { server.requestsInFlight }
 
-    /// Front to back: no new requests, then no new fills, then a clean index. False when requests were cut off.
+    /// Front to back: no new requests, then no fills, then a clean index. False when something was cut off: the next start is careful then.
     func stop(drain: Duration) -> Bool {
-        guard server.stop(drain: drain) else { return false }
-        edge.close()
+        let start = ContinuousClock.now
+        guard server.stop(drain: drain), edge.close(within: drain - (ContinuousClock.now - start)) else { return false }
         tier.close()
         return true
     }

@@ -163,6 +163,25 @@ extension DiskTier {
         #expect(tier.statistics.evictedBlobs > 0)
     }
 
+    @Test func aLoweredCeilingIsMet() throws {
+        do {
+            let tier = try DiskTier(folder.path, ceilingBytes: 32 << 20)
+            for seed in 0..<50 { try tier.store(pattern(300_000, seed: seed)) }
+            tier.close()
+        }
+        let tier = try DiskTier(folder.path, ceilingBytes: 8 << 20)
+        try tier.store(pattern(300_000, seed: 99))
+        #expect(tier.statistics.usedBytes <= 8 << 20)
+        #expect(try folder.allocatedBytes() <= 8 << 20)
+    }
+
+    @Test func whatAnEarlierRunLeftIsRemoved() throws {
+        do { _ = try DiskTier(folder.path) }
+        _ = try LocalFileSystem().open(folder.path + "/incoming/left", .create)
+        do { _ = try DiskTier(folder.path) }
+        #expect(try LocalFileSystem().entries(of: folder.path + "/incoming") == [])
+    }
+
     @Test func neverAndNotNowAreDifferent() throws {
         let tier = try DiskTier(folder.path, ceilingBytes: 4 << 20)
         let never = #expect(throws: DiskTierError.self) { try tier.reserve(5 << 20) }

@@ -115,6 +115,29 @@ import Threading
         Issue.record("the disk was never left in peace")
     }
 
+    /// A fill of many gigabytes must not hold up the end of the process.
+    @Test func closingBreaksOffAFill() throws {
+        let edge = try Edge()
+        let digest = edge.seed(pattern(2_000_000))
+        let gate = Monitor((reached: false, open: false))
+        edge.store.intercept { _, call throws(StoreError) in
+            guard call.operation == "GET" else { return }
+            gate.update { $0.reached = true }
+            _ = gate.wait { $0.open ? true : nil }
+        }
+        let (cache, outcome) = (edge.cache, Monitor<Bool?>(nil))
+        spawnThread(name: "client") {
+            let hasFailed = (try? cache.blob(digest).map { try contents($0) }) == nil
+            outcome.update { $0 = hasFailed }
+        }
+        _ = gate.wait { $0.reached ? true : nil }
+        #expect(cache.close(within: .milliseconds(1)) == false)
+        gate.update { $0.open = true }
+        #expect(cache.close())
+        #expect(outcome.wait { $0 } == true)
+        #expect(try edge.tier.size(of: digest) == nil)
+    }
+
     @Test func anOriginInTroubleIsNotNotFound() throws {
         let edge = try Edge()
         let digest = edge.seed(pattern(100_000))

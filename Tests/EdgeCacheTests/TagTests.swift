@@ -104,6 +104,17 @@ import Testing
         )
     }
 
+    @Test func aSparseImageIsTaken() throws {
+        let edge = try Edge()
+        try edge.push(pattern(100))
+        let layers = [Digest(of: pattern(100)), Digest(of: pattern(101))].map {
+            "{\"mediaType\":\"x\",\"digest\":\"\($0)\",\"size\":100}"
+        }
+        let bytes = Array("{\"schemaVersion\":2,\"layers\":[\(layers.joined(separator: ","))]}".utf8)
+        _ = try edge.cache.pushManifest(library, .tag(latest), bytes, contentType: .imageManifest)
+        #expect(try read(edge)?.bytes == bytes)
+    }
+
     @Test func aManifestMustHaveTheDigestOfItsAddress() throws {
         let edge = try Edge()
         #expect(throws: EdgeError.self) {

@@ -32,24 +32,28 @@ extension DirectoryStore {
         return String(directory)
     }
 
-    /// Visits what is in `directory`, which is empty or ends with a slash, in the order of the keys; false when the page is full.
-    @discardableResult
-    private func walk(_ directory: String, _ listing: inout Listing) throws -> Bool {
-        let path = directory.isEmpty ? root : "\(root)/\(Substring(directory.utf8.dropLast()))"
-        for name in try names(in: directory, at: path, listing) {
+    /// Visits what is below `directory`, which is empty or ends with a slash, in the order of the keys until the page is full.
+    private func walk(_ directory: String, _ listing: inout Listing) throws {
+        // For each directory on the way down, what is still to be visited in it, last first.
+        var rest = [try names(in: directory, listing)]
+        while let depth = rest.indices.last {
+            guard let name = rest[depth].popLast() else {
+                rest.removeLast()
+                continue
+            }
             guard listing.mayContain(name) else { continue }
             if name.utf8.last == UInt8(ascii: "/") {
-                guard try walk(name, &listing) else { return false }
+                rest.append(try names(in: name, listing))
             } else if let key = try? ObjectKey(name), let status = try fileSystem.status(at: "\(root)/\(name)") {
                 // A name that is no key is some other program's.
-                guard listing.add(key, status) else { return false }
+                guard listing.add(key, status) else { return }
             }
         }
-        return true
     }
 
-    /// Whole keys, those of directories with a slash at the end: as bytes, that is the order of what is below them.
-    private func names(in directory: String, at path: String, _ listing: Listing) throws -> [String] {
+    /// Whole keys, last first; those of directories with a slash at the end: as bytes, that is the order of what is below them.
+    private func names(in directory: String, _ listing: Listing) throws -> [String] {
+        let path = directory.isEmpty ? root : "\(root)/\(Substring(directory.utf8.dropLast()))"
         let entries = try fileSystem.entries(of: path)
         guard !entries.isEmpty, try isInside(path) else { return [] }
         var names: [String] = []
@@ -57,7 +61,7 @@ extension DirectoryStore {
             let name = entry.isDirectory ? "\(directory)\(entry.name)/" : "\(directory)\(entry.name)"
             if listing.mayContain(name) { names.append(name) }
         }
-        return names.sorted(by: isOrdered(_:before:))
+        return names.sorted { isOrdered($1, before: $0) }
     }
 
     private func isInside(_ path: String) throws -> Bool {

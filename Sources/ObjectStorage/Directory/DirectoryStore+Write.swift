@@ -91,11 +91,11 @@ extension DirectoryStore {
                     try synchronizeNearest(directory)
                     return true
                 } catch let error as FileError {
-                    // Others have removed the directory with the last object in it.
-                    guard error.isNotFound else { throw error }
+                    // Others have removed the directory with the last object in it, or were just about to.
+                    guard error.isNotFound || error.isAlreadyThere else { throw error }
                 }
             }
-            throw failure(.put, key, .conflict, "its directory is removed again and again")
+            throw failure(.put, key, .conflict, "its directory cannot be made to stay")
         }
     }
 
@@ -118,28 +118,52 @@ extension DirectoryStore {
 
     /// Creates a directory below the root with its missing parents, unless that would lead elsewhere.
     private func prepareDirectory(_ directory: String, _ key: ObjectKey) throws {
+        var missing: [String] = []
+        var existing = directory
+        while try !isReady(existing, key) {
+            missing.append(existing)
+            existing = parentDirectory(of: existing)
+        }
+        for directory in missing.reversed() {
+            do throws(FileError) {
+                try fileSystem.createDirectory(directory)
+            } catch {
+                // Unless it is a file's, the name was a directory's that has been removed since.
+                if try fileSystem.status(at: directory)?.isDirectory == false { throw nameIsTaken(key) }
+                throw error
+            }
+        }
+    }
+
+    /// False when the directory does not exist.
+    private func isReady(_ directory: String, _ key: ObjectKey) throws -> Bool {
         let resolved: String
         do throws(FileError) {
             resolved = try fileSystem.resolve(directory)
         } catch {
             // A root that has gone may be a volume that is not mounted: what was written then would be lost.
             guard error.isNotFound, directory != root else { throw failure(.put, key, .file(error), "") }
-            try prepareDirectory(parentDirectory(of: directory), key)
-            return try fileSystem.createDirectory(directory)
+            return false
         }
         guard resolved == directory else { throw linkOnPath(.put, key) }
-        guard try fileSystem.status(at: directory)?.isDirectory != false else {
-            throw failure(.put, key, .conflict, "an object has the name of one of its directories")
-        }
+        guard try fileSystem.status(at: directory)?.isDirectory != false else { throw nameIsTaken(key) }
+        return true
+    }
+
+    private func nameIsTaken(_ key: ObjectKey) -> StoreError {
+        failure(.put, key, .conflict, "an object has the name of one of its directories")
     }
 
     /// Returns once the names in a directory are on stable storage, or, if it has gone since, that it has.
     private func synchronizeNearest(_ directory: String) throws(FileError) {
-        do throws(FileError) {
-            try fileSystem.synchronize(directory: directory)
-        } catch {
-            guard error.isNotFound, directory != root else { throw error }
-            try synchronizeNearest(parentDirectory(of: directory))
+        var directory = directory
+        while true {
+            do throws(FileError) {
+                return try fileSystem.synchronize(directory: directory)
+            } catch {
+                guard error.isNotFound, directory != root else { throw error }
+                directory = parentDirectory(of: directory)
+            }
         }
     }
 

@@ -1,3 +1,5 @@
+internal import OCI
+
 /// Where a bucket is, and how its requests are addressed.
 public struct S3Endpoint: Sendable, Equatable, CustomStringConvertible {
     public enum Addressing: String, Sendable, CaseIterable {
@@ -138,8 +140,9 @@ private struct Address {
         }
         let name = text[..<nameEnd]
         guard nameEnd < text.endIndex else { return String(name) }
-        guard text.utf8[nameEnd] == UInt8(ascii: ":"), let port = UInt16(text[text.utf8.index(after: nameEnd)...]),
-            port > 0
+        guard text.utf8[nameEnd] == UInt8(ascii: ":"),
+            let port = Int64(digits: text.utf8[text.utf8.index(after: nameEnd)...]),
+            (1...65_535).contains(port)
         else { return nil }
         return port == (isSecure ? 443 : 80) ? String(name) : "\(name):\(port)"
     }

@@ -59,7 +59,9 @@ final class Command: Sendable {
         self.arguments = arguments
         outputPath = log + ".out"
         errorsPath = log + ".err"
-        let variables = Settings.environment.merging(environment) { _, new in new }
+        // What steers the tests is no setting of the program's.
+        let inherited = Settings.environment.filter { !$0.key.hasPrefix("FOREBAY_") }
+        let variables = inherited.merging(environment) { _, new in new }
         var actions = posix_spawn_file_actions_t()
         posix_spawn_file_actions_init(&actions)
         defer { posix_spawn_file_actions_destroy(&actions) }

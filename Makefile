@@ -1,0 +1,39 @@
+# Forebay. `make help` lists the targets.
+
+SHELL := /bin/bash
+SWIFT_BUILD := swift build -c release --product forebay --static-swift-stdlib -Xswiftc -use-ld=lld
+BUILD_PACKAGES := g++ pkg-config libmicrohttpd-dev liblmdb-dev libcurl4-openssl-dev libssl-dev
+# Clients and servers that the end-to-end tests drive.
+TEST_PACKAGES := curl openssl python3 python3-venv skopeo buildah podman containerd debootstrap \
+	ceph-mon ceph-osd radosgw ceph-common
+
+.PHONY: help run build test lint format bench clean
+.DEFAULT_GOAL := help
+
+help: ## This list.
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: build ## Build, and serve on 127.0.0.1:5000 with a directory as the origin.
+	.build/release/forebay serve
+
+build: ## Install what is missing, and build the release into .build/release/forebay.
+	@conf/check-swift
+	@conf/install-packages $(BUILD_PACKAGES)
+	$(SWIFT_BUILD)
+
+test: build ## Install what is missing, and run all tests, with real clients and a real S3 server.
+	@conf/install-packages $(TEST_PACKAGES)
+	Tests/run
+
+lint: ## Check the format.
+	swift format lint --strict --recursive Sources Tests Package.swift
+
+format: ## Format all sources.
+	swift format --in-place --recursive Sources Tests Package.swift
+
+bench: build ## Warm GETs beside nginx.
+	@conf/install-packages nginx-light curl python3
+	bench/warm_blob.py
+
+clean: ## Remove everything built.
+	rm -rf .build
