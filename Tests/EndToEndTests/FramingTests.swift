@@ -132,7 +132,7 @@ struct FramingTests {
             let manifest = try repository.pushImage(tag: "v1")
             let connection = try Connection(to: forebay.endpoint)
             for _ in 0..<50 {
-                try #require(try connection.request("GET", repository.path("manifests/v1")).body == manifest)
+                try #require(same(connection.request("GET", repository.path("manifests/v1")).body, manifest))
                 try #require(try connection.request("GET", repository.path("manifests/none")).status == 404)
                 let blob = noise(1_000, seed: 1)
                 let path = repository.path("blobs/uploads/?digest=\(sha256(blob))")

@@ -13,7 +13,7 @@ struct ManifestTests {
         let digest = digest ?? sha256(manifest)
         let get = try repository.request("GET", "manifests/\(reference)", ["Accept": "text/plain"])
         let head = try repository.request("HEAD", "manifests/\(reference)")
-        #expect(get.body == manifest, "\(reference)", sourceLocation: sourceLocation)
+        #expect(same(get.body, manifest), "\(reference)", sourceLocation: sourceLocation)
         for response in [get, head] {
             #expect(response.status == 200, "\(reference)", sourceLocation: sourceLocation)
             #expect(response["Content-Type"] == type, "\(reference)", sourceLocation: sourceLocation)
@@ -83,7 +83,7 @@ struct ManifestTests {
                 #expect(response.status == 201)
                 #expect(response["Docker-Content-Digest"] == digest)
                 let location = try #require(response.location)
-                #expect(try forebay.endpoint.request("GET", location).body == manifest)
+                #expect(try same(forebay.endpoint.request("GET", location).body, manifest))
             }
         }
     }

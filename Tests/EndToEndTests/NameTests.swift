@@ -27,7 +27,7 @@ struct NameTests {
             let longest = Repository(forebay, Array(repeating: "abcdefg", count: 32).joined(separator: "/"))
             #expect(longest.name.utf8.count == 255)
             let manifest = try longest.pushImage(tag: "v1")
-            #expect(try longest.request("GET", "manifests/v1").body == manifest)
+            #expect(try same(longest.request("GET", "manifests/v1").body, manifest))
         }
     }
 
@@ -50,7 +50,7 @@ struct NameTests {
             }
             let longest = String(repeating: "a", count: 128)
             try repository.push(manifest: manifest, as: longest)
-            #expect(try repository.request("GET", "manifests/\(longest)").body == manifest)
+            #expect(try same(repository.request("GET", "manifests/\(longest)").body, manifest))
         }
     }
 

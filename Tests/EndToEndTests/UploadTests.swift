@@ -18,7 +18,7 @@ struct UploadTests {
         let location = try #require(response.location, sourceLocation: sourceLocation)
         let stored = try repository.endpoint.request("GET", location)
         #expect(stored.status == 200, sourceLocation: sourceLocation)
-        #expect(stored.body == content, sourceLocation: sourceLocation)
+        #expect(same(stored.body, content), sourceLocation: sourceLocation)
     }
 
     private func expectAbsent(
@@ -305,7 +305,7 @@ struct UploadTests {
                 ).status
             }
             #expect(statuses == Array(repeating: 201, count: 6))
-            #expect(try repository.request("GET", "blobs/\(Self.digest)").body == Self.content)
+            #expect(try same(repository.request("GET", "blobs/\(Self.digest)").body, Self.content))
         }
     }
 

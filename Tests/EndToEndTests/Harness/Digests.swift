@@ -1,4 +1,5 @@
 import Foundation
+import Glibc
 import Hashing
 import OCI
 
@@ -19,16 +20,23 @@ func sha256(ofFile path: String) throws -> String {
     return hash.digest().description
 }
 
-/// Bytes that nothing compresses, the same for the same seed.
+/// Whether the bytes are the same. Unlike `==` inside an expectation, a difference between megabytes is not spelled out.
+func same(_ a: [UInt8], _ b: [UInt8]) -> Bool { a.count == b.count && memcmp(a, b, a.count) == 0 }
+
+/// Bytes that gzip cannot compress, the same for the same seed: one block of noise again and again, each time with another number in front.
 func noise(_ count: Int, seed: UInt64) -> [UInt8] {
     var state = seed &* 0x9E37_79B9_7F4A_7C15 | 1
-    return [UInt8](unsafeUninitializedCapacity: count) { buffer, filled in
-        for index in 0..<count {
-            state ^= state << 13
-            state ^= state >> 7
-            state ^= state << 17
-            buffer[index] = UInt8(truncatingIfNeeded: state >> 32)
-        }
-        filled = count
+    var block = (0..<8_192).map { _ in
+        state ^= state << 13
+        state ^= state >> 7
+        state ^= state << 17
+        return state &* 0x2545_F491_4F6C_DD1D
     }
+    var bytes: [UInt8] = []
+    bytes.reserveCapacity(count)
+    while bytes.count < count {
+        block[0] &+= 1
+        block.withUnsafeBytes { bytes += $0.prefix(count - bytes.count) }
+    }
+    return bytes
 }
