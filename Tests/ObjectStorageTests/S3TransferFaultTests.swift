@@ -99,6 +99,22 @@ private func part(
         }
     }
 
+    /// Some stores send a part and call it everything.
+    @Test(arguments: [0..<5, 3..<8, 15..<100, 0..<20] as [Range<Int64>])
+    func aPartUnderStatus200(_ range: Range<Int64>) throws {
+        let server = ScriptedServer { request, _ in
+            var answer = part(request)
+            answer.status = 200
+            return answer
+        }
+        try server.withStore { test in
+            let result = try test.read(range)
+            let expected = Array(text.utf8)[Int(range.lowerBound)..<Int(min(range.upperBound, 20))]
+            #expect(result.text == String(decoding: expected, as: UTF8.self))
+            #expect(result.outcome == .complete(ObjectInfo(size: 20, etag: "e1")))
+        }
+    }
+
     /// After the last byte that was wanted, the rest is not waited for.
     @Test func aWholeAnswerIsNotReadToItsEnd() throws {
         let server = ScriptedServer { _, _ in Answer(body: Array(text.utf8.prefix(10)), length: 1 << 40, closes: true) }
