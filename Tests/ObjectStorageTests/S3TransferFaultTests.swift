@@ -1,8 +1,10 @@
 import HTTPClient
+import Hashing
 import OCI
-import ObjectStorage
 import System
 import Testing
+
+@testable import ObjectStorage
 
 private typealias Answer = ScriptedServer.Answer
 private let key = ScriptedStore.key
@@ -374,6 +376,25 @@ private func part(
                 #expect(test.server.requests.first?.body.count == 900)
             }
         }
+    }
+
+    @Test(arguments: [
+        ("http", S3Configuration.PayloadSigning.always, true), ("http", .notOverTLS, true), ("https", .always, true),
+        ("https", .notOverTLS, false),
+    ])
+    func bodiesAreHashedUnlessTLSProtectsThem(
+        _ scheme: String,
+        _ signing: S3Configuration.PayloadSigning,
+        _ isHashed: Bool
+    ) throws {
+        var configuration = S3Configuration(
+            endpoint: try S3Endpoint("\(scheme)://127.0.0.1", bucket: "bucket", region: "r"),
+            credentials: .anonymous
+        )
+        configuration.payloadSigning = signing
+        let store = S3Store(configuration, client: try Client(ClientConfiguration()))
+        let payload = try store.payload(.bytes(body), S3Request(.put, "PUT", key))
+        #expect(payload.hash == (isHashed ? Digest(of: body).hex : "UNSIGNED-PAYLOAD"))
     }
 
     @Test func anonymousRequestsAreNotSigned() throws {
