@@ -250,6 +250,13 @@ private func part(
         }
     }
 
+    /// The threads that sent its parts may hold the last reference to a store.
+    @Test func aStoreMayGoRightAfterAnUpload() throws {
+        for _ in 0..<50 {
+            try run(uploads { _, _ in nil }) { test in try test.store.put(key, .bytes(body)) }
+        }
+    }
+
     @Test func aBodyOfTheThresholdGoesInOnePiece() throws {
         let server = uploads { _, _ in nil }
         try run(server) { test in
