@@ -326,6 +326,27 @@ private func temporaryFiles(_ root: String) throws -> [String] {
 }
 
 @Suite struct DirectoryStoreCrashTests {
+    /// What is acknowledged survives a power cut only in this order.
+    @Test func theOrderIsDurable() throws {
+        try withTemporaryDirectory { root in
+            let fileSystem = FailingFileSystem()
+            let store = try DirectoryStore(root: root, fileSystem: fileSystem)
+            func changes(_ body: () throws -> Void) rethrows -> [String] {
+                let before = fileSystem.log.count
+                try body()
+                let operations = ["fsetxattr", "pwrite", "futimens", "fdatasync", "rename", "unlink", "fsync", "rmdir"]
+                return fileSystem.log[before...].compactMap { call in
+                    let operation = operations.first { call.hasPrefix("\($0) ") }
+                    return ["rename", "unlink", "fsync"].contains(operation) ? call : operation
+                }
+            }
+            let put = try changes { try store.put(key("d/a"), .bytes(old), contentType: "text/plain") }
+            #expect(put == ["fsetxattr", "pwrite", "futimens", "fdatasync", "rename a", "fsync d"])
+            let delete = try changes { try store.delete(key("d/a")) }
+            #expect(delete == ["unlink a", "fsync d", "rmdir"])
+        }
+    }
+
     /// The n-th call fails: the operation says so, and there is the old object or the new one, whole.
     @Test(arguments: [EIO, ENOSPC], [false, true])
     func anOverwriteIsAllOrNothing(_ code: Int32, _ isFinal: Bool) throws {

@@ -6,6 +6,7 @@ import System
 final class FailingFileSystem: FileSystem {
     private struct State {
         var calls = 0
+        var log: [String] = []
         var failing: Int?
     }
 
@@ -43,9 +44,13 @@ final class FailingFileSystem: FileSystem {
 
     var calls: Int { state.withLock { $0.calls } }
 
+    /// System calls in their order, each with the last component of its path.
+    var log: [String] { state.withLock { $0.log } }
+
     private func count(_ operation: String, _ path: String) throws(FileError) {
         let fails = state.withLock { state in
             state.calls += 1
+            state.log.append("\(operation) \(path.split(separator: "/").last ?? "/")")
             guard let failing = state.failing else { return false }
             return isFinal ? state.calls >= failing : state.calls == failing
         }

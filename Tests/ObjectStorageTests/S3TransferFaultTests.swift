@@ -1,8 +1,10 @@
 import HTTPClient
+import Hashing
 import OCI
-import ObjectStorage
 import System
 import Testing
+
+@testable import ObjectStorage
 
 private typealias Answer = ScriptedServer.Answer
 private let key = ScriptedStore.key
@@ -91,6 +93,22 @@ private func part(
     @Test(arguments: [0..<20, 0..<5, 3..<8, 15..<20, 19..<100] as [Range<Int64>])
     func aWholeAnswerToARange(_ range: Range<Int64>) throws {
         let server = ScriptedServer { _, _ in .ok(text, [("ETag", "\"e1\"")]) }
+        try server.withStore { test in
+            let result = try test.read(range)
+            let expected = Array(text.utf8)[Int(range.lowerBound)..<Int(min(range.upperBound, 20))]
+            #expect(result.text == String(decoding: expected, as: UTF8.self))
+            #expect(result.outcome == .complete(ObjectInfo(size: 20, etag: "e1")))
+        }
+    }
+
+    /// Some stores send a part and call it everything.
+    @Test(arguments: [0..<5, 3..<8, 15..<100, 0..<20] as [Range<Int64>])
+    func aPartUnderStatus200(_ range: Range<Int64>) throws {
+        let server = ScriptedServer { request, _ in
+            var answer = part(request)
+            answer.status = 200
+            return answer
+        }
         try server.withStore { test in
             let result = try test.read(range)
             let expected = Array(text.utf8)[Int(range.lowerBound)..<Int(min(range.upperBound, 20))]
@@ -232,6 +250,13 @@ private func part(
         }
     }
 
+    /// The threads that sent its parts may hold the last reference to a store.
+    @Test func aStoreMayGoRightAfterAnUpload() throws {
+        for _ in 0..<50 {
+            try run(uploads { _, _ in nil }) { test in try test.store.put(key, .bytes(body)) }
+        }
+    }
+
     @Test func aBodyOfTheThresholdGoesInOnePiece() throws {
         let server = uploads { _, _ in nil }
         try run(server) { test in
@@ -358,6 +383,25 @@ private func part(
                 #expect(test.server.requests.first?.body.count == 900)
             }
         }
+    }
+
+    @Test(arguments: [
+        ("http", S3Configuration.PayloadSigning.always, true), ("http", .notOverTLS, true), ("https", .always, true),
+        ("https", .notOverTLS, false),
+    ])
+    func bodiesAreHashedUnlessTLSProtectsThem(
+        _ scheme: String,
+        _ signing: S3Configuration.PayloadSigning,
+        _ isHashed: Bool
+    ) throws {
+        var configuration = S3Configuration(
+            endpoint: try S3Endpoint("\(scheme)://127.0.0.1", bucket: "bucket", region: "r"),
+            credentials: .anonymous
+        )
+        configuration.payloadSigning = signing
+        let store = S3Store(configuration, client: try Client(ClientConfiguration()))
+        let payload = try store.payload(.bytes(body), S3Request(.put, "PUT", key))
+        #expect(payload.hash == (isHashed ? Digest(of: body).hex : "UNSIGNED-PAYLOAD"))
     }
 
     @Test func anonymousRequestsAreNotSigned() throws {

@@ -159,6 +159,14 @@ CONFIG
     spawn proxy swift-proxy-server "$SWIFT_DIR/etc/proxy-server.conf"
 }
 
+# What was started must not outlive a failed start, but its last words must.
+give_up() {
+    trap - ERR
+    echo "openstack-swift.sh: cannot start:" >&2
+    tail -n 20 "$SWIFT_DIR"/log/*.out >&2 || true
+    stop
+}
+
 start() {
     if running proxy; then
         environment
@@ -177,7 +185,7 @@ start() {
         fi
     done
     rm -rf "$SWIFT_DIR"
-    trap stop ERR # what was started must not outlive a failed start
+    trap give_up ERR
     mkdir -p "$SWIFT_DIR"/{etc,log,cache,node/d1} /etc/swift
     cat >/etc/swift/swift.conf <<CONFIG
 [swift-hash]

@@ -176,6 +176,14 @@ CONFIG
 ceph_() { ceph -c "$config" --connect-timeout 4 "$@"; }
 osd_is_up() { ceph_ osd stat | grep -q '1 up'; }
 
+# What was started must not outlive a failed start, but its last words must.
+give_up() {
+    trap - ERR
+    echo "rgw.sh: cannot start:" >&2
+    tail -n 20 "$RGW_DIR"/log/*.out >&2 || true
+    stop
+}
+
 start() {
     if running rgw; then
         environment
@@ -193,7 +201,7 @@ start() {
         fi
     done
     rm -rf "$RGW_DIR"
-    trap stop ERR # what was started must not outlive a failed start
+    trap give_up ERR
     mkdir -p "$RGW_DIR"/{mon,osd,rgw,run,log,crash}
     local cluster osd
     cluster=$(cat /proc/sys/kernel/random/uuid)

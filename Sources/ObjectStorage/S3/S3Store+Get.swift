@@ -139,7 +139,7 @@ private struct Download {
         return request
     }
 
-    /// Checks the head of a body against what was asked. A 200 to a range request brings the whole object.
+    /// Checks the head of a body against what was asked. A store that ignores ranges brings the whole object.
     mutating func accept(
         _ response: Response,
         _ request: S3Request,
@@ -149,17 +149,17 @@ private struct Download {
             transport.failure(of: request, .invalidResponse, message, response)
         }
         let part: BodyRange
-        if response.status == 200 {
-            guard let size = response.contentLength, size >= 0 else { throw invalid("a body without Content-Length") }
-            part = BodyRange(bytes: 0..<size, size: size)
-        } else {
-            guard range != nil || info != nil, let text = response.header("Content-Range"),
-                let parsed = BodyRange(text)
-            else { throw invalid("a part that was not asked for, or without a Content-Range") }
-            guard response.contentLength == nil || response.contentLength == Int64(parsed.bytes.count) else {
-                throw invalid("Content-Length and Content-Range differ")
-            }
+        // What the header says counts, not the status: some stores send a part under 200.
+        if let text = response.header("Content-Range") {
+            guard let parsed = BodyRange(text),
+                response.contentLength == nil || response.contentLength == Int64(parsed.bytes.count)
+            else { throw invalid("a Content-Range that cannot be true") }
             part = parsed
+        } else {
+            guard response.status == 200, let size = response.contentLength, size >= 0 else {
+                throw invalid("a body of unknown length")
+            }
+            part = BodyRange(bytes: 0..<size, size: size)
         }
         let info = ObjectInfo(size: part.size, response)
         if let first = self.info {
@@ -173,7 +173,7 @@ private struct Download {
             }
             end = min(range?.upperBound ?? part.size, part.size)
         }
-        let isWhole = response.status == 200
+        let isWhole = part.bytes == 0..<part.size
         guard isWhole || part.bytes == position..<end else {
             throw invalid("asked for the bytes \(position)-\(end - 1), got \(part.bytes)")
         }

@@ -45,7 +45,10 @@ public final class S3Store: ObjectStore {
         )
     }
 
-    deinit { pool.close() }
+    /// The last reference may go on one of the pool's own threads, for which closing would wait.
+    deinit {
+        spawnThread(name: "s3-close") { [pool] in pool.close() }
+    }
 
     public var description: String { configuration.endpoint.description }
 
