@@ -202,7 +202,7 @@ extension ObjectStore {
                 guard info.size <= limitBytes else { throw TooLarge(size: info.size, limitBytes: limitBytes) }
                 bytes.reserveCapacity(Int(info.size))
             },
-            receive: { bytes.append(contentsOf: $0) }
+            receive: { bytes.append($0) }
         )
         switch outcome {
         case .complete(let info): return (info, bytes)
@@ -241,11 +241,4 @@ public struct TooLarge: Error, Equatable, CustomStringConvertible {
     public let limitBytes: Int
 
     public var description: String { "the object has \(size) bytes; the limit is \(limitBytes)" }
-}
-
-extension [UInt8] {
-    mutating func append(contentsOf bytes: Span<UInt8>) {
-        // Unsafe because only a buffer is copied in one step; it does not leave the closure.
-        unsafe bytes.withUnsafeBufferPointer { unsafe append(contentsOf: $0) }
-    }
 }

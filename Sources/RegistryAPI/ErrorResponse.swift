@@ -83,7 +83,7 @@ extension APIError {
 }
 
 /// A JSON string literal (RFC 8259, section 7).
-func jsonString(_ text: String) -> String {
+public func jsonString(_ text: String) -> String {
     var result = "\""
     for scalar in text.unicodeScalars {
         switch scalar {

@@ -1,4 +1,5 @@
 internal import Logging
+internal import RegistryAPI
 internal import Settings
 internal import System
 
@@ -57,27 +58,14 @@ private struct LineHandler: LogHandler {
         _ fields: [(key: String, value: Logger.Metadata.Value)]
     ) -> String {
         let own: [(key: String, value: String)] = [("ts", time), ("level", level.rawValue), ("msg", "\(message)")]
-        let pairs = (own + fields.map { ($0.key, "\($0.value)") }).map { "\(quoted($0.key)):\(quoted($0.value))" }
+        let pairs = (own + fields.map { ($0.key, "\($0.value)") }).map {
+            "\(jsonString($0.key)):\(jsonString($0.value))"
+        }
         return "{\(pairs.joined(separator: ","))}\n"
     }
 
     private func quotedIfNeeded(_ text: String) -> String {
-        text.isEmpty || text.unicodeScalars.contains { $0.value <= 32 || $0 == "\"" || $0 == "=" } ? quoted(text) : text
-    }
-
-    /// A JSON string (RFC 8259, section 7).
-    private func quoted(_ text: String) -> String {
-        var result = "\""
-        for scalar in text.unicodeScalars {
-            switch scalar {
-            case "\"", "\\": result += "\\\(scalar)"
-            case "\n": result += "\\n"
-            case "\u{0}"..."\u{1f}":
-                let digits = String(scalar.value, radix: 16)
-                result += "\\u" + String(repeating: "0", count: 4 - digits.count) + digits
-            default: result.unicodeScalars.append(scalar)
-            }
-        }
-        return result + "\""
+        text.isEmpty || text.unicodeScalars.contains { $0.value <= 32 || $0 == "\"" || $0 == "=" }
+            ? jsonString(text) : text
     }
 }

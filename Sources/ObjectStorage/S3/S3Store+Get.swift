@@ -1,3 +1,4 @@
+internal import System
 internal import HTTPClient
 internal import OCI
 
@@ -39,7 +40,7 @@ extension S3Store {
                 receive: { response, piece in
                     guard isContent(response) else {
                         let room = S3Limits.errorBodyBytes - errorBody.count
-                        return errorBody.append(contentsOf: piece.extracting(first: room))
+                        return errorBody.append(piece.extracting(first: room))
                     }
                     let wanted = piece.extracting(download.take(Int64(piece.count)))
                     if !wanted.isEmpty { try receiving(request) { try receive(wanted) } }

@@ -36,7 +36,7 @@ public final class S3Store: ObjectStore {
             client: client,
             time: time,
             random: random,
-            sleep: sleep ?? pause
+            sleep: sleep ?? pauseThread
         )
         pool = WorkerPool(
             name: "s3-transfer",
@@ -95,9 +95,4 @@ func unquotedETag(_ text: String) -> String? {
     if etag.first == UInt8(ascii: "\"") { etag.removeFirst() }
     if etag.last == UInt8(ascii: "\"") { etag.removeLast() }
     return etag.isEmpty ? nil : String(Substring(etag))
-}
-
-/// Keeps the calling thread waiting.
-private func pause(_ duration: Duration) {
-    let _: Bool? = Monitor(()).wait(until: .after(duration)) { _ in nil }
 }
