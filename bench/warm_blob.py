@@ -102,6 +102,7 @@ def main():
     options.add_argument("--rounds", type=int, default=7)
     options = options.parse_args()
     folder = pathlib.Path(tempfile.mkdtemp(prefix="forebay-bench-"))
+    folder.chmod(0o755)  # nginx reads it as another user
     processes = []
     try:
         blob = folder / "blob"
