@@ -163,7 +163,8 @@ extension EdgeCache {
     /// The fill under way for this digest, begun now if there is none.
     private func fill(_ digest: Digest) throws(EdgeError) -> Fill {
         let (fill, isNew) = fills.withLock { fills in
-            if let running = fills[digest] { return (running, false) }
+            // One that ended without the blob may still be listed; what it found may be no longer true.
+            if let running = fills[digest], !running.hasEndedInVain { return (running, false) }
             let fill = Fill(digest)
             fills[digest] = fill
             return (fill, true)
@@ -178,7 +179,7 @@ extension EdgeCache {
             FillWorker(fill, registry: registry, tier: tier, fileSystem: fileSystem, log: log) { [self] in
                 isClosing.load(ordering: .relaxed)
             }.run()
-            fills.update { _ = $0.removeValue(forKey: digest) }
+            forget(fill)
         }
         if !started {
             end(fill, .failed(.origin(.busy("\(configuration.fillQueueLimit) blobs already wait to be fetched"))))
@@ -187,8 +188,14 @@ extension EdgeCache {
     }
 
     private func end(_ fill: Fill, _ phase: Fill.Phase) {
-        fills.update { _ = $0.removeValue(forKey: fill.digest) }
+        forget(fill)
         fill.update { $0.phase = phase }
+    }
+
+    private func forget(_ fill: Fill) {
+        fills.update { fills in
+            if fills[fill.digest] === fill { fills[fill.digest] = nil }
+        }
     }
 }
 

@@ -47,6 +47,16 @@ final class Fill: Sendable {
         state.update { body(&$0) }
     }
 
+    /// It is over, and a new one may fare better.
+    var hasEndedInVain: Bool {
+        state.withLock { state in
+            switch state.phase {
+            case .unknownBlob, .failed: true
+            case .starting, .streaming, .verified, .verifiedInMemory, .onDisk: false
+            }
+        }
+    }
+
     /// What a new client can be answered with, as soon as that is known.
     enum Opening: Sendable {
         case unknownBlob
