@@ -116,8 +116,9 @@ extension DiskTier {
         return reservation
     }
 
-    /// A new file, whose bytes the reservation pays for.
+    /// A new file, whose bytes the reservation pays for, and whose record in the index too.
     public func newFile(_ reservation: Reservation) throws(DiskTierError) -> IncomingFile {
+        try reservation.grow(by: Self.indexGrowthBytes)
         let path = "\(configuration.directory)/incoming/\(random.token())"
         let file = try onDisk { () throws(FileError) in try fileSystem.open(path, .create) }
         return IncomingFile(self, reservation, file)
@@ -131,11 +132,12 @@ extension DiskTier {
         _ bytes: [UInt8],
         since stamp: Stamp
     ) throws(DiskTierError) -> Bool {
-        guard ledger.hasRoomInIndex(Int64(bytes.count)) else { throw .noRoomNow(bytes: Int64(bytes.count)) }
+        let room = try reserveInIndex(bytes.count)
+        defer { indexHasGrown(room) }
         let record = BlobRecord(sequence: index.nextSequence(), run: run.number, place: .inline(bytes))
         let key = Key.digest(digest)
         let (index, stamps) = (index, stamps)
-        let isEntered = try inIndex { () throws(LMDBError) in
+        return try inIndex { () throws(LMDBError) in
             try index.write { transaction throws(LMDBError) in
                 guard stamps.allows(key, since: stamp) else { return false }
                 if try transaction.get(index.blobs, key) != nil { return true }
@@ -144,8 +146,6 @@ extension DiskTier {
                 return true
             }
         }
-        indexHasGrown()
-        return isEntered
     }
 
     /// Forgets a digest for good: fills that began before cannot bring it back.
@@ -180,13 +180,13 @@ extension DiskTier {
                 return allocated - replaced
             }
         }
-        reservation.release()
-        guard let change else {
+        // The books never say less than there is: the file is entered before its reservation goes.
+        ledger.update { $0.committedBytes += change ?? 0 }
+        indexHasGrown(reservation)
+        guard change != nil else {
             try onDisk { () throws(FileError) in _ = try fileSystem.remove(path(of: digest)) }
             return false
         }
-        ledger.update { $0.committedBytes += change }
-        indexHasGrown()
         return true
     }
 

@@ -112,19 +112,20 @@ extension DiskTier {
 
 // MARK: - What lies in the index
 
-extension Ledger {
-    /// Whether the index may grow by that much: LMDB may need new pages for it.
-    func hasRoomInIndex(_ bytes: Int64) -> Bool {
-        let entries = current
-        return entries.usedBytes + bytes + 64 * Ledger.blockBytes <= ceilingBytes
-    }
-}
-
 extension DiskTier {
-    /// The index has its share; beyond it the oldest small content goes, manifests last among equals in age.
-    func indexHasGrown() {
+    /// What one small write may add to the index: a path through each of its trees, and the list of free pages.
+    static let indexGrowthBytes: Int64 = 32 * Ledger.blockBytes
+
+    /// Room for the index to grow by a value of this size, evicted for if need be. Ends with ``indexHasGrown(_:)``.
+    func reserveInIndex(_ bytes: Int) throws(DiskTierError) -> Reservation {
+        try reserve(Int64(bytes) + Self.indexGrowthBytes)
+    }
+
+    /// The index takes what it takes, and the reservation is given back. Beyond its share, its oldest content goes.
+    func indexHasGrown(_ reservation: Reservation) {
         let statistics = index.statistics
         ledger.update { $0.indexBytes = Int64(statistics.usedBytes) }
+        reservation.release()
         let share = min(
             ledger.ceilingBytes * configuration.indexSharePercent / 100,
             Int64(statistics.mapBytes) * 7 / 10

@@ -56,19 +56,18 @@ extension DiskTier {
         bytes: [UInt8],
         since stamp: Stamp
     ) throws(DiskTierError) -> Bool {
-        guard ledger.hasRoomInIndex(Int64(bytes.count)) else { throw .noRoomNow(bytes: Int64(bytes.count)) }
+        let room = try reserveInIndex(bytes.count)
+        defer { indexHasGrown(room) }
         let key = Key.manifest(repository, digest)
         let record = CachedManifest(mediaType: mediaType, bytes: bytes)
         let (index, stamps, sequence) = (index, stamps, index.nextSequence())
-        let isKept = try inIndex { () throws(LMDBError) in
+        return try inIndex { () throws(LMDBError) in
             try index.write { transaction throws(LMDBError) in
                 guard stamps.allows(key, since: stamp) else { return false }
                 try index.put(record, key, sequence: sequence, transaction)
                 return true
             }
         }
-        indexHasGrown()
-        return isKept
     }
 
     /// Keeps a tag and the manifest that it names, as the origin has them.
@@ -84,12 +83,13 @@ extension DiskTier {
         checkedAt: WallTime,
         since stamp: Stamp
     ) throws(DiskTierError) -> Bool {
-        guard ledger.hasRoomInIndex(Int64(bytes.count)) else { throw .noRoomNow(bytes: Int64(bytes.count)) }
+        let room = try reserveInIndex(bytes.count)
+        defer { indexHasGrown(room) }
         let (tagKey, key) = (Key.tag(repository, tag), Key.manifest(repository, digest))
         let manifest = CachedManifest(mediaType: mediaType, bytes: bytes)
         let record = TagRecord(digest: digest, etag: etag, checkedAt: checkedAt)
         let (index, stamps, sequence) = (index, stamps, index.nextSequence())
-        let isKept = try inIndex { () throws(LMDBError) in
+        return try inIndex { () throws(LMDBError) in
             try index.write { transaction throws(LMDBError) in
                 guard stamps.allows(key, since: stamp), stamps.allows(tagKey, since: stamp) else { return false }
                 try index.put(manifest, key, sequence: sequence, transaction)
@@ -97,8 +97,6 @@ extension DiskTier {
                 return true
             }
         }
-        indexHasGrown()
-        return isKept
     }
 
     /// Notes that the origin confirmed a tag; false when the tag is not here any more or was deleted after the stamp was taken.
