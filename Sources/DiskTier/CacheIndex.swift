@@ -51,8 +51,18 @@ final class CacheIndex: Sendable {
         )
     }
 
-    /// The disk space that the index takes, and how much of it holds something.
+    /// The disk space that the index takes; what deletes freed stays with it for later writes.
     var statistics: Environment.Statistics { environment.statistics }
+
+    /// How much of it holds something.
+    func liveBytes() throws(LMDBError) -> Int {
+        let tables = [blobs, files, small, manifests, tags]
+        return try read { transaction throws(LMDBError) in
+            var sum = 0
+            for table in tables { sum += try transaction.liveBytes(table) }
+            return sum
+        }
+    }
 
     func nextSequence() -> UInt64 { lastSequence.wrappingAdd(1, ordering: .relaxed).newValue }
 

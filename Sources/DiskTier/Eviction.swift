@@ -130,9 +130,8 @@ extension DiskTier {
             ledger.ceilingBytes * configuration.indexSharePercent / 100,
             Int64(statistics.mapBytes) * 7 / 10
         )
-        guard Int64(statistics.usedBytes) > share else { return }
         // What cannot be evicted now is tried again with the next insert.
-        try? evictSmall(count: 100)
+        if let live = try? index.liveBytes(), Int64(live) > share { try? evictSmall(count: 20) }
     }
 
     private func evictSmall(count: Int) throws(DiskTierError) {

@@ -48,6 +48,13 @@ public struct ReadTransaction: ~Copyable {
 
     /// How many entries the table has (`mdb_stat`).
     public func count(_ table: Table) throws(LMDBError) -> Int { try entryCount(pointer, table) }
+
+    /// The pages that hold the table, in bytes; those that deletes have freed do not count (`mdb_stat`).
+    public func liveBytes(_ table: Table) throws(LMDBError) -> Int {
+        var stat = MDB_stat()
+        try check("mdb_stat \(table.name)", mdb_stat(pointer, table.handle, &stat))
+        return (stat.ms_branch_pages + stat.ms_leaf_pages + stat.ms_overflow_pages) * Int(stat.ms_psize)
+    }
 }
 
 /// The one writer, valid within the closure that got it, on its thread.

@@ -223,7 +223,10 @@ extension DiskTier {
 
     @Test func smallContentIsBoundedToo() throws {
         let tier = try DiskTier(folder.path, ceilingBytes: 4 << 20)
-        for seed in 0..<2000 { _ = try? tier.store(pattern(10_000, seed: seed)) }
+        for seed in 0..<2000 { try tier.store(pattern(10_000, seed: seed)) }
+        let kept = try (0..<2000).filter { try tier.contents(Digest(of: pattern(10_000, seed: $0))) != nil }
+        #expect(kept.count > 20, "what the index gave up once is used again")
+        #expect(kept.last == 1999)
         #expect(tier.statistics.usedBytes <= 4 << 20)
         #expect(try folder.allocatedBytes() <= 4 << 20)
         #expect(try tier.contents(tier.store(pattern(300_000))) != nil)
