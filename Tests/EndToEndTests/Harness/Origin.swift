@@ -33,8 +33,7 @@ extension OriginKind {
         case .directory:
             return try DirectoryOrigin()
         case .s3:
-            try require(S3Server.shared != nil, "no S3 server: FOREBAY_TEST_S3_ENDPOINT is not set")
-            return try S3Origin(server: S3Server.shared!)
+            return try S3Origin(server: S3Server.required())
         }
     }
 }
@@ -80,21 +79,35 @@ final class S3Origin: Origin {
     let server: S3Server
     let bucket: String
     let relay: Relay
+    /// Told by the EPOCH_S3_ variables alone, as the seed's own programs are.
+    private let isToldAsTheSeedIs: Bool
 
-    init(server: S3Server) throws {
+    init(server: S3Server, toldAsTheSeedIs: Bool = false) throws {
         self.server = server
+        isToldAsTheSeedIs = toldAsTheSeedIs
         bucket = "forebay-\(UUID().uuidString.lowercased())"
         try server.createBucket(bucket)
         relay = try Relay(to: server.port)
     }
 
     var flags: [String] {
-        [
+        guard !isToldAsTheSeedIs else { return [] }
+        return [
             "--origin", "s3://\(bucket)/epoch/", "--s3-endpoint", "http://\(relay.endpoint.authority)",
             "--s3-region", server.region, "--s3-addressing", "path",
         ]
     }
-    var environment: [String: String] { server.credentials }
+
+    var environment: [String: String] {
+        guard isToldAsTheSeedIs else { return server.credentials }
+        return [
+            "EPOCH_S3_ENDPOINT": relay.endpoint.authority, "EPOCH_S3_SECURE": "false", "EPOCH_S3_BUCKET": bucket,
+            "EPOCH_S3_REGION": server.region, "EPOCH_S3_ACCESS_KEY": server.credentials["AWS_ACCESS_KEY_ID"]!,
+            "EPOCH_S3_SECRET_KEY": server.credentials["AWS_SECRET_ACCESS_KEY"]!,
+            // The tests' own would go before them.
+            "AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": "", "AWS_DEFAULT_REGION": "",
+        ]
+    }
 
     func keys() throws -> [String] { try server.keys(of: bucket) }
     func object(_ key: String) throws -> [UInt8] { try server.object(key, in: bucket) }

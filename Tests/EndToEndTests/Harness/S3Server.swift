@@ -1,4 +1,5 @@
 import Foundation
+import Testing
 
 /// The S3 server that the environment names. Spoken to through curl, whose signatures are not ours.
 struct S3Server: Sendable {
@@ -20,6 +21,12 @@ struct S3Server: Sendable {
             credentials: ["AWS_ACCESS_KEY_ID": key, "AWS_SECRET_ACCESS_KEY": secret, "AWS_DEFAULT_REGION": region]
         )
     }()
+
+    /// Skips the test when there is none.
+    static func required() throws -> S3Server {
+        try require(shared != nil, "no S3 server: FOREBAY_TEST_S3_ENDPOINT is not set")
+        return shared!
+    }
 
     func createBucket(_ name: String) throws { try curl("PUT", "/\(name)") }
 
