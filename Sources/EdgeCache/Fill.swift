@@ -115,8 +115,9 @@ final class Fill: Sendable {
 }
 
 /// Reads along with a fill; when the local disk fails under it, goes on straight from the origin.
+///
+/// Sendable because one request reads at a time, from its own thread.
 final class FillReader: BlobStream, @unchecked Sendable {
-    // Sendable because one request reads at a time, from its own thread.
     private let fill: Fill
     private let fileSystem: any FileSystem
     private let passThrough: (_ from: Int64) -> any BlobStream

@@ -9,8 +9,9 @@ internal import Threading
 ///
 /// A read from the start fetches the whole blob and verifies it, holding the end back until the digest is known. A read from further on
 /// (a range) fetches just the rest; its length is checked, its digest cannot be.
+///
+/// Sendable because everything shared with the fetching thread is in `channel`; the rest belongs to the one reading thread.
 final class PassThrough: BlobStream, @unchecked Sendable {
-    // Sendable because everything shared with the fetching thread is in `channel`; the rest belongs to the one reading thread.
     private let registry: Registry
     private let digest: Digest
     private let size: Int64

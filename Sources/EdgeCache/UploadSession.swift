@@ -54,8 +54,9 @@ final class UploadSession: Sendable {
 }
 
 /// A spool that threads hand on to each other.
+///
+/// Sendable because only the request that acquired the session reaches `spool`.
 final class ExclusiveSpool: @unchecked Sendable {
-    // Sendable because only the request that acquired the session reaches `spool`.
     let spool: Spool
 
     init(_ spool: Spool) {

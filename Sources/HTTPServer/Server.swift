@@ -115,8 +115,8 @@ private func ignoreSIGPIPE() {
     signal(SIGPIPE, SIG_IGN)
 }
 
+/// Sendable because the functions called on it are thread-safe (libmicrohttpd manual, "Thread modes").
 private struct DaemonHandle: @unchecked Sendable {
-    // Sendable because the functions called on it are thread-safe (libmicrohttpd manual, "Thread modes").
     let pointer: OpaquePointer
 
     init(_ pointer: OpaquePointer) {

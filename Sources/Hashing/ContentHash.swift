@@ -2,8 +2,9 @@ internal import CCrypto
 public import OCI
 
 /// A running SHA-256 or SHA-512 over content that arrives in pieces (`EVP_DigestUpdate(3)`).
+///
+/// Sendable because the context is owned by this value alone and reached only through `mutating` calls.
 public struct ContentHash: ~Copyable, @unchecked Sendable {
-    // Sendable because the context is owned by this value alone and reached only through `mutating` calls.
     private let algorithm: DigestAlgorithm
     private let context: OpaquePointer
 

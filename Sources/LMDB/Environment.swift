@@ -18,16 +18,17 @@ public enum Durability: Sendable {
 }
 
 /// An LMDB environment: a folder, memory-mapped, with one writer at a time and readers that never wait (`mdb_env_open`).
+///
+/// Sendable because LMDB is used as it allows (MDB_NOTLS): each pooled read transaction has one user at a time, kept so by `readers`,
+/// and a write transaction lives within one call on one thread.
 public final class Environment: @unchecked Sendable {
-    // Sendable because LMDB is used as it allows (MDB_NOTLS): each pooled read transaction has one user at a time, kept so by `readers`,
-    // and a write transaction lives within one call on one thread.
     private struct Readers {
         var idle: [PooledReader] = []
         var made = 0
     }
 
+    /// Sendable because a reader is either in the pool or with one user.
     private struct PooledReader: @unchecked Sendable {
-        // Sendable because a reader is either in the pool or with one user.
         let transaction: OpaquePointer
     }
 

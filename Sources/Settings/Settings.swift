@@ -104,6 +104,7 @@ enum OriginURL {
         let bucket = String(rest[..<slash])
         var prefix = String(rest[slash...].dropFirst())
         if !prefix.isEmpty, !prefix.hasSuffix("/") { prefix += "/" }
+        // Whether keys can begin with it is all that counts.
         guard isBucket(bucket), prefix.isEmpty || (try? ObjectKey(prefix + "x")) != nil else { return nil }
         return (.s3(bucket: bucket), prefix.isEmpty ? standardPrefix : prefix)
     }

@@ -2,8 +2,8 @@
 ///
 /// There is no thread of its own: the first who finds no batch running runs one, for itself and for all who wait.
 public final class Batcher<Request: Sendable, Failure: Error>: Sendable {
+    /// Sendable because `result` is only touched with the queue's monitor held.
     private final class Ticket: @unchecked Sendable {
-        // Sendable because `result` is only touched with the queue's monitor held.
         let request: Request
         var result: Result<Void, Failure>?
 

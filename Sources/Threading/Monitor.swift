@@ -3,8 +3,9 @@ internal import Glibc
 /// State behind a lock that threads can wait on: a mutex with one condition variable (`pthread_mutex_t`, `pthread_cond_t`).
 ///
 /// The lock covers decisions, never I/O.
+///
+/// Sendable because `state` is only reached with `mutex` held.
 public final class Monitor<State: ~Copyable>: @unchecked Sendable {
-    // Sendable because `state` is only reached with `mutex` held.
     private var state: State
     private let mutex: UnsafeMutablePointer<pthread_mutex_t>
     private let condition: UnsafeMutablePointer<pthread_cond_t>
