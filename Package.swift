@@ -23,7 +23,9 @@ let package = Package(
     name: "forebay",
     products: [
         .executable(name: "forebay", targets: ["forebay"]),
-        .library(name: "Registry", targets: ["Registry"]),
+        // With the values in its interface.
+        .library(name: "Registry", targets: ["Registry", "ObjectStorage", "Hashing", "OCI"]),
+        .executable(name: "registry-example", targets: ["RegistryExample"]),
     ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.5.0"),
@@ -55,7 +57,12 @@ let package = Package(
         ),
         .target(
             name: "Registry",
-            dependencies: ["Hashing", "OCI", "ObjectStorage", "System", "Threading"],
+            dependencies: ["HTTPClient", "Hashing", "OCI", "ObjectStorage", "System", "Threading"],
+            swiftSettings: safe
+        ),
+        .executableTarget(
+            name: "RegistryExample",
+            dependencies: ["Hashing", "OCI", "ObjectStorage", "Registry"],
             swiftSettings: safe
         ),
         .target(
@@ -78,7 +85,7 @@ let package = Package(
         .target(
             name: "Settings",
             dependencies: [
-                "ObjectStorage", "System", "Yams", logging,
+                "ObjectStorage", "Registry", "System", "Yams", logging,
                 .product(name: "Configuration", package: "swift-configuration"),
                 .product(name: "SystemPackage", package: "swift-system"),
             ],

@@ -9,6 +9,7 @@ public import ObjectStorage
 /// <prefix>manifests/<repository>/_digests/<algorithm>-<hex>.json
 /// <prefix>manifests/<repository>/_referrers/<algorithm>-<hex>/<algorithm>-<hex>.json
 /// <prefix>blobs/<algorithm>/<hex>
+/// <prefix>_probes/…, <prefix>_locks/…                  for moments
 /// ```
 ///
 /// The layout is the one of the Go package `registry` of cocoonstack/epoch, so that both can serve one bucket; sha512 and referrers are
@@ -48,6 +49,12 @@ public struct BucketLayout: Sendable {
     /// An object to try out with what the store can do; the token keeps nodes that start together apart.
     func probe(_ token: String) -> ObjectKey { key("_probes/\(token)") }
 
+    /// The tickets of those who want to change the catalog, where the store has no conditional writes.
+    var catalogLock: String { "\(prefix)_locks/catalog/" }
+
+    /// Every tag and digest copy starts with this.
+    var manifests: String { "\(prefix)manifests/" }
+
     /// What `catalog.json` records for a tag: its key without the prefix.
     public func relativeTag(_ name: RepositoryName, _ tag: Tag) -> String {
         "manifests/\(name)/\(tag).json"
@@ -64,6 +71,18 @@ public struct BucketLayout: Sendable {
         guard key.description.hasPrefix(start), key.description.hasSuffix(".json") else { return nil }
         // A text that is no tag is somebody else's key: not an error.
         return try? Tag(key.description.dropFirst(start.count).dropLast(".json".count))
+    }
+
+    /// The repository and tag that a key anywhere in the bucket stands for; `nil` for everything else.
+    func repositoryAndTag(of key: ObjectKey) -> (RepositoryName, Tag)? {
+        let path = key.description
+        guard path.hasPrefix(manifests), let slash = path.utf8.lastIndex(of: UInt8(ascii: "/")) else { return nil }
+        // What is no name is somebody else's key, or a digest copy.
+        guard slash > path.index(path.startIndex, offsetBy: manifests.count),
+            let name = try? RepositoryName(path[..<slash].dropFirst(manifests.count)),
+            let tag = tag(of: key, in: name)
+        else { return nil }
+        return (name, tag)
     }
 
     /// A digest without its colon.

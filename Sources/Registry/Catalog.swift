@@ -60,9 +60,9 @@ public struct Catalog: Sendable, Equatable, Codable {
 }
 
 /// One tag more or less in the catalog.
-enum CatalogChange: Sendable {
-    case add(RepositoryName, Tag, key: String)
-    case remove(RepositoryName, Tag)
+enum CatalogChange: Sendable, Hashable {
+    case add(name: String, tag: String, key: String)
+    case remove(name: String, tag: String)
 }
 
 extension Catalog {
@@ -70,14 +70,12 @@ extension Catalog {
     mutating func apply(_ change: CatalogChange, now: String) -> Bool {
         switch change {
         case .add(let name, let tag, let key):
-            repositories[name.description, default: Repository(updatedAt: now)].tags[tag.description] = key
-            repositories[name.description]?.updatedAt = now
+            repositories[name, default: Repository(updatedAt: now)].tags[tag] = key
+            repositories[name]?.updatedAt = now
         case .remove(let name, let tag):
-            guard repositories[name.description]?.tags.removeValue(forKey: tag.description) != nil else { return false }
-            repositories[name.description]?.updatedAt = now
-            if repositories[name.description]?.tags.isEmpty == true {
-                repositories[name.description] = nil
-            }
+            guard repositories[name]?.tags.removeValue(forKey: tag) != nil else { return false }
+            repositories[name]?.updatedAt = now
+            if repositories[name]?.tags.isEmpty == true { repositories[name] = nil }
         }
         updatedAt = now
         return true
@@ -86,8 +84,27 @@ extension Catalog {
     /// Whether the change is in effect here.
     func reflects(_ change: CatalogChange) -> Bool {
         switch change {
-        case .add(let name, let tag, _): repositories[name.description]?.tags[tag.description] != nil
-        case .remove(let name, let tag): repositories[name.description]?.tags[tag.description] == nil
+        case .add(let name, let tag, _): repositories[name]?.tags[tag] != nil
+        case .remove(let name, let tag): repositories[name]?.tags[tag] == nil
         }
+    }
+
+    /// What turned `old` into this.
+    func changes(since old: Catalog) -> [CatalogChange] {
+        let (before, now) = (old.additions, additions)
+        let removals = before.subtracting(now).compactMap { change -> CatalogChange? in
+            guard case .add(let name, let tag, _) = change, repositories[name]?.tags[tag] == nil else { return nil }
+            return .remove(name: name, tag: tag)
+        }
+        return removals + now.subtracting(before)
+    }
+
+    /// What makes this of an empty catalog.
+    private var additions: Set<CatalogChange> {
+        var additions: Set<CatalogChange> = []
+        for (name, repository) in repositories {
+            for (tag, key) in repository.tags { additions.insert(.add(name: name, tag: tag, key: key)) }
+        }
+        return additions
     }
 }

@@ -5,12 +5,23 @@ internal import Threading
 
 /// Writes changes into `catalog.json`. Changes that arrive while a write is under way share the next one.
 final class CatalogWriter: Sendable {
+    private let file: CatalogFile
     private let batches: Batcher<[CatalogChange], RegistryError>
 
-    init(store: any ObjectStore, key: ObjectKey, time: any TimeSource, random: any RandomSource) {
-        let file = CatalogFile(store: store, key: key, time: time, random: random)
+    init(store: any ObjectStore, layout: BucketLayout, time: any TimeSource, random: any RandomSource) {
+        let file = CatalogFile(store: store, layout: layout, time: time, random: random)
+        self.file = file
         batches = Batcher { requests in
-            let result = Result { () throws(RegistryError) in try file.apply(requests.flatMap(\.self)) }
+            let changes = requests.flatMap(\.self)
+            let result = Result { () throws(RegistryError) in
+                try file.change { catalog, now in
+                    var isChanged = false
+                    for change in changes where catalog.apply(change, now: now) { isChanged = true }
+                    return isChanged
+                } until: { catalog in
+                    changes.allSatisfy(catalog.reflects)
+                }
+            }
             return requests.map { _ in result }
         }
     }
@@ -19,37 +30,85 @@ final class CatalogWriter: Sendable {
     func apply(_ changes: [CatalogChange]) throws(RegistryError) {
         if !changes.isEmpty { try batches.perform(changes) }
     }
+
+    /// Puts another catalog in its place, with what others change meanwhile.
+    ///
+    /// - Parameter listed: what the bucket holds, found after the current catalog was read.
+    func rebuild(_ listed: () throws(RegistryError) -> Catalog) throws(RegistryError) -> Catalog {
+        let before = try file.read(unreadable: Catalog()).catalog
+        let fresh = try listed()
+        var result = fresh
+        try file.change(unreadable: before) { catalog, now in
+            // What was pushed or deleted during the listing may be missing in it or still be there.
+            result = fresh
+            for change in catalog.changes(since: before) { _ = result.apply(change, now: now) }
+            result.updatedAt = now
+            catalog = result
+            return true
+        } until: { catalog in
+            catalog.repositories == result.repositories
+        }
+        return result
+    }
 }
 
 /// `catalog.json` as something to change.
 ///
-/// Lost updates are ruled out by a conditional write where the store has one; elsewhere by reading back and merging again.
+/// Lost updates between processes are ruled out by a conditional write where the store has one; elsewhere by a lock among them, and by
+/// reading back and changing again, should a program that knows no lock have come between.
 private struct CatalogFile: Sendable {
-    /// How often a batch is tried against other writers before its pushes fail.
+    /// How often a change is tried against other writers before its pushes fail.
     static let maximumAttempts = 30
 
     let store: any ObjectStore
     let key: ObjectKey
     let time: any TimeSource
     let random: any RandomSource
+    let lock: BakeryLock
 
-    func apply(_ changes: [CatalogChange]) throws(RegistryError) {
+    init(store: any ObjectStore, layout: BucketLayout, time: any TimeSource, random: any RandomSource) {
+        self.store = store
+        self.time = time
+        self.random = random
+        key = layout.catalog
+        lock = BakeryLock(store: store, folder: layout.catalogLock, time: time, random: random)
+    }
+
+    /// - Parameters:
+    ///   - unreadable: what to take for a catalog that cannot be read; `nil` makes that an error.
+    ///   - body: changes the catalog; may run more than once. False leaves it as it is.
+    ///   - isDone: whether the change is in effect in what is read back.
+    func change(
+        unreadable: Catalog? = nil,
+        _ body: (inout Catalog, _ now: String) -> Bool,
+        until isDone: (Catalog) -> Bool
+    ) throws(RegistryError) {
+        /// False when somebody else was faster.
+        func tryOnce() throws(RegistryError) -> Bool {
+            var (catalog, etag) = try read(unreadable: unreadable)
+            guard body(&catalog, time.wallTime().rfc3339) else { return true }
+            return try replace(catalog, etag: etag)
+        }
         for attempt in 0..<Self.maximumAttempts {
             if attempt > 0 { pause(attempt) }
-            var (catalog, etag) = try read()
-            let now = time.wallTime().rfc3339
-            var changed = false
-            for change in changes where catalog.apply(change, now: now) { changed = true }
-            guard changed else { return }
-            if try replace(catalog, etag: etag), try isDurable(changes) { return }
+            if isConditional {
+                if try tryOnce() { return }
+            } else if try lock(tryOnce), isDone(try read().catalog) {
+                return
+            }
         }
         throw .catalogContended(attempts: Self.maximumAttempts)
     }
 
-    private func read() throws(RegistryError) -> (Catalog, etag: String?) {
+    func read(unreadable: Catalog? = nil) throws(RegistryError) -> (catalog: Catalog, etag: String?) {
         guard case .complete(let bytes, let info) = try store.contents(key, limitBytes: Registry.catalogLimitBytes)
         else { return (Catalog(), nil) }
-        return (try Catalog(parsing: bytes), info.etag)
+        do throws(RegistryError) {
+            return (try Catalog(parsing: bytes), info.etag)
+        } catch {
+            guard let unreadable else { throw error }
+            return (unreadable, info.etag)
+        }
     }
 
     private func replace(_ catalog: Catalog, etag: String?) throws(RegistryError) -> Bool {
@@ -65,13 +124,6 @@ private struct CatalogFile: Sendable {
             guard case .conflict = error.kind else { throw .store(error) }
             return false
         }
-    }
-
-    /// Without conditional writes another writer may have replaced ours; then ours is merged into theirs.
-    private func isDurable(_ changes: [CatalogChange]) throws(RegistryError) -> Bool {
-        guard !isConditional else { return true }
-        let (catalog, _) = try read()
-        return changes.allSatisfy(catalog.reflects)
     }
 
     private var isConditional: Bool { store.capabilities.ifAbsent && store.capabilities.ifMatch }

@@ -11,7 +11,7 @@ extension Registry {
 
     /// The catalog goes first: a tag that is still there is found again by the next attempt, an entry without a tag is not.
     private func deleteTags(name: RepositoryName, _ tags: [Tag]) throws(RegistryError) {
-        try catalogWriter.apply(tags.map { .remove(name, $0) })
+        try catalogWriter.apply(tags.map { .remove(name: name.description, tag: $0.description) })
         try ask { () throws(StoreError) in try store.delete(tags.map { layout.tag(name, $0) }) }
     }
 

@@ -89,7 +89,9 @@ extension Registry {
         for tag in tags {
             etags.append(try write(layout.tag(name, tag), bytes, mediaType))
         }
-        try catalogWriter.apply(tags.map { .add(name, $0, key: layout.relativeTag(name, $0)) })
+        try catalogWriter.apply(
+            tags.map { .add(name: name.description, tag: $0.description, key: layout.relativeTag(name, $0)) }
+        )
         return etags
     }
 

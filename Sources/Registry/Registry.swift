@@ -32,7 +32,7 @@ public final class Registry: Sendable {
         self.store = store
         self.random = random
         layout = BucketLayout(prefix: prefix)
-        catalogWriter = CatalogWriter(store: store, key: layout.catalog, time: time, random: random)
+        catalogWriter = CatalogWriter(store: store, layout: layout, time: time, random: random)
     }
 
     deinit { workers.close() }

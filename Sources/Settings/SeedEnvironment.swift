@@ -1,8 +1,7 @@
+internal import Registry
 internal import System
 
 /// The environment variables of AWS's tools and of the Go program whose bucket we keep, for keys that have no `FOREBAY_` variable.
-///
-/// The Go program's may also stand in a file of `NAME=VALUE` lines: `EPOCH_S3_ENV_FILE`, or `~/.config/epoch/s3.env`. The environment goes first.
 struct SeedEnvironment {
     private let environment: [String: String]
 
@@ -16,72 +15,47 @@ struct SeedEnvironment {
         var aliases: [String: Setting] = [:]
         for key in SettingKey.all {
             for variable in key.aliases {
-                if let setting = seed[variable] ?? fromEnvironment(variable) {
+                if let setting = seed[variable].map(Setting.init) ?? fromEnvironment(variable) {
                     aliases[key.name] = setting
                     break
                 }
             }
         }
         if let bucket = seed["EPOCH_S3_BUCKET"] {
-            aliases["origin"] = Setting(text: "s3://\(bucket.text)/\(prefix(seed))", source: bucket.source)
+            aliases["origin"] = Setting(text: "s3://\(bucket.text)/\(seed.prefix)", source: bucket.source)
         }
-        if let endpoint = aliases["s3-endpoint"], !endpoint.text.contains("://") {
-            let scheme = try isSecure(seed["EPOCH_S3_SECURE"]) ? "https" : "http"
-            aliases["s3-endpoint"] = Setting(text: "\(scheme)://\(endpoint.text)", source: endpoint.source)
+        if let endpoint = aliases["s3-endpoint"] {
+            let url = try orSettingsError { () throws(SeedVariables.Failure) in try seed.url(endpoint: endpoint.text) }
+            aliases["s3-endpoint"] = Setting(text: url, source: endpoint.source)
         }
         return aliases
     }
 
     /// What the seed puts before every key.
-    func prefix() throws(SettingsError) -> String { prefix(try seedVariables()) }
+    func prefix() throws(SettingsError) -> String { try seedVariables().prefix }
 
-    private func prefix(_ seed: [String: Setting]) -> String { seed["EPOCH_S3_PREFIX"]?.text ?? "epoch/" }
+    private func seedVariables() throws(SettingsError) -> SeedVariables {
+        try orSettingsError { () throws(SeedVariables.Failure) in try SeedVariables(environment: environment) }
+    }
 
     private func fromEnvironment(_ variable: String) -> Setting? {
         environment[variable].map { Setting(text: $0, source: "environment variable \(variable)") }
     }
 
-    private func seedVariables() throws(SettingsError) -> [String: Setting] {
-        var variables = try fileVariables()
-        for name in environment.keys where name.hasPrefix("EPOCH_S3_") {
-            variables[name] = fromEnvironment(name)
-        }
-        return variables
-    }
-
-    private func fileVariables() throws(SettingsError) -> [String: Setting] {
-        let named = environment["EPOCH_S3_ENV_FILE"]
-        let path = named ?? "\(environment["HOME"] ?? "/root")/.config/epoch/s3.env"
-        guard let text = try EffectiveSettings.contents(path) else {
-            guard named == nil else { throw SettingsError("EPOCH_S3_ENV_FILE: there is no file \(path)") }
-            return [:]
-        }
-        var variables: [String: Setting] = [:]
-        for line in text.split(whereSeparator: \.isNewline) {
-            let line = trimmed(line)
-            guard !line.hasPrefix("#"), let mark = line.firstIndex(of: "=") else { continue }
-            let (name, value) = (trimmed(line[..<mark]), trimmed(line[line.index(after: mark)...]))
-            if name.hasPrefix("EPOCH_S3_"), !value.isEmpty {
-                variables[name] = Setting(text: value, source: "file \(path)")
-            }
-        }
-        return variables
-    }
-
-    /// The forms of Go's `strconv.ParseBool`. An endpoint without a scheme is secure by itself.
-    private func isSecure(_ setting: Setting?) throws(SettingsError) -> Bool {
-        switch setting?.text {
-        case nil, "1", "t", "T", "true", "TRUE", "True": return true
-        case "0", "f", "F", "false", "FALSE", "False": return false
-        default: throw SettingsError("EPOCH_S3_SECURE: the value must be true or false")
+    private func orSettingsError<Value>(_ body: () throws(SeedVariables.Failure) -> Value) throws(SettingsError)
+        -> Value
+    {
+        do throws(SeedVariables.Failure) {
+            return try body()
+        } catch {
+            throw SettingsError(error.description)
         }
     }
+}
 
-    private func trimmed(_ text: Substring) -> String {
-        var view = text
-        while view.first?.isWhitespace == true { view.removeFirst() }
-        while view.last?.isWhitespace == true { view.removeLast() }
-        return String(view)
+extension Setting {
+    fileprivate init(_ value: SeedVariables.Value) {
+        self.init(text: value.text, source: value.source)
     }
 }
 

@@ -19,15 +19,17 @@ struct Node {
 
     init(_ settings: Settings, log: Logger) throws {
         let store = try Self.store(settings)
+        origin = store.description
+        let registry = Registry(store: store, prefix: settings.prefix)
+        // Before anything is written: another process may have the directory.
+        tier = try Self.tier(settings)
         do {
             try store.check()
         } catch {
+            tier.close()
             throw Unavailable(description: "origin: \(error)")
         }
-        origin = store.description
-        let registry = Registry(store: store, prefix: settings.prefix)
         Self.probe(registry, log)
-        tier = try Self.tier(settings)
         if tier.statistics.wasUnclean {
             log.notice("the last stop was not clean: content is verified again before it is served")
         }
@@ -44,6 +46,8 @@ struct Node {
         do {
             server = try Server(ServerConfiguration(settings), handler: handler)
         } catch {
+            _ = edge.close()
+            tier.close()
             throw Unavailable(description: "listen: \(error); choose another address or stop what uses it")
         }
         address = "\(settings.host):\(server.port)"
@@ -75,7 +79,7 @@ struct Node {
         }
     }
 
-    private static func store(_ settings: Settings) throws -> any ObjectStore {
+    static func store(_ settings: Settings) throws -> any ObjectStore {
         switch settings.origin {
         case .directory(let path):
             do {

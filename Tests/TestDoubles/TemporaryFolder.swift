@@ -26,6 +26,12 @@ public final class TemporaryFolder {
         try files.removeDirectory(directory)
     }
 
+    /// A new file of the folder's own.
+    public func write(_ bytes: [UInt8], to name: String) throws(FileError) {
+        let files = LocalFileSystem()
+        try files.write(bytes.span, to: files.open("\(path)/\(name)", .create), at: 0)
+    }
+
     /// The blocks that all files below take, in bytes: what `du` says.
     public func allocatedBytes() throws(FileError) -> Int64 { try allocatedBytes(path) }
 

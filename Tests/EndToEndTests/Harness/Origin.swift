@@ -18,6 +18,7 @@ protocol Origin: AnyObject {
     /// The keys of all objects, sorted, without what stands before the layout's root (`epoch/`).
     func keys() throws -> [String]
     func object(_ key: String) throws -> [UInt8]
+    func remove(_ key: String) throws
 
     /// From now on a request for blob bytes is noticed by ``blobRequests()`` or fails.
     func watchBlobs() throws
@@ -56,6 +57,7 @@ final class DirectoryOrigin: Origin {
     /// Without what the store keeps for itself.
     func keys() throws -> [String] { files(below: folder).filter { !$0.hasPrefix(".forebay/") } }
     func object(_ key: String) throws -> [UInt8] { try contents(of: "\(folder)/\(key)") }
+    func remove(_ key: String) throws { try FileManager.default.removeItem(atPath: "\(folder)/\(key)") }
 
     /// Puts an object there as somebody else would.
     func write(_ bytes: [UInt8], to key: String) throws {
@@ -111,6 +113,7 @@ final class S3Origin: Origin {
 
     func keys() throws -> [String] { try server.keys(of: bucket) }
     func object(_ key: String) throws -> [UInt8] { try server.object(key, in: bucket) }
+    func remove(_ key: String) throws { try server.remove(key, in: bucket) }
 
     func watchBlobs() { relay.forget() }
     func blobRequests() -> [String] { relay.blobRequests }

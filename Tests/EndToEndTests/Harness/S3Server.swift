@@ -40,6 +40,7 @@ struct S3Server: Sendable {
     }
 
     func object(_ key: String, in bucket: String) throws -> [UInt8] { try curl("GET", "/\(bucket)/\(key)") }
+    func remove(_ key: String, in bucket: String) throws { try curl("DELETE", "/\(bucket)/\(key)") }
 
     @discardableResult
     private func curl(_ method: String, _ path: String) throws -> [UInt8] {

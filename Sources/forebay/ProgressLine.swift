@@ -1,0 +1,27 @@
+internal import System
+
+/// How far long work has come, on standard error: one line that is rewritten on a terminal, else a line now and then.
+final class ProgressLine {
+    private static let linesBetween: Duration = .seconds(5)
+
+    private let isTerminal = standardErrorIsTerminal()
+    private var last: ContinuousClock.Instant?
+
+    func show(_ text: String) {
+        let now = ContinuousClock.now
+        if isTerminal {
+            writeToStandardError("\r\u{1B}[K\(text)")
+        } else if last.map({ now - $0 >= Self.linesBetween }) ?? true {
+            writeToStandardError(text + "\n")
+        } else {
+            return
+        }
+        last = now
+    }
+
+    /// What comes next begins on a line of its own.
+    func end() {
+        if isTerminal, last != nil { writeToStandardError("\n") }
+        last = nil
+    }
+}
