@@ -17,6 +17,8 @@ final class CacheIndex: Sendable {
     let small: Table
     let manifests: Table
     let tags: Table
+    /// Tags of a repository, or all repositories, packed.
+    let lists: Table
     private let meta: Table
     private let environment: Environment
     private let commits: Batcher<any IndexJob, LMDBError>
@@ -27,7 +29,7 @@ final class CacheIndex: Sendable {
             path: directory,
             mapBytes: mapBytes,
             maximumReaders: maximumReaders,
-            tables: ["meta", "blobs", "files", "small", "manifests", "tags"]
+            tables: ["meta", "blobs", "files", "small", "manifests", "tags", "lists"]
         )
         self.environment = environment
         meta = environment.table("meta")
@@ -36,6 +38,7 @@ final class CacheIndex: Sendable {
         small = environment.table("small")
         manifests = environment.table("manifests")
         tags = environment.table("tags")
+        lists = environment.table("lists")
         commits = Batcher { jobs in Self.commit(jobs, in: environment) }
         let queues = [files, small]
         lastSequence = Atomic(
@@ -56,7 +59,7 @@ final class CacheIndex: Sendable {
 
     /// How much of it holds something.
     func liveBytes() throws(LMDBError) -> Int {
-        let tables = [blobs, files, small, manifests, tags]
+        let tables = [blobs, files, small, manifests, tags, lists]
         return try read { transaction throws(LMDBError) in
             var sum = 0
             for table in tables { sum += try transaction.liveBytes(table) }

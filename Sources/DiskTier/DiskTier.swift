@@ -48,6 +48,7 @@ public final class DiskTier: Sendable {
     let index: CacheIndex
     let ledger: Ledger
     let stamps = Stamps()
+    let listStamps = Stamps()
     let visited = VisitedBits()
     let run: CacheIndex.Run
     let evictor = Evictor()

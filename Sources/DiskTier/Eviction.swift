@@ -147,6 +147,7 @@ extension DiskTier {
                     switch entry.first.flatMap(SmallKind.init) {
                     case .blob: _ = try index.unlink(Array(entry.dropFirst()), transaction)
                     case .manifest: try index.removeManifest(Array(entry.dropFirst()), transaction)
+                    case .list: try index.removeList(Array(entry.dropFirst()), transaction)
                     case nil: break
                     }
                 }

@@ -6,6 +6,7 @@ public import System
 enum SmallKind: UInt8 {
     case blob = 0
     case manifest = 1
+    case list = 2
 }
 
 // MARK: - Reading

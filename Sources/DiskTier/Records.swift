@@ -56,6 +56,14 @@ enum Key {
 
     static func repository(_ name: RepositoryName) -> [UInt8] { Array(name.description.utf8) + [0] }
 
+    /// A repository's name never begins with a zero.
+    static func list(_ list: NameList) -> [UInt8] {
+        switch list {
+        case .tags(let name): Array(name.description.utf8)
+        case .repositories: [0]
+        }
+    }
+
     /// Sorts as the number does.
     static func sequence(_ number: UInt64) -> [UInt8] { bigEndian(number) }
 }

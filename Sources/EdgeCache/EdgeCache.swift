@@ -43,6 +43,7 @@ public final class EdgeCache: Sendable {
     let log: Logger
     let uploads: UploadSessions
     let manifestFlights = SingleFlight<ManifestFlight, Result<ManifestAnswer?, EdgeError>>()
+    let listFlights = SingleFlight<NameList, Result<[String]?, EdgeError>>()
     private let fills = Monitor<[Digest: Fill]>([:])
     private let fillPool: WorkerPool
     private let isClosing = Atomic(false)
@@ -190,6 +191,11 @@ extension EdgeCache {
     private func end(_ fill: Fill, _ phase: Fill.Phase) {
         forget(fill)
         fill.update { $0.phase = phase }
+    }
+
+    /// The origin has the blob now: whoever asks from now on does not join a fill that may have looked before.
+    func hasPushed(_ digest: Digest) {
+        fills.update { $0[digest] = nil }
     }
 
     private func forget(_ fill: Fill) {

@@ -149,6 +149,7 @@ extension EdgeCache {
                 since: stamp
             )
         }
+        hasChanged(name, digest, all)
         return PushedManifest(digest: digest, subject: manifest.subject?.digest)
     }
 
@@ -160,6 +161,7 @@ extension EdgeCache {
             return true
         }
         try onDisk { () throws(DiskTierError) in try tier.forget(tag: tag, repository: name) }
+        hasChanged(name, nil, [tag])
         return existed
     }
 
@@ -171,9 +173,12 @@ extension EdgeCache {
                 try tier.forget(manifest: digest, repository: name)
                 return true
             }
+            hasChanged(name, digest, [])
+            forgetLists(name)
         }
         do throws(RegistryError) {
-            try registry.deleteManifest(name: name, digest: digest)
+            let tags = try registry.deleteManifest(name: name, digest: digest)
+            hasChanged(name, nil, tags)
             return true
         } catch {
             if case .notFound = error { return false }
@@ -181,19 +186,9 @@ extension EdgeCache {
         }
     }
 
-    /// All tags in lexical order; `nil` when the repository is unknown.
-    public func tags(_ name: RepositoryName) throws(EdgeError) -> [Tag]? {
-        try atOrigin { () throws(RegistryError) in try registry.tagsIfPresent(name: name) }
-    }
-
     /// The manifests whose subject is this digest.
     public func referrers(_ name: RepositoryName, _ subject: Digest) throws(EdgeError) -> [Descriptor] {
         try atOrigin { () throws(RegistryError) in try registry.referrers(name: name, subject: subject) }
-    }
-
-    /// The names of all repositories that have a tag, in lexical order.
-    public func repositories() throws(EdgeError) -> [String] {
-        try atOrigin { () throws(RegistryError) in try registry.catalog() }.repositories.keys.sorted()
     }
 }
 
@@ -210,6 +205,13 @@ extension EdgeCache {
         let lacksConfig = manifest.config.map { missing.contains($0.digest) } ?? false
         let lacksLayers = !layers.isEmpty && layers.allSatisfy(missing.contains)
         guard !lacksConfig, !lacksLayers else { throw .manifestBlobsUnknown(missing) }
+    }
+
+    /// What is being read of these may be older than this node's own write, so nobody joins those reads any more.
+    private func hasChanged(_ name: RepositoryName, _ digest: Digest?, _ tags: [Tag]) {
+        if let digest { manifestFlights.forget(ManifestFlight(name: name, reference: .digest(digest))) }
+        for tag in tags { manifestFlights.forget(ManifestFlight(name: name, reference: .tag(tag))) }
+        if !tags.isEmpty { forgetLists(name) }
     }
 
     private func cachedManifest(_ name: RepositoryName, _ digest: Digest) -> ManifestAnswer? {
@@ -270,14 +272,16 @@ extension EdgeCache {
     }
 
     /// Time since the origin last confirmed the tag; a clock that stepped back makes it old, not fresh.
-    private func age(of cached: CachedTag) -> Duration {
-        let seconds = time.wallTime().seconds - cached.checkedAt.seconds
+    private func age(of cached: CachedTag) -> Duration { age(since: cached.checkedAt) }
+
+    func age(since moment: WallTime) -> Duration {
+        let seconds = time.wallTime().seconds - moment.seconds
         return seconds >= 0 ? .seconds(seconds) : configuration.tagTTL
     }
 
     /// What cannot be written down is asked for again: slower, never wrong.
     @discardableResult
-    private func keep(_ what: String, _ body: () throws(DiskTierError) -> Bool) -> Bool {
+    func keep(_ what: String, _ body: () throws(DiskTierError) -> Bool) -> Bool {
         do throws(DiskTierError) {
             return try body()
         } catch {

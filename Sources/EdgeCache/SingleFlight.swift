@@ -18,7 +18,9 @@ final class SingleFlight<Key: Hashable & Sendable, Value: Sendable>: Sendable {
         }
         if isMine {
             let value = work()
-            flights.withLock { _ = $0.removeValue(forKey: key) }
+            flights.withLock { flights in
+                if flights[key] === flight { flights[key] = nil }
+            }
             flight.result.update { $0 = value }
             return value
         }
@@ -26,5 +28,10 @@ final class SingleFlight<Key: Hashable & Sendable, Value: Sendable>: Sendable {
             preconditionFailure("waiting without a deadline ended")
         }
         return value
+    }
+
+    /// Whoever asks from now on starts anew: what is under way may have looked before something was changed.
+    func forget(_ key: Key) {
+        flights.withLock { _ = $0.removeValue(forKey: key) }
     }
 }

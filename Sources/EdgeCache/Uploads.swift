@@ -144,6 +144,7 @@ public final class UploadChunk {
             let body = try edge.onDisk { () throws(DiskTierError) in try spool.body() }
             _ = try edge.atOrigin { () throws(RegistryError) in try edge.registry.pushBlob(digest, from: body) }
             keepOnDisk(digest, since: stamp)
+            edge.hasPushed(digest)
         } catch {
             abandon()
             throw error

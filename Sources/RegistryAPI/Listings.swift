@@ -1,3 +1,4 @@
+internal import DiskTier
 internal import EdgeCache
 internal import FoundationEssentials
 internal import HTTPServer
@@ -6,16 +7,25 @@ internal import OCI
 extension RegistryHandler {
     /// GET of a repository's tags, paged. (distribution-spec, "Listing Tags")
     func tags(_ name: RepositoryName, _ request: Request) throws(APIError) -> Response {
-        let page = try Page(request)
-        guard let tags = try edge({ () throws(EdgeError) in try edge.tags(name) }) else {
+        let page = try Page(request, path: "/v2/\(name)/tags/list")
+        guard let tags = try names(.tags(name), page) else {
             throw APIError(status: 404, code: .nameUnknown, message: "repository \(name) does not exist")
         }
-        let (shown, link) = page.cut(tags.map(\.description), path: "/v2/\(name)/tags/list")
         return Response(
-            json:
-                "{\"name\":\(jsonString(name.description)),\"tags\":[\(shown.map(jsonString).joined(separator: ","))]}",
-            headers: link
+            json: "{\"name\":\(jsonString(name.description)),\"tags\":\(jsonArray(tags.names))}",
+            headers: page.headers(tags)
         )
+    }
+
+    /// GET of all repository names, paged, as Docker's registry has it.
+    func catalog(_ request: Request) throws(APIError) -> Response {
+        let page = try Page(request, path: "/v2/_catalog")
+        guard let found = try names(.repositories, page) else { preconditionFailure("there is always a catalog") }
+        return Response(json: "{\"repositories\":\(jsonArray(found.names))}", headers: page.headers(found))
+    }
+
+    private func names(_ list: NameList, _ page: Page) throws(APIError) -> NamesAnswer? {
+        try edge { () throws(EdgeError) in try edge.names(list, after: page.last, limit: page.limit) }
     }
 
     /// GET of the manifests that refer to one, with a filter by type. (distribution-spec, "Listing Referrers")
@@ -38,58 +48,36 @@ extension RegistryHandler {
             preconditionFailure("descriptors of strings and numbers cannot fail to encode: \(error)")
         }
     }
-
-    /// GET of all repository names, paged, as Docker's registry has it.
-    func catalog(_ request: Request) throws(APIError) -> Response {
-        let page = try Page(request)
-        let names = try edge { () throws(EdgeError) in try edge.repositories() }
-        let (shown, link) = page.cut(names, path: "/v2/_catalog")
-        return Response(
-            json: "{\"repositories\":[\(shown.map(jsonString).joined(separator: ","))]}",
-            headers: link
-        )
-    }
 }
+
+private func jsonArray(_ names: [String]) -> String { "[\(names.map(jsonString).joined(separator: ","))]" }
 
 /// The part of a sorted list that `n` and `last` ask for.
 struct Page {
-    private let count: Int?
-    private let last: String?
+    let path: String
+    let limit: Int?
+    /// Left out itself, and need not exist.
+    let last: String?
 
-    init(_ request: Request) throws(APIError) {
+    init(_ request: Request, path: String) throws(APIError) {
+        self.path = path
         last = request.parameter("last")
         guard let text = request.parameter("n") else {
-            count = nil
+            limit = nil
             return
         }
         guard let number = Int64(digits: Array(text.utf8)) else {
             throw APIError(status: 400, code: .unsupported, message: "the parameter n must be a number of entries")
         }
-        count = Int(number)
+        limit = Int(number)
     }
 
-    /// - Parameter names: in order.
-    /// - Returns: the page, and a `Link` header when more follows. `last` itself is left out, and need not exist.
-    func cut(_ names: [String], path: String) -> (shown: [String], link: [(name: String, value: String)]) {
-        let start = last.map { last in names.partitioningIndex { $0 > last } } ?? 0
-        let rest = names[start...]
-        guard let count, count < rest.count else { return (Array(rest), []) }
-        let shown = Array(rest.prefix(count))
-        guard let end = shown.last else { return ([], []) }
-        let target = "\(path)?n=\(count)&last=\(percentEncoded(end))"
-        return (shown, [("Link", "<\(target)>; rel=\"next\"")])
-    }
-}
-
-extension [String] {
-    /// The first index whose element belongs to the second part; binary search.
-    fileprivate func partitioningIndex(where belongsToSecond: (String) -> Bool) -> Int {
-        var low = 0
-        var high = count
-        while low < high {
-            let middle = (low + high) / 2
-            if belongsToSecond(self[middle]) { high = middle } else { low = middle + 1 }
+    /// A `Link` when more follows, and a mark on a list that may be stale.
+    func headers(_ answer: NamesAnswer) -> [(name: String, value: String)] {
+        var headers = staleHeaders(answer.staleSeconds)
+        if answer.hasMore, let limit, let end = answer.names.last {
+            headers.append(("Link", "<\(path)?n=\(limit)&last=\(percentEncoded(end))>; rel=\"next\""))
         }
-        return low
+        return headers
     }
 }

@@ -19,10 +19,7 @@ extension RegistryHandler {
             (name: "ETag", value: etag),
             (name: "Content-Type", value: answer.mediaType.rawValue),
         ]
-        if let seconds = answer.staleSeconds {
-            headers.append(("Age", "\(seconds)"))
-            headers.append(("Warning", "110 forebay \"Response is Stale\""))
-        }
+        headers += staleHeaders(answer.staleSeconds)
         if request.header("If-None-Match") == etag { return Response(status: 304, headers: headers, body: .empty) }
         let body: Response.Body =
             request.method == "HEAD" ? .withheld(length: Int64(answer.bytes.count)) : .bytes(answer.bytes)
@@ -126,4 +123,10 @@ private final class ManifestBody: BodyReceiver {
 
     func finish() -> Response { complete(bytes) }
     func abandon() {}
+}
+
+/// Marks what may be stale, because the origin is down. (RFC 9111, section 5.1; RFC 7234, section 5.5.1)
+func staleHeaders(_ seconds: Int64?) -> [(name: String, value: String)] {
+    guard let seconds else { return [] }
+    return [("Age", "\(seconds)"), ("Warning", "110 forebay \"Response is Stale\"")]
 }

@@ -1,3 +1,4 @@
+import DiskTier
 import EdgeCache
 import Hashing
 import OCI
@@ -129,7 +130,7 @@ import Testing
             first,
             contentType: .imageIndex
         )
-        #expect(try edge.cache.tags(library) == tags)
+        #expect(try edge.cache.names(.tags(library), after: nil, limit: nil)?.names == ["a", "b"])
         #expect(try edge.cache.manifest(library, .digest(digest.digest))?.bytes == first)
     }
 }

@@ -30,13 +30,18 @@ public final class MemoryStore: ObjectStore {
     /// How many bytes a GET hands over at a time.
     private let pieceBytes: Int
 
-    public init(conditionalWrites: Bool = true, etagIsContentHash: Bool = true, pieceBytes: Int = 16 << 10) {
+    public init(
+        conditionalWrites: Bool = true,
+        etagIsContentHash: Bool = true,
+        listLimit: Int = 1000,
+        pieceBytes: Int = 16 << 10
+    ) {
         capabilities = StoreCapabilities(
             ifAbsent: conditionalWrites,
             ifMatch: conditionalWrites,
             etagIsContentHash: etagIsContentHash,
             keepsContentType: true,
-            listLimit: 1000
+            listLimit: listLimit
         )
         self.pieceBytes = pieceBytes
     }
