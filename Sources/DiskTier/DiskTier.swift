@@ -11,6 +11,7 @@ internal import Threading
 /// <directory>/index/                         LMDB
 /// <directory>/blobs/<algorithm>/<2>/<hex>    content, named by its digest
 /// <directory>/incoming/                      what is being written
+/// <directory>/uploads/                       uploads that are not finished; they outlive a restart
 /// ```
 ///
 /// Safe to use from many threads. Nothing here is truth: losing it costs fills, nothing else.
