@@ -85,21 +85,24 @@ extension DiskTier {
 
 // MARK: - Writing
 
-/// A file of the tier that is being written. Without ``commit(as:size:since:)`` it disappears with the value.
+/// A file of the tier that is being written. Without ``commit(as:size:since:)`` it disappears with the value, unless it is an upload's.
 public final class IncomingFile {
     public let file: File
     private let tier: DiskTier
     private let reservation: Reservation
+    /// It outlives the value, and the process.
+    private let isKept: Bool
     private var isCommitted = false
 
-    init(_ tier: DiskTier, _ reservation: Reservation, _ file: File) {
+    init(_ tier: DiskTier, _ reservation: Reservation, _ file: File, isKept: Bool = false) {
         self.tier = tier
         self.reservation = reservation
         self.file = file
+        self.isKept = isKept
     }
 
     deinit {
-        guard !isCommitted else { return }
+        guard !isCommitted, !isKept else { return }
         tier.discard(file.path, bytes: reservation.held)
     }
 

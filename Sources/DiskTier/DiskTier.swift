@@ -13,6 +13,7 @@ internal import Threading
 /// <directory>/index/                         LMDB
 /// <directory>/blobs/<algorithm>/<2>/<hex>    content, named by its digest
 /// <directory>/incoming/                      what is being written
+/// <directory>/uploads/                       uploads that are not finished; they outlive a restart
 /// <directory>/quarantine/                    damaged files, for whoever wants to know
 /// ```
 ///

@@ -97,6 +97,12 @@ public final class Reservation: Sendable {
         bytes.withLock { $0 += blocks }
     }
 
+    /// Takes bytes that are on the disk already.
+    func enter(_ more: Int64) {
+        tier.ledger.update { $0.reservedBytes += more }
+        bytes.withLock { $0 += more }
+    }
+
     /// Gives everything back.
     func release() {
         let held = bytes.withLock { bytes in
