@@ -5,15 +5,39 @@ public import System
 struct BlobRecord: Sendable {
     enum Place: Sendable {
         case inline([UInt8])
-        /// A file of this many bytes, in this many bytes of blocks.
-        case file(size: Int64, allocated: Int64)
+        case file(FileFacts)
     }
 
-    /// Its place in the eviction queue.
+    /// What a file was when its bytes were last known to be right.
+    struct FileFacts: Sendable, Hashable {
+        /// In bytes.
+        let size: Int64
+        /// The blocks that it takes, in bytes.
+        let allocated: Int64
+        let inode: UInt64
+        /// The file's change time. Whoever touches the bytes moves it.
+        let changedNanoseconds: Int64
+
+        init(_ status: FileStatus) {
+            size = status.size
+            allocated = status.allocated
+            inode = status.inode
+            changedNanoseconds = status.changedNanoseconds
+        }
+
+        /// Nobody has touched the file since.
+        func describes(_ status: FileStatus) -> Bool {
+            size == status.size && inode == status.inode && changedNanoseconds == status.changedNanoseconds
+        }
+    }
+
+    /// Tells it from an earlier or later record of the same digest.
     var sequence: UInt64
     /// The run of the program in which the bytes were last known to be right.
     var run: UInt64
     var place: Place
+    /// In the eviction queue; given when it is entered.
+    var standing = Standing(0, 0)
 }
 
 /// What the index knows of a tag.
@@ -66,37 +90,68 @@ enum Key {
 
     /// Sorts as the number does.
     static func sequence(_ number: UInt64) -> [UInt8] { bigEndian(number) }
+
+    /// In the queue of files. Positions may repeat, sequence numbers do not.
+    static func queued(_ place: QueuePlace, _ sequence: UInt64 = 0) -> [UInt8] {
+        [place.segment] + bigEndian(place.position) + bigEndian(sequence)
+    }
+
+    /// In the queue of what lies in the index itself.
+    static func small(_ rank: SmallRank, _ sequence: UInt64) -> [UInt8] { [rank.rawValue] + bigEndian(sequence) }
+
+    /// For what is counted by hash: a digest is well mixed as it is.
+    static func hash(_ blobKey: [UInt8]) -> UInt64 {
+        blobKey.count > 8 ? bigEndianNumber(blobKey.span, at: 1) : 0
+    }
 }
 
 // MARK: - Values
 
 extension BlobRecord {
-    /// `sequence, run, kind, then the inline bytes or size and blocks`; all numbers big-endian.
+    private static let headerBytes = 27
+
+    /// `sequence, run, segment, position, frequency, kind, then the inline bytes or the file's facts`; all numbers big-endian.
     var encoded: [UInt8] {
         var bytes = bigEndian(sequence) + bigEndian(run)
+        bytes += [standing.place.segment] + bigEndian(standing.place.position) + [standing.frequency]
         switch place {
         case .inline(let content): bytes += [0] + content
-        case .file(let size, let allocated):
-            bytes += [1] + bigEndian(UInt64(size)) + bigEndian(UInt64(allocated))
+        case .file(let facts): bytes += [1] + facts.encoded
         }
         return bytes
     }
 
     /// `nil` when the bytes are no record: the index is damaged there, and a miss repairs it.
     init?(_ bytes: Span<UInt8>) {
-        guard bytes.count >= 17 else { return nil }
+        guard bytes.count >= Self.headerBytes else { return nil }
         sequence = bigEndianNumber(bytes, at: 0)
         run = bigEndianNumber(bytes, at: 8)
-        switch bytes[16] {
-        case 0: place = .inline([UInt8](bytes.extracting(droppingFirst: 17)))
+        standing = Standing(bytes[16], bigEndianNumber(bytes, at: 17), frequency: bytes[25])
+        let content = bytes.extracting(droppingFirst: Self.headerBytes)
+        switch bytes[26] {
+        case 0: place = .inline([UInt8](content))
         case 1:
-            guard bytes.count == 33 else { return nil }
-            place = .file(
-                size: Int64(truncatingIfNeeded: bigEndianNumber(bytes, at: 17)),
-                allocated: Int64(truncatingIfNeeded: bigEndianNumber(bytes, at: 25))
-            )
+            guard content.count == FileFacts.encodedBytes else { return nil }
+            place = .file(FileFacts(content))
         default: return nil
         }
+    }
+}
+
+extension BlobRecord.FileFacts {
+    static let encodedBytes = 32
+
+    /// `size, blocks, inode, change time`.
+    var encoded: [UInt8] {
+        bigEndian(UInt64(size)) + bigEndian(UInt64(allocated)) + bigEndian(inode)
+            + bigEndian(UInt64(bitPattern: changedNanoseconds))
+    }
+
+    init(_ bytes: Span<UInt8>) {
+        size = Int64(truncatingIfNeeded: bigEndianNumber(bytes, at: 0))
+        allocated = Int64(truncatingIfNeeded: bigEndianNumber(bytes, at: 8))
+        inode = bigEndianNumber(bytes, at: 16)
+        changedNanoseconds = Int64(bitPattern: bigEndianNumber(bytes, at: 24))
     }
 }
 
@@ -123,19 +178,48 @@ extension TagRecord {
 }
 
 extension CachedManifest {
-    /// `sequence, length of the type, type, manifest`.
-    func encoded(sequence: UInt64) -> [UInt8] {
+    /// `what the queue knows, length of the type, type, manifest`.
+    func encoded(_ header: ManifestHeader) -> [UInt8] {
         let type = Array(mediaType.rawValue.utf8.prefix(255))
-        return bigEndian(sequence) + [UInt8(type.count)] + type + bytes
+        return header.encoded + [UInt8(type.count)] + type + bytes
     }
 
     init?(_ record: Span<UInt8>) {
-        guard record.count > 8, record.count >= 9 + Int(record[8]) else { return nil }
-        let end = 9 + Int(record[8])
+        guard let header = ManifestHeader(record), record.count > header.count else { return nil }
+        let start = header.count + 1
+        let end = start + Int(record[header.count])
+        guard record.count >= end else { return nil }
         mediaType = MediaType(
-            rawValue: String(decoding: [UInt8](record.extracting(9..<end)), as: UTF8.self)
+            rawValue: String(decoding: [UInt8](record.extracting(start..<end)), as: UTF8.self)
         )
         bytes = [UInt8](record.extracting(end..<record.count))
+    }
+}
+
+/// What the queue has to know of a manifest.
+struct ManifestHeader: Sendable {
+    var sequence: UInt64
+    var rank: SmallRank
+    /// Key of its config; empty when it has none.
+    var config: [UInt8]
+
+    init(sequence: UInt64, rank: SmallRank, config: [UInt8]) {
+        self.sequence = sequence
+        self.rank = rank
+        self.config = config
+    }
+
+    var count: Int { 10 + config.count }
+
+    /// `sequence, rank, length of the config's key, key`.
+    var encoded: [UInt8] { bigEndian(sequence) + [rank.rawValue, UInt8(config.count)] + config }
+
+    init?(_ record: Span<UInt8>) {
+        guard record.count >= 10, let rank = SmallRank(rawValue: record[8]), record.count >= 10 + Int(record[9])
+        else { return nil }
+        sequence = bigEndianNumber(record, at: 0)
+        self.rank = rank
+        config = [UInt8](record.extracting(10..<10 + Int(record[9])))
     }
 }
 

@@ -36,7 +36,7 @@ func onAccess(
     if exchange.needsBegin {
         let refusal = exchange.begin(connection, method: String(cString: method), version: String(cString: version))
         guard let refusal else { return MHD_Result.YES }
-        return answer(connection, refusal, exchanges(context), closes: true)
+        return answer(exchange, connection, refusal, exchanges(context), closes: true)
     }
     if uploadSize.pointee > 0, let upload {
         let bytes = UnsafeRawBufferPointer(start: upload, count: uploadSize.pointee)
@@ -44,7 +44,7 @@ func onAccess(
         uploadSize.pointee = 0
         return MHD_Result.YES
     }
-    return answer(connection, exchange.finish(), exchanges(context), closes: false)
+    return answer(exchange, connection, exchange.finish(), exchanges(context), closes: false)
 }
 
 /// `MHD_OPTION_NOTIFY_COMPLETED`: always comes, also after a broken connection.
@@ -62,12 +62,14 @@ func onCompleted(
 // MARK: - Answers
 
 private func answer(
+    _ exchange: Exchange,
     _ connection: OpaquePointer,
     _ response: Response,
     _ exchanges: Exchanges,
     closes: Bool
 ) -> MHD_Result {
     var response = response
+    if case .file(let file, _, _) = response.body { exchange.hold(file) }
     guard let made = make(response.body) else {
         // The file is shorter than the answer would announce: the client would wait for ever for the rest.
         response = exchanges.handler.refusal(status: 500, reason: "the content changed while it was opened")

@@ -1,4 +1,5 @@
 internal import CMicroHTTPD
+internal import System
 internal import Threading
 
 /// All exchanges of a server: who answers them, and how many there are.
@@ -46,6 +47,7 @@ final class Exchange {
     private let exchanges: Exchanges
     private let target: String
     private var phase = Phase.headersPending
+    private var heldFile: File?
 
     init(_ exchanges: Exchanges, target: String) {
         self.exchanges = exchanges
@@ -102,6 +104,9 @@ final class Exchange {
             preconditionFailure("a request is answered once, after its headers")
         }
     }
+
+    /// Keeps what belongs to a file whose descriptor libmicrohttpd has until it is through with the request.
+    func hold(_ file: File) { heldFile = file }
 
     /// libmicrohttpd is through with the request, whatever became of it.
     func end() {

@@ -8,6 +8,7 @@ public final class File: Sendable {
     /// The path that it was opened by, for messages.
     public let path: String
     private let owned: Atomic<Int32>
+    private let companion = Mutex<(any Sendable)?>(nil)
 
     public init(owning descriptor: Int32, path: String) {
         self.path = path
@@ -18,6 +19,9 @@ public final class File: Sendable {
         let descriptor = owned.load(ordering: .relaxed)
         if descriptor >= 0 { close(descriptor) }
     }
+
+    /// Keeps a value alive until the file closes, also when the descriptor was given away: as long as this file is.
+    public func keep(_ value: any Sendable) { companion.withLock { $0 = value } }
 
     /// The descriptor, still owned by this value.
     public var descriptor: Int32 {
@@ -43,13 +47,23 @@ public struct FileStatus: Sendable, Equatable {
     public let isDirectory: Bool
     /// Last modification, in nanoseconds since 1970.
     public let modifiedNanoseconds: Int64
+    /// Last change of bytes or attributes, in nanoseconds since 1970: nobody can set it back (`st_ctim`).
+    public let changedNanoseconds: Int64
     public let inode: UInt64
 
-    public init(size: Int64, allocated: Int64, isDirectory: Bool, modifiedNanoseconds: Int64, inode: UInt64) {
+    public init(
+        size: Int64,
+        allocated: Int64,
+        isDirectory: Bool,
+        modifiedNanoseconds: Int64,
+        changedNanoseconds: Int64,
+        inode: UInt64
+    ) {
         self.size = size
         self.allocated = allocated
         self.isDirectory = isDirectory
         self.modifiedNanoseconds = modifiedNanoseconds
+        self.changedNanoseconds = changedNanoseconds
         self.inode = inode
     }
 }
