@@ -26,6 +26,8 @@ public final class DiskTier: Sendable {
         public var evictionStepPercent: Int64 = 5
         /// Content in the index itself may take this much of the ceiling, in percent.
         public var indexSharePercent: Int64 = 20
+        /// Pins may hold this much of the ceiling, in percent.
+        public var pinSharePercent: Int64 = 80
         /// Address space for the index, and the largest size that it can grow to.
         public var indexMapBytes = 16 << 30
         /// Lookups at once; more wait for each other.
@@ -53,6 +55,7 @@ public final class DiskTier: Sendable {
     let visited = VisitedBits()
     let run: CacheIndex.Run
     let evictor = Evictor()
+    let pinnedBytes: Atomic<Int64>
     let verifying = Monitor<Set<Digest>>([])
     private let lock: ProcessLock
     private let isClosed = Atomic(false)
@@ -83,6 +86,7 @@ public final class DiskTier: Sendable {
         }
         run = try inIndex { () throws(LMDBError) in try index.beginRun() }
         self.index = index
+        pinnedBytes = Atomic(try inIndex { () throws(LMDBError) in try index.pinnedBytes() })
         ledger = Ledger(ceilingBytes: configuration.ceilingBytes)
         let committed = try inIndex { () throws(LMDBError) in try index.committedBytes() }
         let indexBytes = Int64(index.statistics.usedBytes)
@@ -136,6 +140,8 @@ extension DiskTier {
         public let indexBytes: Int64
         public let evictedBytes: Int64
         public let evictedBlobs: Int64
+        /// What pins hold, here or still to come.
+        public let pinnedBytes: Int64
         /// The last stop was not an orderly one.
         public let wasUnclean: Bool
     }
@@ -149,6 +155,7 @@ extension DiskTier {
             indexBytes: entries.indexBytes,
             evictedBytes: evictor.evictedBytes.load(ordering: .relaxed),
             evictedBlobs: evictor.evictedBlobs.load(ordering: .relaxed),
+            pinnedBytes: pinnedBytes.load(ordering: .relaxed),
             wasUnclean: run.wasUnclean
         )
     }
