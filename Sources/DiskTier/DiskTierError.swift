@@ -1,4 +1,5 @@
 public import LMDB
+public import OCI
 public import System
 
 /// Why the disk tier could not do it.
@@ -17,16 +18,24 @@ public enum DiskTierError: Error, CustomStringConvertible {
     case index(LMDBError)
     /// Another process uses the directory.
     case held(directory: String, processID: Int32?)
-    /// The directory was written by another version of the format.
-    case unknownFormat(directory: String, found: String)
+    /// The directory was written by another version of the format; `nil` when it does not say which.
+    case unknownFormat(directory: String, found: String?)
+    /// The index is damaged.
+    case unusableIndex(directory: String, LMDBError)
+    /// Other users of the file system have left too little of it.
+    case volumeFull(availableBytes: Int64, floorBytes: Int64)
+    /// The file does not have the digest that it is named by.
+    case damaged(Digest)
+    /// The program is about to end.
+    case cancelled
 
     /// There is no room, on the volume or below the ceiling.
     public var isNoSpace: Bool {
         switch self {
-        case .neverFits, .noRoomNow: true
+        case .neverFits, .noRoomNow, .volumeFull: true
         case .file(let error): error.isNoSpace
         case .index(let error): error.isNoSpace || error.isMapFull
-        case .held, .unknownFormat, .pinsNeverFit, .notCached, .pinName: false
+        case .held, .unknownFormat, .unusableIndex, .damaged, .cancelled, .pinsNeverFit, .notCached, .pinName: false
         }
     }
 
@@ -47,7 +56,47 @@ public enum DiskTierError: Error, CustomStringConvertible {
         case .held(let directory, let processID):
             "the cache directory \(directory) is in use by process \(processID.map(String.init) ?? "(unknown)")"
         case .unknownFormat(let directory, let found):
-            "the cache directory \(directory) has the unknown format '\(found)'; remove the directory to start afresh, nothing but cache is lost"
+            "the cache directory \(directory) has \(found.map { "the unknown format '\($0)'" } ?? "no format mark"); \(Self.beginAnew)"
+        case .unusableIndex(let directory, let error):
+            "the index of the cache directory \(directory) is damaged (\(error)); \(Self.beginAnew)"
+        case .volumeFull(let available, let floor):
+            """
+            the file system of the cache has \(available) bytes left, and cache-min-free keeps \(floor) of them free; free space \
+            there or lower cache-min-free
+            """
+        case .damaged(let digest):
+            "the file of \(digest) is damaged; it was put aside, and the same request fetches it again"
+        case .cancelled: "the cache is closing"
+        }
+    }
+
+    private static let beginAnew =
+        "start with --cache-unreadable rebuild to begin a new index, or remove the directory: nothing but cache is lost"
+
+    private static let freeSpace =
+        "free space on the cache's file system or lower cache-size; until then content streams through"
+
+    /// What an operator can do about a failure of the disk.
+    var remedy: String? {
+        switch self {
+        case .file(let error) where error.isNoSpace:
+            Self.freeSpace
+        case .index(let error) where error.isNoSpace:
+            Self.freeSpace
+        case .index(let error) where error.isMapFull: "lower cache-size or inline-limit"
+        case .index: "if this goes on, restart with --cache-unreadable rebuild"
+        case .file: "check the cache's file system; until then content streams through"
+        default: nil
+        }
+    }
+
+    /// Failures of one kind are told together; `nil` for what is no failure of the disk.
+    var noticeKind: String? {
+        switch self {
+        case .file(let error): "file \(error.code)"
+        case .index(let error): "index \(error.code)"
+        case .volumeFull: "volume"
+        default: nil
         }
     }
 }

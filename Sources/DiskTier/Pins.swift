@@ -139,7 +139,7 @@ extension DiskTier {
     private func evict(_ digest: Digest) throws(DiskTierError) -> Int64? {
         guard let record = try record(of: digest) else { return nil }
         try drop(digest, record)
-        if case .file(_, let allocated) = record.place { return allocated }
+        if case .file(let facts) = record.place { return facts.allocated }
         return 0
     }
 
@@ -274,7 +274,7 @@ extension CacheIndex {
         case .blob(let digest):
             switch try transaction.get(blobs, Key.digest(digest)).flatMap({ BlobRecord($0.span) })?.place {
             case .inline(let bytes): return Int64(bytes.count)
-            case .file(let size, _): return size
+            case .file(let facts): return facts.size
             case nil: return nil
             }
         case .manifest(let name, let digest):
