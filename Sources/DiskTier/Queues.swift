@@ -8,17 +8,24 @@ internal import System
 
 extension CacheIndex {
     /// Enters a blob's record, and gives it a place in a queue.
-    func put(_ record: BlobRecord, _ key: [UInt8], _ transaction: borrowing WriteTransaction) throws(LMDBError) {
+    ///
+    /// - Parameter number: greater than that of any entry before; without one, the record's own.
+    func put(
+        _ record: BlobRecord,
+        _ key: [UInt8],
+        number: UInt64? = nil,
+        _ transaction: borrowing WriteTransaction
+    ) throws(LMDBError) {
         var record = record
+        let number = number ?? record.sequence
         let isPinned = try transaction.get(pinned, [SmallKind.blob.rawValue] + key) != nil
         let isConfig = try transaction.get(configs, key) != nil
         switch record.place {
         case .inline:
             let rank: SmallRank = isPinned ? .pinned : isConfig ? .kept : .first
-            record.standing = Standing(rank.rawValue, record.sequence)
-            try transaction.put(small, Key.small(rank, record.sequence), [SmallKind.blob.rawValue] + key)
+            record.standing = Standing(rank.rawValue, number)
+            try transaction.put(small, Key.small(rank, number), [SmallKind.blob.rawValue] + key)
         case .file(let facts):
-            let number = record.sequence
             record.standing =
                 if isPinned {
                     Standing(Sweep.pinnedSegment, number)
@@ -27,7 +34,7 @@ extension CacheIndex {
                 } else {
                     policy { $0.enter(number, bytes: facts.allocated, hash: Key.hash(key)) }
                 }
-            try transaction.put(files, Key.queued(record.standing.place, number), key)
+            try transaction.put(files, Key.queued(record.standing.place, record.sequence), key)
             try addBytes(facts.allocated, record.standing.place.segment, transaction)
         }
         try transaction.put(blobs, key, record.encoded)
@@ -160,12 +167,13 @@ extension CacheIndex {
         case .blob:
             guard let bytes = try transaction.get(blobs, key), let record = BlobRecord(bytes.span) else { return }
             _ = try leave(record, transaction)
-            try put(record, key, transaction)
+            try put(record, key, number: nextSequence(), transaction)
         case .manifest:
             guard let record = try transaction.get(manifests, key), var header = ManifestHeader(record.span)
             else { return }
             try transaction.delete(small, Key.small(header.rank, header.sequence))
             header.rank = try transaction.get(pinned, itemKey) == nil ? .kept : .pinned
+            header.sequence = nextSequence()
             try transaction.put(manifests, key, header.encoded + record.dropFirst(header.count))
             try transaction.put(small, Key.small(header.rank, header.sequence), itemKey)
         case .list, nil: break
