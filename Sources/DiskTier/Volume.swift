@@ -16,6 +16,7 @@ extension DiskTier {
 
     /// Why a reservation was not granted although all was evicted that could be.
     func noRoom(for bytes: Int64) -> DiskTierError {
+        observeVolume()
         let (entries, floor) = (ledger.current, configuration.minimumFreeBytes)
         guard entries.volumeLimitBytes < ledger.ceilingBytes else { return .noRoomNow(bytes: bytes) }
         let left = entries.volumeLimitBytes - (entries.usedBytes - entries.unknownBytes) + floor

@@ -9,6 +9,7 @@ public final class FaultyFileSystem: FileSystem {
         var failing: ClosedRange<Int>?
         var code: Int32 = EIO
         var hasFailed = false
+        var available: (@Sendable () -> Int64)?
     }
 
     private let real = LocalFileSystem()
@@ -18,7 +19,18 @@ public final class FaultyFileSystem: FileSystem {
 
     /// Fails the n-th call from now on, counted from 1, with this `errno`; `lasting` fails all after it too.
     public func failCall(_ number: Int, code: Int32 = EIO, lasting: Bool = false) {
-        state.withLock { $0 = State(failing: number...(lasting ? Int.max : number), code: code) }
+        state.withLock { state in
+            state = State(
+                failing: number...(lasting ? Int.max : number),
+                code: code,
+                available: state.available
+            )
+        }
+    }
+
+    /// From now on the volume seems to have so much room left.
+    public func leave(_ available: @escaping @Sendable () -> Int64) {
+        state.withLock { $0.available = available }
     }
 
     /// Whether a call was failed since.
@@ -114,7 +126,9 @@ public final class FaultyFileSystem: FileSystem {
 
     public func space(at path: String) throws(FileError) -> VolumeSpace {
         try enter("statvfs", path)
-        return try real.space(at: path)
+        let space = try real.space(at: path)
+        guard let available = state.withLock({ $0.available }) else { return space }
+        return VolumeSpace(capacity: space.capacity, available: available())
     }
 
     public func resolve(_ path: String) throws(FileError) -> String {
