@@ -16,6 +16,9 @@ final class CacheIndex: Sendable {
     let tags: Table
     /// Tags of a repository, or all repositories, packed.
     let lists: Table
+    /// The items of each pin, and how many pins hold an item.
+    let pins: Table
+    let pinned: Table
     private let meta: Table
     private let environment: Environment
     private let commits: Batcher<any IndexJob, LMDBError>
@@ -26,7 +29,7 @@ final class CacheIndex: Sendable {
             path: directory,
             mapBytes: mapBytes,
             maximumReaders: maximumReaders,
-            tables: ["meta", "blobs", "files", "small", "manifests", "tags", "lists"]
+            tables: ["meta", "blobs", "files", "small", "manifests", "tags", "lists", "pins", "pinned"]
         )
         self.environment = environment
         meta = environment.table("meta")
@@ -36,6 +39,8 @@ final class CacheIndex: Sendable {
         manifests = environment.table("manifests")
         tags = environment.table("tags")
         lists = environment.table("lists")
+        pins = environment.table("pins")
+        pinned = environment.table("pinned")
         commits = Batcher { jobs in Self.commit(jobs, in: environment) }
         let queues = [files, small]
         lastSequence = Atomic(
@@ -56,7 +61,7 @@ final class CacheIndex: Sendable {
 
     /// How much of it holds something.
     func liveBytes() throws(LMDBError) -> Int {
-        let tables = [blobs, files, small, manifests, tags, lists]
+        let tables = [blobs, files, small, manifests, tags, lists, pins, pinned]
         return try read { transaction throws(LMDBError) in
             var sum = 0
             for table in tables { sum += try transaction.liveBytes(table) }
@@ -177,6 +182,20 @@ extension CacheIndex {
     }
 
     static let bytesKey = Array("bytes".utf8)
+    private static let pinnedBytesKey = Array("pinned-bytes".utf8)
+
+    /// What all pins hold together.
+    func pinnedBytes() throws(LMDBError) -> Int64 {
+        try read { transaction throws(LMDBError) in Int64(try transaction.number(meta, Self.pinnedBytesKey)) }
+    }
+
+    func pinnedBytes(_ transaction: borrowing WriteTransaction) throws(LMDBError) -> Int64 {
+        Int64(try transaction.number(meta, Self.pinnedBytesKey))
+    }
+
+    func setPinnedBytes(_ bytes: Int64, _ transaction: borrowing WriteTransaction) throws(LMDBError) {
+        try transaction.put(meta, Self.pinnedBytesKey, bigEndian(UInt64(max(0, bytes))))
+    }
 
     /// Adds to the sum of all files' blocks, in the same transaction as the files' records.
     func addBytes(_ bytes: Int64, _ transaction: borrowing WriteTransaction) throws(LMDBError) {

@@ -29,6 +29,8 @@ public final class DiskTier: Sendable {
         public var evictionStepPercent: Int64 = 5
         /// Content in the index itself may take this much of the ceiling, in percent.
         public var indexSharePercent: Int64 = 20
+        /// Pins may hold this much of the ceiling, in percent.
+        public var pinSharePercent: Int64 = 80
         /// Address space for the index, and the largest size that it can grow to.
         public var indexMapBytes = 16 << 30
         /// Lookups at once; more wait for each other.
@@ -65,6 +67,7 @@ public final class DiskTier: Sendable {
     let visited = VisitedBits()
     let run: CacheIndex.Run
     let evictor = Evictor()
+    let pinnedBytes: Atomic<Int64>
     let checks = Monitor<[FileCheck.Key: FileCheck]>([:])
     let damagedFiles = Quarantine()
     let counters = Counters()
@@ -98,6 +101,8 @@ public final class DiskTier: Sendable {
         try Self.removeLeftovers(directory, fileSystem)
         fixedBytes = try Self.fixedBytes(directory, fileSystem)
         run = try Self.beginRun(index, directory, fileSystem)
+        let index = index
+        pinnedBytes = Atomic(try inIndex { () throws(LMDBError) in try index.pinnedBytes() })
         ledger = Ledger(ceilingBytes: configuration.ceilingBytes)
         scrubPacer = Pacer(bytesPerSecond: configuration.scrubBytesPerSecond)
         let committed = try inIndex { () throws(LMDBError) in try index.committedBytes() }
@@ -153,6 +158,8 @@ extension DiskTier {
         public let indexBytes: Int64
         public let evictedBytes: Int64
         public let evictedBlobs: Int64
+        /// What pins hold, here or still to come.
+        public let pinnedBytes: Int64
         public let quarantinedBytes: Int64
         /// Since the start: content that was not what its name says, and files that were gone.
         public let damagedBlobs: Int64
@@ -172,6 +179,7 @@ extension DiskTier {
             indexBytes: entries.indexBytes,
             evictedBytes: evictor.evictedBytes.load(ordering: .relaxed),
             evictedBlobs: evictor.evictedBlobs.load(ordering: .relaxed),
+            pinnedBytes: pinnedBytes.load(ordering: .relaxed),
             quarantinedBytes: entries.quarantinedBytes,
             damagedBlobs: counters.damaged.load(ordering: .relaxed),
             missingBlobs: counters.missing.load(ordering: .relaxed),

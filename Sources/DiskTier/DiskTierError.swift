@@ -8,6 +8,12 @@ public enum DiskTierError: Error, CustomStringConvertible {
     case neverFits(bytes: Int64, ceilingBytes: Int64)
     /// Everything that could make room is in use.
     case noRoomNow(bytes: Int64)
+    /// With it, pins would hold more than they may.
+    case pinsNeverFit(bytes: Int64, limitBytes: Int64)
+    /// It is not in the tier, and its size is not known.
+    case notCached(TierItem)
+    /// A pin's name is empty or too long.
+    case pinName(String)
     case file(FileError)
     case index(LMDBError)
     /// Another process uses the directory.
@@ -29,7 +35,7 @@ public enum DiskTierError: Error, CustomStringConvertible {
         case .neverFits, .noRoomNow, .volumeFull: true
         case .file(let error): error.isNoSpace
         case .index(let error): error.isNoSpace || error.isMapFull
-        case .held, .unknownFormat, .unusableIndex, .damaged, .cancelled: false
+        case .held, .unknownFormat, .unusableIndex, .damaged, .cancelled, .pinsNeverFit, .notCached, .pinName: false
         }
     }
 
@@ -39,6 +45,12 @@ public enum DiskTierError: Error, CustomStringConvertible {
             "\(bytes) bytes never fit into the cache of \(ceiling) bytes; raise cache-size"
         case .noRoomNow(let bytes):
             "no room for \(bytes) bytes: the cache is full of what is being written; try again later or raise cache-size"
+        case .pinsNeverFit(let bytes, let limit):
+            "pins would hold \(bytes) bytes of the \(limit) that they may; unpin something or raise cache-size"
+        case .notCached(let item):
+            "\(item) is not in the cache, and nothing says how large it is; fetch it first"
+        case .pinName(let name):
+            "'\(name.prefix(60))' cannot name a pin: write 1 to \(PinTables.nameLimitBytes) bytes"
         case .file(let error): "\(error)"
         case .index(let error): "cache index: \(error)"
         case .held(let directory, let processID):

@@ -100,6 +100,7 @@ extension DiskTier {
                 for entry in seen where pass.freed < wanted {
                     pass.hand = entry.sequence + 1
                     guard let digest = Digest(key: entry.key), !visited.clear(digest) else { continue }
+                    if try index.isPinned(Key.item(.blob(digest)), transaction) { continue }
                     let freed = try index.unlink(entry.key, transaction)
                     pass.freed += freed
                     pass.victims.append((digest, freed))
@@ -161,7 +162,7 @@ extension DiskTier {
                     oldest.append([UInt8](value))
                     return oldest.count < count
                 }
-                for entry in oldest {
+                for entry in oldest where try !index.isPinned(entry, transaction) {
                     switch entry.first.flatMap(SmallKind.init) {
                     case .blob: _ = try index.unlink(Array(entry.dropFirst()), transaction)
                     case .manifest: try index.removeManifest(Array(entry.dropFirst()), transaction)
