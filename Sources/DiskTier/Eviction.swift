@@ -32,7 +32,7 @@ extension DiskTier {
         observeVolume()
         while !ledger.reserve(bytes) {
             if settlement.isPending, settlement.wait(Self.settlementWait) { continue }
-            if ledger.current.strandedBytes > 0 {
+            if ledger.hasStranded {
                 guard retryRemovals() else { throw noRoom(for: bytes) }
                 continue
             }
@@ -71,7 +71,7 @@ extension DiskTier {
         guard ledger.current.usedBytes + wanted > ledger.limitBytes else { return true }
         var freed: Int64 = 0
         var passes = 0
-        while freed < bytes, passes < 3, ledger.current.strandedBytes == 0 {
+        while freed < bytes, passes < 3, !ledger.hasStranded {
             let pass = try sieve(from: hand, wanted: bytes - freed)
             hand = pass.hand
             freed += pass.freed

@@ -67,6 +67,8 @@ extension Ledger {
         if added { update { $0.strandedBytes += bytes } }
     }
 
+    var hasStranded: Bool { stranded.withLock { !$0.isEmpty } }
+
     var strandedPaths: [String] { stranded.withLock { Array($0.keys) } }
 
     func unstrand(_ path: String) {
