@@ -38,7 +38,7 @@ extension DiskTier {
             }
             let step = ledger.ceilingBytes * configuration.evictionStepPercent / 100
             let missing = ledger.current.usedBytes + bytes - ledger.limitBytes
-            guard try evictFiles(atLeast: max(missing, step), for: bytes) else {
+            guard try evict(atLeast: max(missing, step), for: bytes) else {
                 let reason = noRoom(for: bytes)
                 note(reason)
                 throw reason
