@@ -37,8 +37,9 @@ extension DiskTier {
                 continue
             }
             let step = ledger.ceilingBytes * configuration.evictionStepPercent / 100
-            let missing = ledger.current.usedBytes + bytes - ledger.limitBytes
-            guard try evict(atLeast: max(missing, step), for: bytes) else {
+            let missing = ledger.missing(for: bytes)
+            // What is not counted yet is probably little: nothing goes for it beyond need.
+            guard try evict(atLeast: settlement.isPending ? missing : max(missing, step), for: bytes) else {
                 let reason = noRoom(for: bytes)
                 note(reason)
                 throw reason
@@ -68,7 +69,7 @@ extension DiskTier {
             }
         }
         // Somebody else may have made the room while this thread waited.
-        guard ledger.current.usedBytes + wanted > ledger.limitBytes else { return true }
+        guard ledger.missing(for: wanted) > 0 else { return true }
         var freed: Int64 = 0
         var passes = 0
         while freed < bytes, passes < 3, !ledger.hasStranded {

@@ -66,7 +66,7 @@ extension DiskTier {
 
     /// Down to a ceiling that was lowered.
     private func evictExcess() {
-        let excess = ledger.current.usedBytes - ledger.limitBytes
+        let excess = ledger.missing(for: 0)
         // What cannot be evicted now is evicted by the next reservation.
         if excess > 0 { _ = try? evictFiles(atLeast: excess, for: 0) }
     }

@@ -8,7 +8,7 @@ extension DiskTier {
         do throws(FileError) {
             let available = try fileSystem.space(at: configuration.directory).available
             let room = available - configuration.minimumFreeBytes
-            ledger.update { $0.volumeLimitBytes = $0.usedBytes - $0.unknownBytes + room }
+            ledger.update { $0.volumeLimitBytes = $0.knownBytes + room }
         } catch {
             // What was seen last still holds, and a full disk shows itself.
             note(.file(error))
@@ -19,9 +19,9 @@ extension DiskTier {
     func noRoom(for bytes: Int64) -> DiskTierError {
         observeVolume()
         let (entries, floor) = (ledger.current, configuration.minimumFreeBytes)
-        guard entries.volumeLimitBytes < ledger.ceilingBytes else { return .noRoomNow(bytes: bytes) }
-        let left = entries.volumeLimitBytes - (entries.usedBytes - entries.unknownBytes) + floor
-        return .volumeFull(availableBytes: max(0, left), floorBytes: floor)
+        let room = entries.volumeLimitBytes - entries.knownBytes
+        guard room < bytes else { return .noRoomNow(bytes: bytes) }
+        return .volumeFull(availableBytes: max(0, room + floor), floorBytes: floor)
     }
 
     /// Evicts at least so many bytes. On a volume without a single free block the index cannot even forget: then the files go first.

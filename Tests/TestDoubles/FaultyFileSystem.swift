@@ -10,6 +10,7 @@ public final class FaultyFileSystem: FileSystem {
         var code: Int32 = EIO
         var hasFailed = false
         var available: (@Sendable () -> Int64)?
+        var hook: (@Sendable (_ operation: String, _ path: String) -> Void)?
     }
 
     private let real = LocalFileSystem()
@@ -20,12 +21,16 @@ public final class FaultyFileSystem: FileSystem {
     /// Fails the n-th call from now on, counted from 1, with this `errno`; `lasting` fails all after it too.
     public func failCall(_ number: Int, code: Int32 = EIO, lasting: Bool = false) {
         state.withLock { state in
-            state = State(
-                failing: number...(lasting ? Int.max : number),
-                code: code,
-                available: state.available
-            )
+            state.calls = 0
+            state.failing = number...(lasting ? Int.max : number)
+            state.code = code
+            state.hasFailed = false
         }
+    }
+
+    /// Called before each call from now on; it may wait.
+    public func beforeCalls(_ hook: @escaping @Sendable (_ operation: String, _ path: String) -> Void) {
+        state.withLock { $0.hook = hook }
     }
 
     /// From now on the volume seems to have so much room left.
@@ -37,6 +42,7 @@ public final class FaultyFileSystem: FileSystem {
     public var hasFailed: Bool { state.withLock { $0.hasFailed } }
 
     private func enter(_ operation: String, _ path: String) throws(FileError) {
+        state.withLock { $0.hook }?(operation, path)
         let code: Int32? = state.withLock { state in
             state.calls += 1
             guard state.failing?.contains(state.calls) == true else { return nil }
