@@ -72,42 +72,6 @@ extension DiskTier {
 
 // MARK: - Writing
 
-/// A file of the tier that is being written. Without ``commit(as:size:since:)`` it disappears with the value.
-public final class IncomingFile {
-    public let file: File
-    private let tier: DiskTier
-    private let reservation: Reservation
-    private var isCommitted = false
-
-    init(_ tier: DiskTier, _ reservation: Reservation, _ file: File) {
-        self.tier = tier
-        self.reservation = reservation
-        self.file = file
-    }
-
-    deinit {
-        guard !isCommitted else { return }
-        // What stays behind is removed at the next start.
-        _ = try? tier.fileSystem.remove(file.path)
-    }
-
-    /// Makes the bytes part of the tier, durably. The caller has verified that they have this digest.
-    ///
-    /// - Returns: false, and nothing is kept, when the digest was deleted after the stamp was taken.
-    public func commit(as digest: Digest, size: Int64, since stamp: DiskTier.Stamp) throws(DiskTierError) -> Bool {
-        let path = tier.path(of: digest)
-        let (fileSystem, file) = (tier.fileSystem, file)
-        let allocated = try onDisk { () throws(FileError) in
-            try fileSystem.truncate(file, to: size)
-            try fileSystem.createDirectory(parentDirectory(of: path))
-            try fileSystem.publish(file, from: file.path, as: path)
-            return try fileSystem.status(of: file).allocated
-        }
-        isCommitted = true
-        return try tier.enter(digest, size: size, allocated: allocated, reservation, since: stamp)
-    }
-}
-
 extension DiskTier {
     /// Room for a file; evicts if needed. Zero bytes are a reservation to grow.
     public func reserve(_ bytes: Int64) throws(DiskTierError) -> Reservation {
@@ -151,12 +115,13 @@ extension DiskTier {
     /// Forgets a digest for good: fills that began before cannot bring it back.
     public func remove(_ digest: Digest) throws(DiskTierError) {
         stamps.delete(Key.digest(digest))
+        dropLeftFill(digest)
         guard let record = try record(of: digest) else { return }
         try drop(digest, record)
     }
 
     /// The file is in place; now the index learns of it.
-    fileprivate func enter(
+    func enter(
         _ digest: Digest,
         size: Int64,
         allocated: Int64,

@@ -10,7 +10,7 @@ internal import Threading
 /// <directory>/lock                           who uses the directory
 /// <directory>/index/                         LMDB
 /// <directory>/blobs/<algorithm>/<2>/<hex>    content, named by its digest
-/// <directory>/incoming/                      what is being written
+/// <directory>/incoming/                      what is being written, with notes of what has landed of it
 /// ```
 ///
 /// Safe to use from many threads. Nothing here is truth: losing it costs fills, nothing else.
@@ -52,6 +52,7 @@ public final class DiskTier: Sendable {
     let visited = VisitedBits()
     let run: CacheIndex.Run
     let evictor = Evictor()
+    let leftFills = LeftFills()
     let verifying = Monitor<Set<Digest>>([])
     private let lock: ProcessLock
     private let isClosed = Atomic(false)
@@ -69,7 +70,6 @@ public final class DiskTier: Sendable {
         self.random = random
         let directory = configuration.directory
         lock = try Self.prepare(directory, fileSystem)
-        try Self.removeLeftovers(directory, fileSystem)
         let index = try inIndex { () throws(LMDBError) in
             try CacheIndex(
                 directory: directory + "/index",
@@ -89,6 +89,7 @@ public final class DiskTier: Sendable {
             entries.committedBytes = committed
             entries.indexBytes = indexBytes
         }
+        try adoptLeftFills()
         startRecovery()
     }
 

@@ -32,6 +32,7 @@ extension DiskTier {
         while !ledger.reserve(bytes) {
             let step = ledger.ceilingBytes * configuration.evictionStepPercent / 100
             let missing = ledger.current.usedBytes + bytes - ledger.ceilingBytes
+            if dropLeftFills(atLeast: missing) { continue }
             guard try evictFiles(atLeast: max(missing, step), for: bytes) else { throw .noRoomNow(bytes: bytes) }
         }
     }

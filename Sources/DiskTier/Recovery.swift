@@ -17,15 +17,6 @@ extension DiskTier {
         }
     }
 
-    /// Removes what an earlier run did not finish. It is as much as was under way then, so this does not delay a start.
-    static func removeLeftovers(_ directory: String, _ fileSystem: any FileSystem) throws(DiskTierError) {
-        try onDisk { () throws(FileError) in
-            for entry in try fileSystem.entries(of: directory + "/incoming") {
-                try fileSystem.remove("\(directory)/incoming/\(entry.name)")
-            }
-        }
-    }
-
     /// Files that are in place without the index knowing: the program stopped between the two.
     func removeOrphans(before moment: WallTime) throws(DiskTierError) {
         for algorithm in DigestAlgorithm.allCases {

@@ -13,8 +13,8 @@ import Threading
 /// An edge cache over a store in memory, with a tier in a folder of its own.
 final class Edge {
     let store: MemoryStore
-    let folder = TemporaryFolder()
-    let time = ManualTime()
+    let folder: TemporaryFolder
+    let time: ManualTime
     let tier: DiskTier
     let cache: EdgeCache
 
@@ -22,9 +22,13 @@ final class Edge {
         store: MemoryStore = MemoryStore(),
         ceilingBytes: Int64 = 256 << 20,
         fileSystem: any FileSystem = LocalFileSystem(),
+        folder: TemporaryFolder = TemporaryFolder(),
+        time: ManualTime = ManualTime(),
         _ adjust: (inout EdgeCache.Configuration) -> Void = { _ in }
     ) throws {
         self.store = store
+        self.folder = folder
+        self.time = time
         tier = try DiskTier(
             DiskTier.Configuration(directory: folder.path + "/cache", ceilingBytes: ceilingBytes),
             fileSystem: fileSystem,
