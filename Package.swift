@@ -108,6 +108,9 @@ let package = Package(
             path: "Tests/TestDoubles",
             swiftSettings: wrapper
         ),
+        // Bad weather in front of any HTTP server.
+        .target(name: "FaultProxy", dependencies: ["Threading"], path: "Tests/FaultProxy", swiftSettings: wrapper),
+        test("FaultProxyTests", ["FaultProxy"]),
         test("ThreadingTests", ["Threading"]),
         test("SystemTests", ["System"]),
         test("OCITests", ["OCI"]),
@@ -116,7 +119,10 @@ let package = Package(
         test("HTTPServerTests", ["HTTPServer", "System", "Threading"]),
         test("SettingsTests", ["ObjectStorage", "Settings", "System", "TestDoubles"]),
         test("HTTPClientTests", ["HTTPClient", "System", "Threading"]),
-        test("ObjectStorageTests", ["HTTPClient", "Hashing", "OCI", "ObjectStorage", "System", "Threading"]),
+        test(
+            "ObjectStorageTests",
+            ["FaultProxy", "HTTPClient", "Hashing", "OCI", "ObjectStorage", "System", "Threading"]
+        ),
         test("RegistryTests", ["Hashing", "OCI", "ObjectStorage", "Registry", "System", "TestDoubles", "Threading"]),
         test("DiskTierTests", ["DiskTier", "Hashing", "OCI", "System", "TestDoubles", "Threading"]),
         test(
@@ -127,6 +133,6 @@ let package = Package(
             ]
         ),
         // Starts the built binary and drives it with real clients; meets no room but the hash.
-        test("EndToEndTests", ["Hashing", "OCI"]),
+        test("EndToEndTests", ["FaultProxy", "Hashing", "OCI"]),
     ]
 )

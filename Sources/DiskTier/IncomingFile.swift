@@ -1,29 +1,32 @@
 public import OCI
 public import System
 
-/// A file of the tier that is being written. Without ``commit(as:size:since:)`` it disappears with the value.
+/// A file of the tier that is being written. Without ``commit(as:size:since:)`` it disappears with the value, unless it is an upload's, or
+/// left for a later fill.
 public final class IncomingFile {
     public let file: File
     private let tier: DiskTier
     private let reservation: Reservation
-    private var isCommitted = false
+    /// It outlives the value, and the process.
+    private var isKept: Bool
     /// There is a note of what has landed.
     private var isNoted: Bool
+    private var isCommitted = false
 
-    init(_ tier: DiskTier, _ reservation: Reservation, _ file: File, isNoted: Bool = false) {
+    init(_ tier: DiskTier, _ reservation: Reservation, _ file: File, isKept: Bool = false, isNoted: Bool = false) {
         self.tier = tier
         self.reservation = reservation
         self.file = file
+        self.isKept = isKept
         self.isNoted = isNoted
     }
 
     private var notePath: String { FillNote.path(besides: file.path) }
 
     deinit {
-        guard !isCommitted else { return }
-        // What stays behind is removed at the next start.
-        _ = try? tier.fileSystem.remove(file.path)
-        if isNoted { _ = try? tier.fileSystem.remove(notePath) }
+        guard !isCommitted, !isKept else { return }
+        if isNoted { tier.discard(notePath, bytes: 0) }
+        tier.discard(file.path, bytes: reservation.held)
     }
 
     /// Makes the bytes part of the tier, durably. The caller has verified that they have this digest.
@@ -32,17 +35,25 @@ public final class IncomingFile {
     public func commit(as digest: Digest, size: Int64, since stamp: DiskTier.Stamp) throws(DiskTierError) -> Bool {
         let path = tier.path(of: digest)
         let (fileSystem, file) = (tier.fileSystem, file)
-        let allocated = try onDisk { () throws(FileError) in
-            try fileSystem.truncate(file, to: size)
-            try fileSystem.createDirectory(parentDirectory(of: path))
-            try fileSystem.publish(file, from: file.path, as: path)
-            return try fileSystem.status(of: file).allocated
+        do throws(DiskTierError) {
+            let status = try onDisk { () throws(FileError) in
+                try fileSystem.truncate(file, to: size)
+                try fileSystem.createDirectory(parentDirectory(of: path))
+                try fileSystem.publish(file, from: file.path, as: path)
+                return try fileSystem.status(of: file)
+            }
+            isCommitted = true
+            if isNoted { tier.discard(notePath, bytes: 0) }
+            tier.dropLeftFill(digest)
+            let isKept = try tier.enter(digest, BlobRecord.FileFacts(status), reservation, since: stamp)
+            if !isKept { tier.discard(path, bytes: status.allocated) }
+            return isKept
+        } catch {
+            // The name may be there already, and the index does not know it.
+            tier.discard(path, bytes: isCommitted ? reservation.held : 0)
+            tier.note(error)
+            throw error
         }
-        isCommitted = true
-        // One that stays behind is removed at the next start: it lacks its file.
-        if isNoted { _ = try? fileSystem.remove(notePath) }
-        tier.dropLeftFill(digest)
-        return try tier.enter(digest, size: size, allocated: allocated, reservation, since: stamp)
     }
 
     /// Notes durably which bytes are there, for a run after this one. Not to be called by two threads at once.
@@ -71,6 +82,6 @@ public final class IncomingFile {
             try fileSystem.status(of: file).allocated + (fileSystem.status(at: path)?.allocated ?? 0)
         }
         guard tier.enterLeftFill(note.digest, path: file.path, bytes: allocated, reservation) else { return }
-        isCommitted = true
+        isKept = true
     }
 }

@@ -65,7 +65,7 @@ extension DiskTier {
             note = try FillNote.read(besides: entry.path, fileSystem)
             file = try fileSystem.open(entry.path, .readWrite)
         } catch {
-            removeLeftFile(entry.path)
+            removeLeftFile(entry.path, entry.bytes)
             throw .file(error)
         }
         let incoming = IncomingFile(self, reservation, file, isNoted: true)
@@ -90,7 +90,7 @@ extension DiskTier {
 
     func dropLeftFill(_ digest: Digest) {
         guard let entry = leftFills.entries.withLock({ $0.removeValue(forKey: digest) }) else { return }
-        removeLeftFile(entry.path)
+        removeLeftFile(entry.path, entry.bytes)
         ledger.update { $0.reservedBytes -= entry.bytes }
     }
 
@@ -112,9 +112,9 @@ extension DiskTier {
         for digest in old { dropLeftFill(digest) }
     }
 
-    private func removeLeftFile(_ path: String) {
-        // What stays behind is removed at the next start.
-        for path in [FillNote.path(besides: path), path] { _ = try? fileSystem.remove(path) }
+    private func removeLeftFile(_ path: String, _ bytes: Int64) {
+        discard(FillNote.path(besides: path), bytes: 0)
+        discard(path, bytes: bytes)
     }
 
     /// Takes over what an earlier run left, and removes the rest of what was being written then. It is as much as was under way, so this

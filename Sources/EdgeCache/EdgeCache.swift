@@ -4,6 +4,7 @@ public import OCI
 internal import ObjectStorage
 public import Registry
 public import System
+internal import Threading
 
 /// The cache at the edge: joins the disk tier with the origin.
 ///
@@ -70,11 +71,14 @@ public final class EdgeCache: Sendable {
         self.time = time
         self.log = log
         uploads = UploadSessions(
-            limit: configuration.uploadSessionLimit,
-            expiry: configuration.uploadExpiry,
+            configuration,
+            tier: tier,
+            fileSystem: fileSystem,
             time: time,
-            random: random
+            random: random,
+            log: log
         )
+        uploads.startSweeping()
         fills = Fills(
             configuration,
             registry: registry,
@@ -85,11 +89,13 @@ public final class EdgeCache: Sendable {
         )
     }
 
-    /// Breaks off running fills, drops unfinished uploads, and ends the threads. False when a fill still waits for the origin at the limit.
+    /// Breaks off running fills, leaves unfinished uploads to the next run, and ends the threads. False when one still waits for the
+    /// origin at the limit.
     @discardableResult
     public func close(within limit: Duration = .seconds(30)) -> Bool {
-        uploads.dropAll()
-        return fills.close(within: limit)
+        let deadline = Deadline.after(limit)
+        let haveUploadsEnded = uploads.close(until: deadline)
+        return fills.close(until: deadline) && haveUploadsEnded
     }
 
     /// Waits until no fill is under way.
@@ -158,6 +164,7 @@ extension EdgeCache {
             switch try tier.lookup(digest) {
             case .inline(let bytes): return .bytes(bytes)
             case .file(let file, let size): return .file(file, size: size)
+            case .checking(let check): return .stream(CheckedFile(check, fileSystem), size: check.size)
             case nil: return nil
             }
         } catch {

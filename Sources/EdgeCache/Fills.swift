@@ -61,9 +61,9 @@ final class Fills: Sendable {
     var isClosing: Bool { closing.load(ordering: .relaxed) }
 
     /// Breaks off what runs; false when something still waits for the origin at the limit.
-    func close(within limit: Duration) -> Bool {
+    func close(until deadline: Deadline) -> Bool {
         closing.store(true, ordering: .relaxed)
-        return pool.close(until: .after(limit))
+        return pool.close(until: deadline)
     }
 
     func waitUntilIdle() {

@@ -6,35 +6,63 @@ internal import Threading
 extension Registry {
     /// Removes a tag and its catalog entry; the manifest stays. Removing a tag that does not exist succeeds, as in the seed.
     public func deleteTag(name: RepositoryName, tag: Tag) throws(RegistryError) {
-        try deleteTags(name: name, [tag])
-    }
-
-    /// The catalog goes first: a tag that is still there is found again by the next attempt, an entry without a tag is not.
-    private func deleteTags(name: RepositoryName, _ tags: [Tag]) throws(RegistryError) {
-        try catalogWriter.apply(tags.map { .remove(name: name.description, tag: $0.description) })
-        try ask { () throws(StoreError) in try store.delete(tags.map { layout.tag(name, $0) }) }
+        try removeFromCatalog(name, [tag])
+        try ask { () throws(StoreError) in try store.delete(layout.tag(name, tag)) }
     }
 
     /// Removes a manifest: every tag that resolves to it first, then its entry among its subject's referrers, then the digest copy.
     ///
     /// As the digest copy goes last, whatever fails on the way leaves it in place, and the same call resumes. Manifests that refer to this
-    /// one stay.
+    /// one stay. A push of the same manifest through this registry comes wholly before the delete or wholly after it.
     /// - Throws: ``RegistryError/notFound(_:)`` when the digest copy does not exist.
     /// - Returns: the tags that were removed.
     @discardableResult
     public func deleteManifest(name: RepositoryName, digest: Digest) throws(RegistryError) -> [Tag] {
-        let key = layout.manifest(name, digest)
-        guard case .complete(let bytes, let info) = try store.contents(key, limitBytes: Self.manifestLimitBytes) else {
-            throw .notFound("manifest \(name)@\(digest)")
+        try manifestClaims.own(ManifestID(name: name, digest: digest)) { () throws(RegistryError) in
+            let key = layout.manifest(name, digest)
+            guard case .complete(let bytes, let info) = try store.contents(key, limitBytes: Self.manifestLimitBytes)
+            else { throw .notFound("manifest \(name)@\(digest)") }
+            let removed = try unlink(name, tags(name: name, resolvingTo: digest, copy: info), from: digest)
+            // A copy that is no manifest has no subject either.
+            if let subject = (try? Manifest(parsing: bytes))?.subject?.digest {
+                try ask { () throws(StoreError) in try store.delete(layout.referrer(name, subject: subject, digest)) }
+            }
+            try ask { () throws(StoreError) in try store.delete(key) }
+            return removed
         }
-        let tags = try tags(name: name, resolvingTo: digest, copy: info)
-        try deleteTags(name: name, tags)
-        // A copy that is no manifest has no subject either.
-        if let subject = (try? Manifest(parsing: bytes))?.subject?.digest {
-            try ask { () throws(StoreError) in try store.delete(layout.referrer(name, subject: subject, digest)) }
+    }
+
+    /// Removes these tags as far as they still resolve to the digest.
+    ///
+    /// The catalog goes first: a tag that is still there is found again by the next attempt, an entry without a tag is not. That takes time, so
+    /// each tag is compared once more right before it goes; one that was moved meanwhile gets its entry back.
+    private func unlink(_ name: RepositoryName, _ found: [FoundTag], from digest: Digest) throws(RegistryError) -> [Tag]
+    {
+        guard !found.isEmpty else { return [] }
+        try removeFromCatalog(name, found.map(\.tag))
+        let (gone, others) = try tagClaims.own(name) { () throws(RegistryError) in
+            let isSame = try inParallel(found) { found throws(RegistryError) in
+                try self.etag(name, found.tag, resolvingTo: digest, unless: found.etag) != nil
+            }
+            let gone = zip(found, isSame).filter(\.1).map(\.0.tag)
+            try ask { () throws(StoreError) in try store.delete(gone.map { layout.tag(name, $0) }) }
+            return (gone, zip(found, isSame).filter { !$0.1 }.map(\.0.tag))
         }
-        try ask { () throws(StoreError) in try store.delete(key) }
-        return tags
+        let isThere = try inParallel(others) { tag throws(RegistryError) in
+            try self.ask { () throws(StoreError) in try self.store.head(self.layout.tag(name, tag)) != nil }
+        }
+        try enterIntoCatalog(name, zip(others, isThere).filter(\.1).map(\.0))
+        return gone
+    }
+
+    private func removeFromCatalog(_ name: RepositoryName, _ tags: [Tag]) throws(RegistryError) {
+        try catalogWriter.apply(tags.map { .remove(name: name.description, tag: $0.description) })
+    }
+
+    private struct FoundTag: Sendable {
+        let tag: Tag
+        /// Of its object when it was compared.
+        let etag: String
     }
 
     /// A listing tells by ETag which tags hold the same content, where ETags are hashes of it; elsewhere the tags of the same size are read.
@@ -42,7 +70,7 @@ extension Registry {
         name: RepositoryName,
         resolvingTo digest: Digest,
         copy: ObjectInfo
-    ) throws(RegistryError) -> [Tag] {
+    ) throws(RegistryError) -> [FoundTag] {
         var candidates: [Tag] = []
         try forEachObject(below: layout.repository(name)) { object in
             guard object.size == copy.size, let tag = layout.tag(of: object.key, in: name) else { return }
@@ -51,15 +79,27 @@ extension Registry {
             }
             candidates.append(tag)
         }
-        let matches = try inParallel(candidates) { tag throws(RegistryError) in
-            try self.resolves(name: name, tag: tag, to: digest)
+        let etags = try inParallel(candidates) { tag throws(RegistryError) in
+            try self.etag(name, tag, resolvingTo: digest, unless: nil)
         }
-        return zip(candidates, matches).filter(\.1).map(\.0)
+        return zip(candidates, etags).compactMap { tag, etag in etag.map { FoundTag(tag: tag, etag: $0) } }
     }
 
-    /// Reads the tag itself, so that one moved since the listing survives.
-    private func resolves(name: RepositoryName, tag: Tag, to digest: Digest) throws(RegistryError) -> Bool {
-        guard case .found(let manifest) = try lookUp(name: name, tag: tag, unlessETag: nil) else { return false }
-        return Digest(of: manifest.bytes, digest.algorithm) == digest
+    /// The ETag of a tag's object, empty where the store gives none; `nil` when the tag does not resolve to this digest.
+    ///
+    /// - Parameter known: an ETag under which it did; it counts where ETags are hashes of the content.
+    private func etag(
+        _ name: RepositoryName,
+        _ tag: Tag,
+        resolvingTo digest: Digest,
+        unless known: String?
+    ) throws(RegistryError) -> String? {
+        let isTelling = store.capabilities.etagIsContentHash && known?.isEmpty == false
+        switch try lookUp(name: name, tag: tag, unlessETag: isTelling ? known : nil) {
+        case .unknown: return nil
+        case .unchanged: return known
+        case .found(let manifest):
+            return Digest(of: manifest.bytes, digest.algorithm) == digest ? manifest.etag ?? "" : nil
+        }
     }
 }

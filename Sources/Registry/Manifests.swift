@@ -1,6 +1,7 @@
 internal import Hashing
 public import OCI
 internal import ObjectStorage
+internal import Threading
 
 /// A manifest as it lies in the bucket.
 public struct StoredManifest: Sendable {
@@ -25,6 +26,12 @@ public enum TagLookup: Sendable {
     /// The ETag given still holds.
     case unchanged
     case found(StoredManifest)
+}
+
+/// Which manifest of which repository.
+struct ManifestID: Hashable, Sendable {
+    let name: RepositoryName
+    let digest: Digest
 }
 
 extension Registry {
@@ -79,20 +86,27 @@ extension Registry {
         _ bytes: [UInt8],
         mediaType: MediaType
     ) throws(RegistryError) -> [String?] {
-        try write(layout.manifest(name, digest), bytes, mediaType)
-        // What is no manifest refers to nothing.
-        if let manifest = try? Manifest(parsing: bytes, contentType: mediaType), let subject = manifest.subject {
-            let entry = manifest.referrer(digest: digest, size: Int64(bytes.count))
-            try recordReferrer(name, subject: subject.digest, entry)
+        let etags = try manifestClaims.share(ManifestID(name: name, digest: digest)) { () throws(RegistryError) in
+            try write(layout.manifest(name, digest), bytes, mediaType)
+            // What is no manifest refers to nothing.
+            if let manifest = try? Manifest(parsing: bytes, contentType: mediaType), let subject = manifest.subject {
+                let entry = manifest.referrer(digest: digest, size: Int64(bytes.count))
+                try recordReferrer(name, subject: subject.digest, entry)
+            }
+            return try tagClaims.share(name) { () throws(RegistryError) in
+                var etags: [String?] = []
+                for tag in tags { etags.append(try write(layout.tag(name, tag), bytes, mediaType)) }
+                return etags
+            }
         }
-        var etags: [String?] = []
-        for tag in tags {
-            etags.append(try write(layout.tag(name, tag), bytes, mediaType))
-        }
+        try enterIntoCatalog(name, tags)
+        return etags
+    }
+
+    func enterIntoCatalog(_ name: RepositoryName, _ tags: [Tag]) throws(RegistryError) {
         try catalogWriter.apply(
             tags.map { .add(name: name.description, tag: $0.description, key: layout.relativeTag(name, $0)) }
         )
-        return etags
     }
 
     /// Stores a manifest under a tag and its digest, and enters the tag into the catalog.

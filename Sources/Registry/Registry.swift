@@ -18,6 +18,10 @@ public final class Registry: Sendable {
     public let layout: BucketLayout
     let catalogWriter: CatalogWriter
     private let random: any RandomSource
+    /// A push and a delete of the same manifest in this process: neither must see the other half done.
+    let manifestClaims = Claims<ManifestID>()
+    /// Writing tags of a repository, and comparing tags before they are deleted.
+    let tagClaims = Claims<RepositoryName>()
     let workers = WorkerPool(name: "registry", threads: Registry.parallelRequests, queueLimit: 1024)
 
     /// - Parameters:

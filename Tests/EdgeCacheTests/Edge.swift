@@ -20,10 +20,10 @@ final class Edge {
 
     init(
         store: MemoryStore = MemoryStore(),
-        ceilingBytes: Int64 = 256 << 20,
-        fileSystem: any FileSystem = LocalFileSystem(),
         folder: TemporaryFolder = TemporaryFolder(),
         time: ManualTime = ManualTime(),
+        ceilingBytes: Int64 = 256 << 20,
+        fileSystem: any FileSystem = LocalFileSystem(),
         _ adjust: (inout EdgeCache.Configuration) -> Void = { _ in }
     ) throws {
         self.store = store
@@ -49,6 +49,13 @@ final class Edge {
     deinit {
         cache.close()
         tier.close()
+    }
+
+    /// What another process would find had this one been killed now, before the same origin.
+    func killed(_ adjust: (inout EdgeCache.Configuration) -> Void = { _ in }) throws -> Edge {
+        let copy = TemporaryFolder()
+        try folder.copy(to: copy.path)
+        return try Edge(store: store, folder: copy, time: time, adjust)
     }
 
     /// Puts a blob into the origin only.

@@ -58,13 +58,6 @@ extension Edge {
         guard let content = try cache.blob(digest, near: Int64(range.lowerBound)) else { return nil }
         return try bytes(range, of: content, step: step)
     }
-
-    /// What a process that is killed now leaves behind: the same files, in a folder of their own.
-    func copyOfFolder() throws -> TemporaryFolder {
-        let copy = TemporaryFolder()
-        try copyFiles(folder.path + "/cache", to: copy.path + "/cache")
-        return copy
-    }
 }
 
 func bytes(_ range: Range<Int>, of content: BlobContent, step: Int = 100_000) throws -> [UInt8] {
@@ -79,17 +72,4 @@ func bytes(_ range: Range<Int>, of content: BlobContent, step: Int = 100_000) th
         }
     }
     return bytes
-}
-
-private func copyFiles(_ source: String, to target: String) throws {
-    let files = LocalFileSystem()
-    try files.createDirectory(target)
-    for entry in try files.entries(of: source) {
-        let (from, to) = ("\(source)/\(entry.name)", "\(target)/\(entry.name)")
-        if entry.isDirectory {
-            try copyFiles(from, to: to)
-        } else if let bytes = try files.contents(at: from) {
-            try files.write(bytes.span, to: files.open(to, .create), at: 0)
-        }
-    }
 }

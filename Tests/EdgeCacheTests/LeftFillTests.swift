@@ -22,7 +22,7 @@ import Threading
         }
 
         func restarted(fileSystem: any FileSystem = LocalFileSystem()) throws -> Edge {
-            try Edge(store: store, fileSystem: fileSystem, folder: folder, time: time, smallParts)
+            try Edge(store: store, folder: folder, time: time, fileSystem: fileSystem, smallParts)
         }
     }
 
@@ -105,7 +105,8 @@ import Threading
         }
         let opened = try #require(try before.cache.blob(digest))
         gate.waitForArrivals()
-        let folder = try before.copyOfFolder()
+        let folder = TemporaryFolder()
+        try before.folder.copy(to: folder.path)
         gate.open()
         before.cache.waitForFills()
         withExtendedLifetime(opened) {}

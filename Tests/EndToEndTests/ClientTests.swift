@@ -1,3 +1,4 @@
+import FaultProxy
 import Testing
 
 /// Real clients push and pull a real image; the bytes must come back, from a lost disk and from a warm one.

@@ -1,3 +1,4 @@
+import FaultProxy
 import Foundation
 import Glibc
 import Testing
@@ -93,7 +94,7 @@ struct LifeCycleTests {
             let repository = Repository(forebay, "library/debian")
             let kept = try Repository(forebay, "library/kept").pushImage(tag: "v1", seed: 44, layerSize: 3_000_000)
             let process = try #require(forebay.processIdentifier)
-            let relay = try Relay(to: forebay.endpoint.port)
+            let relay = try FaultProxy.relay(to: forebay.endpoint.port)
             defer { relay.stop() }
             relay.onRequest { [weak relay] _ in
                 if let relay, relay.requestLines.count == request { kill(process, SIGKILL) }

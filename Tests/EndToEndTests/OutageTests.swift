@@ -1,3 +1,4 @@
+import FaultProxy
 import Testing
 
 /// The bucket goes away and comes back.

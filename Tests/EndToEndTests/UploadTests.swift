@@ -1,3 +1,4 @@
+import FaultProxy
 import Testing
 
 @Suite("Uploads over raw HTTP")

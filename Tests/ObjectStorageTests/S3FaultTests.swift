@@ -1,3 +1,4 @@
+import FaultProxy
 import HTTPClient
 import ObjectStorage
 import Synchronization

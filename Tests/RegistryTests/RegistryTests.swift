@@ -222,6 +222,50 @@ let manifestBytes = Array("{\"schemaVersion\":2,\"manifests\":[]}".utf8)
         Issue.record("it never passed")
     }
 
+    /// Moved right after it was compared, while the catalog is written.
+    @Test(arguments: [true, false])
+    func aTagMovedMeanwhileSurvives(etagIsContentHash: Bool) throws {
+        let store = MemoryStore(etagIsContentHash: etagIsContentHash)
+        let registry = Registry(store: store)
+        let moved = Array("{\"schemaVersion\":2,\"manifests\": []}".utf8.prefix(manifestBytes.count - 1) + [0x7d])
+        for text in ["goes", "moves", "vanishes"] {
+            try registry.pushManifest(name: name, tag: tag(text), manifestBytes, mediaType: .imageIndex)
+        }
+        store.intercept { _, call throws(StoreError) in
+            guard call.operation == "PUT", call.key == "epoch/catalog.json" else { return }
+            store["epoch/manifests/library/debian/moves.json"] = moved
+            store["epoch/manifests/library/debian/vanishes.json"] = nil
+        }
+        #expect(try registry.deleteManifest(name: name, digest: Digest(of: manifestBytes)) == [tag("goes")])
+        store.intercept(nil)
+        #expect(try registry.manifest(name: name, tag: tag("moves")).bytes == moved)
+        #expect(try registry.tags(name: name) == [tag("moves")])
+        #expect(try registry.catalog().repositories["library/debian"]?.tags.keys.sorted() == ["moves"])
+    }
+
+    /// A push that comes while the tags are listed would leave a tag behind without its digest copy.
+    @Test func aPushOfTheSameManifestComesBeforeOrAfter() throws {
+        let store = MemoryStore()
+        let registry = Registry(store: store)
+        try registry.pushManifest(name: name, tag: tag("a"), manifestBytes, mediaType: .imageIndex)
+        let digest = Digest(of: manifestBytes)
+        let pool = WorkerPool(name: "push", threads: 1, queueLimit: 1)
+        let isPushed = Monitor(false)
+        store.intercept { number, call throws(StoreError) in
+            guard call.operation == "DELETE", call.key.contains("_digests") else { return }
+            _ = pool.submit {
+                _ = try? registry.pushManifest(name: name, tag: tag("b"), manifestBytes, mediaType: .imageIndex)
+                isPushed.update { $0 = true }
+            }
+            // Long enough for a push that does not wait; one that does needs the delete to end.
+            _ = isPushed.wait(until: .after(.milliseconds(200))) { $0 ? true : nil }
+        }
+        try registry.deleteManifest(name: name, digest: digest)
+        pool.close()
+        #expect(try registry.tags(name: name) == [tag("b")])
+        #expect(try registry.manifest(name: name, digest: digest).bytes == manifestBytes)
+    }
+
     /// A listing of eleven pages (10,000 tags and a folder) and a handful of requests, where ETags are hashes of the content.
     @Test func costsAListingNotARequestForEachTag() throws {
         let store = MemoryStore()
@@ -234,7 +278,7 @@ let manifestBytes = Array("{\"schemaVersion\":2,\"manifests\":[]}".utf8)
         store.intercept(nil)
         #expect(try registry.deleteManifest(name: name, digest: digest).map(\.description) == ["a", "b", "c"])
         #expect(store.calls("LIST") == 11)
-        #expect(store.calls.count - store.calls("LIST") <= 10, "\(store.calls.map { "\($0.operation) \($0.key)" })")
+        #expect(store.calls.count - store.calls("LIST") <= 12, "\(store.calls.map { "\($0.operation) \($0.key)" })")
     }
 
     /// Where ETags tell nothing, the tags of the same size are read.

@@ -108,3 +108,61 @@ import Threading
         #expect(!pool.submit {})
     }
 }
+
+@Suite struct ClaimsTests {
+    /// What happened, in order.
+    private let events = Monitor<[String]>([])
+
+    private func note(_ event: String) { events.update { $0.append(event) } }
+    private func wait(for event: String) { _ = events.wait { $0.contains(event) ? true : nil } }
+
+    @Test func sharersMeetAndAnOwnerIsAlone() {
+        let claims = Claims<Int>()
+        let pool = WorkerPool(name: "test", threads: 3, queueLimit: 3)
+        for name in ["a", "b"] {
+            _ = pool.submit {
+                claims.share(1) {
+                    note(name)
+                    wait(for: "a")
+                    wait(for: "b")
+                }
+                note("\(name) left")
+            }
+        }
+        _ = pool.submit {
+            wait(for: "a")
+            wait(for: "b")
+            claims.own(1) { note("owner") }
+        }
+        claims.own(2) {
+            wait(for: "owner")
+            claims.share(3) {}
+        }
+        pool.close()
+        #expect(events.withLock { $0.firstIndex(of: "owner")! } >= 2)
+    }
+
+    @Test func sharersThatComeLaterLetAWaitingOwnerPass() {
+        let claims = Claims<Int>()
+        let pool = WorkerPool(name: "test", threads: 2, queueLimit: 2)
+        claims.share(1) {
+            _ = pool.submit { claims.own(1) { note("owner") } }
+            while !claims.hasWaitingOwner(1) { pauseThread(.milliseconds(1)) }
+            _ = pool.submit {
+                note("asked")
+                claims.share(1) { note("sharer") }
+            }
+            wait(for: "asked")
+        }
+        pool.close()
+        #expect(events.withLock { $0 } == ["asked", "owner", "sharer"])
+    }
+
+    @Test func errorsPassThroughAndTheClaimEnds() {
+        struct Failure: Error {}
+        let claims = Claims<Int>()
+        #expect(throws: Failure.self) { try claims.own(1) { () throws(Failure) in throw Failure() } }
+        #expect(throws: Failure.self) { try claims.share(1) { () throws(Failure) in throw Failure() } }
+        #expect(claims.own(1) { true })
+    }
+}

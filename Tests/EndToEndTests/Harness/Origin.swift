@@ -1,3 +1,4 @@
+import FaultProxy
 import Foundation
 import Testing
 
@@ -80,7 +81,7 @@ final class DirectoryOrigin: Origin {
 final class S3Origin: Origin {
     let server: S3Server
     let bucket: String
-    let relay: Relay
+    let relay: FaultProxy
     /// Told by the EPOCH_S3_ variables alone, as the seed's own programs are.
     private let isToldAsTheSeedIs: Bool
 
@@ -89,7 +90,7 @@ final class S3Origin: Origin {
         isToldAsTheSeedIs = toldAsTheSeedIs
         bucket = "forebay-\(UUID().uuidString.lowercased())"
         try server.createBucket(bucket)
-        relay = try Relay(to: server.port)
+        relay = try FaultProxy.relay(to: server.port)
     }
 
     var flags: [String] {
