@@ -118,8 +118,8 @@ private func make(_ body: Response.Body) -> OpaquePointer? {
 
 // MARK: - Streamed bodies
 
-/// How much is asked of a producer at a time.
-private let streamBlockBytes = 256 << 10
+/// How much is asked of a producer at a time. Memory: one for each streamed answer, however slow its client.
+private let streamBlockBytes = 64 << 10
 
 private final class Stream {
     let producer: any BodyProducer

@@ -74,7 +74,21 @@ public struct SettingKey: Sendable, Hashable {
         SettingKey("scrub-interval", "DURATION", "7d", "How often all content on disk is hashed again; 0s is never."),
         SettingKey("scrub-rate", "SIZE", "20MiB", "Bytes a second that are hashed again."),
         SettingKey("inline-limit", "SIZE", "16KiB", "Blobs up to this size lie in the index instead of a file."),
-        SettingKey("fill-limit", "COUNT", "16", "Blobs that are fetched from the origin at once."),
+        SettingKey("fill-limit", "COUNT", "32", "Transfers of blobs from the origin at once, over all blobs."),
+        SettingKey("fill-part-size", "SIZE", "8MiB", "Of one such transfer: larger blobs come in parts."),
+        SettingKey("fill-parts-in-flight", "COUNT", "8", "Parts of one blob that are fetched at once."),
+        SettingKey(
+            "fill-unattended-limit",
+            "SIZE",
+            "1GiB",
+            "A blob that every client has left is fetched to its end when no more than this is missing."
+        ),
+        SettingKey(
+            "absent-ttl",
+            "DURATION",
+            "3s",
+            "How long a blob that the origin does not have counts as missing; 0s asks always."
+        ),
         SettingKey("upload-limit", "COUNT", "1024", "Upload sessions at once."),
         SettingKey("upload-expiry", "DURATION", "24h", "An upload session that is not used for so long ends."),
         // Freshness.

@@ -44,6 +44,10 @@ public struct Settings: Sendable {
     public var scrubBytesPerSecond: Int64
     public var inlineLimitBytes: Int
     public var fillLimit: Int
+    public var fillPartBytes: Int
+    public var fillPartsInFlight: Int
+    public var fillUnattendedBytes: Int
+    public var absentTTL: Duration
     public var uploadLimit: Int
     public var uploadExpiry: Duration
     public var tagTTL: Duration
@@ -86,6 +90,10 @@ public struct Settings: Sendable {
         scrubBytesPerSecond = Int64(try parser.size("scrub-rate", 64 << 10...1 << 40))
         inlineLimitBytes = try parser.size("inline-limit", 0...1 << 20)
         fillLimit = try parser.count("fill-limit", 1...1024)
+        fillPartBytes = try parser.size("fill-part-size", 1 << 20...1 << 30)
+        fillPartsInFlight = try parser.count("fill-parts-in-flight", 1...64)
+        fillUnattendedBytes = try parser.size("fill-unattended-limit", 0...1 << 50)
+        absentTTL = try parser.duration("absent-ttl")
         uploadLimit = try parser.count("upload-limit", 1...1_000_000)
         uploadExpiry = try parser.duration("upload-expiry", atLeast: .seconds(1))
         tagTTL = try parser.duration("tag-ttl")

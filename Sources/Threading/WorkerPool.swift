@@ -28,7 +28,9 @@ public final class WorkerPool: Sendable {
     }
 
     /// False when the queue is full or the pool is closed; the job then never runs.
-    public func submit(_ job: @escaping Job) -> Bool { queue.offer(job) }
+    ///
+    /// - Parameter urgent: it runs before those that are not.
+    public func submit(urgent: Bool = false, _ job: @escaping Job) -> Bool { queue.offer(job, urgent: urgent) }
 
     /// Jobs waiting for a thread.
     public var backlog: Int { queue.count }

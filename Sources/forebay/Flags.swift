@@ -54,6 +54,18 @@ struct Flags: ParsableArguments {
     @Option(name: .customLong("fill-limit"), help: help("fill-limit"))
     var fillLimit: String?
 
+    @Option(name: .customLong("fill-part-size"), help: help("fill-part-size"))
+    var fillPartSize: String?
+
+    @Option(name: .customLong("fill-parts-in-flight"), help: help("fill-parts-in-flight"))
+    var fillPartsInFlight: String?
+
+    @Option(name: .customLong("fill-unattended-limit"), help: help("fill-unattended-limit"))
+    var fillUnattendedLimit: String?
+
+    @Option(name: .customLong("absent-ttl"), help: help("absent-ttl"))
+    var absentTtl: String?
+
     @Option(name: .customLong("upload-limit"), help: help("upload-limit"))
     var uploadLimit: String?
 
@@ -130,6 +142,10 @@ struct Flags: ParsableArguments {
             ("scrub-rate", scrubRate),
             ("inline-limit", inlineLimit),
             ("fill-limit", fillLimit),
+            ("fill-part-size", fillPartSize),
+            ("fill-parts-in-flight", fillPartsInFlight),
+            ("fill-unattended-limit", fillUnattendedLimit),
+            ("absent-ttl", absentTtl),
             ("upload-limit", uploadLimit),
             ("upload-expiry", uploadExpiry),
             ("tag-ttl", tagTtl),

@@ -157,6 +157,12 @@ extension EdgeCache.Configuration {
         tagTTL = settings.tagTTL
         staleIfError = settings.staleIfError
         fillThreads = settings.fillLimit
+        fillPartBytes = Int64(settings.fillPartBytes)
+        fillPartsInFlight = settings.fillPartsInFlight
+        // A local disk gives its bytes fastest in one piece after another.
+        if case .directory = settings.origin { fillPartsInFlight = 1 }
+        fillUnattendedBytes = Int64(settings.fillUnattendedBytes)
+        absentTTL = settings.absentTTL
         uploadSessionLimit = settings.uploadLimit
         uploadExpiry = settings.uploadExpiry
     }
