@@ -11,6 +11,8 @@ public struct StoreError: Error, Sendable, CustomStringConvertible {
     public enum Kind: Sendable {
         /// No connection, or one that broke.
         case unreachable
+        /// The store has been down a moment ago, so nothing was sent.
+        case unavailable
         /// The server's certificate was not accepted.
         case untrusted
         case timeout
@@ -60,6 +62,8 @@ public struct StoreError: Error, Sendable, CustomStringConvertible {
     public let retryAfterSeconds: Int?
     /// The same request may succeed later.
     public let isRetryable: Bool
+    /// The store's clock, when it answered.
+    let serverTime: WallTime?
 
     package init(
         _ operation: Operation,
@@ -71,7 +75,8 @@ public struct StoreError: Error, Sendable, CustomStringConvertible {
         code: String? = nil,
         requestID: String? = nil,
         retryAfterSeconds: Int? = nil,
-        isRetryable: Bool? = nil
+        isRetryable: Bool? = nil,
+        serverTime: WallTime? = nil
     ) {
         self.operation = operation
         self.store = store
@@ -83,6 +88,7 @@ public struct StoreError: Error, Sendable, CustomStringConvertible {
         self.requestID = requestID.map { printable($0, limit: 128) }
         self.retryAfterSeconds = retryAfterSeconds
         self.isRetryable = isRetryable ?? kind.isTransient
+        self.serverTime = serverTime
     }
 
     public var description: String {
@@ -97,14 +103,15 @@ public struct StoreError: Error, Sendable, CustomStringConvertible {
 extension StoreError.Kind {
     var isTransient: Bool {
         switch self {
-        case .unreachable, .timeout, .throttled, .serverFailure: true
+        case .unreachable, .unavailable, .timeout, .throttled, .serverFailure: true
         default: false
         }
     }
 
-    fileprivate var text: String {
+    var text: String {
         switch self {
         case .unreachable: "unreachable"
+        case .unavailable: "down; nothing was sent"
         case .untrusted: "not trusted"
         case .timeout: "timeout"
         case .throttled: "throttled"
@@ -128,7 +135,7 @@ extension StoreError.Kind {
 
     fileprivate var remedy: String? {
         switch self {
-        case .unreachable: "check the endpoint and the network"
+        case .unreachable, .unavailable: "check the endpoint and the network"
         case .untrusted: "check the endpoint's certificate, or name the authority's file"
         case .denied: "check what the access key may do in this bucket"
         case .badCredentials: "check the access key, the secret key and the session token"
@@ -153,7 +160,8 @@ extension StoreError {
             code: code,
             requestID: requestID,
             retryAfterSeconds: retryAfterSeconds,
-            isRetryable: false
+            isRetryable: false,
+            serverTime: serverTime
         )
     }
 }

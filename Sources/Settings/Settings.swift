@@ -23,8 +23,10 @@ public struct Settings: Sendable {
         public var connectionLimit: Int
         public var connectTimeout: Duration
         public var stallTimeout: Duration
+        public var requestTimeout: Duration
         public var partBytes: Int64
         public var partsInFlight: Int
+        public var objectOptions: S3ObjectOptions
     }
 
     public var host: String
@@ -134,6 +136,23 @@ extension Settings.S3 {
         stallTimeout = try parser.duration("s3-stall-timeout", atLeast: .seconds(1))
         partBytes = Int64(try parser.size("s3-part-size", 5 << 20...5 << 30))
         partsInFlight = try parser.count("s3-parts-in-flight", 1...64)
+        requestTimeout = try parser.duration("s3-request-timeout", atLeast: .seconds(1))
+        objectOptions = S3ObjectOptions(
+            encryption: try Self.encryption(parser),
+            storageClass: try parser.optional("s3-storage-class", "write a class such as STANDARD_IA", word),
+            acl: try parser.optional("s3-acl", "write an ACL such as bucket-owner-full-control", word)
+        )
+    }
+
+    private static func encryption(_ parser: Parser) throws(SettingsError) -> S3ObjectOptions.Encryption? {
+        let key = try parser.optional("s3-kms-key", "write a key's id, ARN or alias", word)
+        let encryption = try parser.optional("s3-encryption", "choose AES256 or aws:kms") { text in
+            ["AES256": S3ObjectOptions.Encryption.storeKeys, "aws:kms": .kms(key: key)][text]
+        }
+        if key != nil, encryption != .kms(key: key) {
+            throw SettingsError("s3-kms-key: it needs s3-encryption: aws:kms")
+        }
+        return encryption
     }
 
     private static func credentials(_ parser: Parser) throws(SettingsError) -> Credentials? {
@@ -155,6 +174,11 @@ extension Settings.S3 {
             throw SettingsError("s3-access-key: there is an s3-secret-key without it; set both or neither")
         }
     }
+}
+
+/// What may stand in a header as it is.
+private func word(_ text: String) -> String? {
+    1...2048 ~= text.utf8.count && text.utf8.allSatisfy({ 33...126 ~= $0 }) ? text : nil
 }
 
 /// Turns texts into values, and what cannot be one into an error that says what to do.

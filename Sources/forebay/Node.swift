@@ -18,7 +18,7 @@ struct Node {
     private let tier: DiskTier
 
     init(_ settings: Settings, log: Logger) throws {
-        let store = try Self.store(settings)
+        let store = try Self.store(settings, log: log)
         origin = store.description
         let registry = Registry(store: store, prefix: settings.prefix)
         // Before anything is written: another process may have the directory.
@@ -79,7 +79,7 @@ struct Node {
         }
     }
 
-    static func store(_ settings: Settings) throws -> any ObjectStore {
+    static func store(_ settings: Settings, log: Logger) throws -> any ObjectStore {
         switch settings.origin {
         case .directory(let path):
             do {
@@ -101,6 +101,9 @@ struct Node {
             )
             configuration.partBytes = s3.partBytes
             configuration.partsInFlight = s3.partsInFlight
+            configuration.requestTimeoutSeconds = max(1, s3.requestTimeout.milliseconds / 1000)
+            configuration.objectOptions = s3.objectOptions
+            configuration.report = { event in log.log(level: event.isTrouble ? .warning : .notice, "\(event)") }
             return S3Store(configuration, client: try client(s3))
         }
     }

@@ -124,6 +124,7 @@ private func settings(_ flags: [String: String] = [:], _ environment: [String: S
         ("origin", "file://relative"), ("origin", "s3://"), ("origin", "s3://b!/x"), ("origin", "s3://bucket/../x/"),
         ("log-level", "loud"), ("s3-addressing", "dns"), ("manifest-limit", "1MiB"), ("deletes", "maybe"),
         ("connection-limit", "0"), ("s3-endpoint", "ftp://x"), ("s3-part-size", "1MiB"),
+        ("s3-encryption", "DES"), ("s3-storage-class", "two words"), ("s3-request-timeout", "0s"),
     ])
     func aBadValueIsNamedWithItsKeyAndRemedy(_ key: String, _ value: String) async {
         let text = await message([key: value])
@@ -161,6 +162,14 @@ private func settings(_ flags: [String: String] = [:], _ environment: [String: S
         #expect(found.drainTimeout == .zero && found.host == "::1" && found.port == 80)
         #expect(try await settings(["cache-size": "10GB"]).cacheSize == .bytes(10_000_000_000))
         #expect(try await settings(["cache-size": "80%"]).cacheSize == .percent(80))
+    }
+
+    @Test func whatNewObjectsAreStoredWith() async throws {
+        #expect(try await settings().s3.objectOptions == S3ObjectOptions())
+        let found = try await settings(["s3-encryption": "aws:kms", "s3-kms-key": "k", "s3-acl": "private"])
+        #expect(found.s3.objectOptions == S3ObjectOptions(encryption: .kms(key: "k"), acl: "private"))
+        #expect(try await settings(["s3-encryption": "AES256"]).s3.objectOptions.encryption == .storeKeys)
+        await #expect(throws: SettingsError.self) { try await settings(["s3-kms-key": "k"]) }
     }
 
     @Test func originsAndTheirPrefixes() async throws {
