@@ -64,11 +64,14 @@ public final class EdgeCache: Sendable {
         self.time = time
         self.log = log
         uploads = UploadSessions(
-            limit: configuration.uploadSessionLimit,
-            expiry: configuration.uploadExpiry,
+            configuration,
+            tier: tier,
+            fileSystem: fileSystem,
             time: time,
-            random: random
+            random: random,
+            log: log
         )
+        uploads.startSweeping()
         fillPool = WorkerPool(
             name: "fill",
             threads: configuration.fillThreads,
@@ -76,12 +79,14 @@ public final class EdgeCache: Sendable {
         )
     }
 
-    /// Breaks off running fills, drops unfinished uploads, and ends the threads. False when a fill still waits for the origin at the limit.
+    /// Breaks off running fills, leaves unfinished uploads to the next run, and ends the threads. False when one still waits for the
+    /// origin at the limit.
     @discardableResult
     public func close(within limit: Duration = .seconds(30)) -> Bool {
         isClosing.store(true, ordering: .relaxed)
-        uploads.dropAll()
-        return fillPool.close(until: .after(limit))
+        let deadline = Deadline.after(limit)
+        let haveUploadsEnded = uploads.close(until: deadline)
+        return fillPool.close(until: deadline) && haveUploadsEnded
     }
 
     /// Waits until no fill is under way.
@@ -144,6 +149,7 @@ extension EdgeCache {
             switch try tier.lookup(digest) {
             case .inline(let bytes): return .bytes(bytes)
             case .file(let file, let size): return .file(file, size: size)
+            case .checking(let check): return .stream(CheckedFile(check, fileSystem), size: check.size)
             case nil: return nil
             }
         } catch {

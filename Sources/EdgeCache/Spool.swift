@@ -14,7 +14,12 @@ final class Spool {
     private let tier: DiskTier
     private let fileSystem: any FileSystem
     private let reservation: Reservation
+    /// That of the file; `nil` where nobody comes back to the upload.
+    private let name: String?
+    /// An earlier run has left the file; it is not open yet.
+    private var isAsleep = false
     private var reserved: Int64 = 0
+    private let algorithm: DigestAlgorithm
     private var hash: ContentHash
     private var memory: [UInt8] = []
     private var incoming: IncomingFile?
@@ -27,11 +32,61 @@ final class Spool {
         fileprivate let size: Int64
     }
 
-    init(_ algorithm: DigestAlgorithm, tier: DiskTier, fileSystem: any FileSystem) throws(DiskTierError) {
+    /// - Parameter id: of the session; `nil` for an upload in one request.
+    init(
+        _ algorithm: DigestAlgorithm,
+        named id: String? = nil,
+        tier: DiskTier,
+        fileSystem: any FileSystem
+    ) throws(DiskTierError) {
         self.tier = tier
         self.fileSystem = fileSystem
+        name = id.map(UploadJournal.dataName)
+        self.algorithm = algorithm
         reservation = try tier.reserve(0)
         hash = ContentHash(algorithm)
+    }
+
+    /// As an earlier run has left it; `nil` when that cannot be taken up again. The file is not opened yet.
+    init?(resuming record: UploadRecord, named id: String, tier: DiskTier, fileSystem: any FileSystem) {
+        let name = UploadJournal.dataName(id)
+        guard let hash = ContentHash(record.algorithm, resuming: record.hashState),
+            // A file that cannot even be looked at is as good as gone.
+            let reservation = try? tier.reservationOfUploadFile(name)
+        else { return nil }
+        self.tier = tier
+        self.fileSystem = fileSystem
+        self.name = name
+        self.reservation = reservation
+        self.hash = hash
+        algorithm = record.algorithm
+        size = record.offset
+        reserved = record.isInFile ? size : 0
+        memory = record.tail
+        isAsleep = record.isInFile
+    }
+
+    /// Opens what an earlier run has left; false when it is not all there.
+    func wake() throws(DiskTierError) -> Bool {
+        guard isAsleep, let name else { return true }
+        guard let file = try tier.reopenUploadFile(name, size: size, reservation) else { return false }
+        incoming = file
+        writer = FileWriter(file.file, at: size, in: fileSystem)
+        isAsleep = false
+        return true
+    }
+
+    /// What the next run needs to go on from here. Everything is in the file by then that belongs there.
+    func record(_ repository: RepositoryName, lastUsed: Int64, verified: Digest?) -> UploadRecord {
+        UploadRecord(
+            repository: repository,
+            algorithm: algorithm,
+            offset: size,
+            lastUsed: lastUsed,
+            verified: verified,
+            hashState: hash.state,
+            tail: memory
+        )
     }
 
     /// Everything before the mark is in the file then, so that going back needs no write.
@@ -104,14 +159,16 @@ final class Spool {
         return try incoming.commit(as: digest, size: size, since: stamp)
     }
 
-    private func flush() throws(DiskTierError) {
+    /// Hands everything to the file, where there is one.
+    func flush() throws(DiskTierError) {
         try onDisk { () throws(FileError) in try writer?.flush() }
     }
 
     /// Too large for memory: from here on a file takes it.
     private func spill() throws(DiskTierError) {
         if size > reserved { try expect(0) }
-        let file = try tier.newFile(reservation)
+        let file =
+            if let name { try tier.newUploadFile(name, reservation) } else { try tier.newFile(reservation) }
         writer = FileWriter(file.file, in: fileSystem)
         let start = memory
         // A mark may lie within these bytes.

@@ -20,8 +20,7 @@ extension EdgeCache {
         _ name: RepositoryName,
         algorithm: DigestAlgorithm = .sha256
     ) throws(EdgeError) -> UploadStatus {
-        let session = try uploads.open(name, newSpool(algorithm))
-        return UploadStatus(id: session.id, offset: 0)
+        UploadStatus(id: try uploads.open(name, algorithm).id, offset: 0)
     }
 
     public func uploadStatus(_ name: RepositoryName, _ id: String) throws(EdgeError) -> UploadStatus {
@@ -47,10 +46,15 @@ extension EdgeCache {
         length: Int64? = nil
     ) throws(EdgeError) -> UploadChunk {
         let session = try uploads.find(name, id)
-        guard let offset = session.acquire() else { throw .uploadBusy(id) }
+        guard let state = session.acquire() else { throw .uploadBusy(id) }
         do throws(EdgeError) {
+            guard try onDisk({ () throws(DiskTierError) in try session.spool.spool.wake() }) else {
+                log.warning("upload dropped: its bytes are gone", metadata: ["upload": "\(id)"])
+                uploads.remove(session)
+                throw .uploadUnknown(id)
+            }
             if let range {
-                guard range.first == offset else { throw .chunkOutOfOrder(offset: offset) }
+                guard range.first == state.offset else { throw .chunkOutOfOrder(offset: state.offset) }
                 if let length, length != range.count {
                     throw .chunkLength(expected: range.count, actual: length)
                 }
@@ -62,10 +66,13 @@ extension EdgeCache {
             let mark = try onDisk { () throws(DiskTierError) in try session.spool.spool.mark() }
             return UploadChunk(session, of: self, expected: expected, mark: mark)
         } catch {
-            session.release(offset: offset, now: time.monotonicNanoseconds())
+            session.release()
             throw error
         }
     }
+
+    /// Ends the sessions that were not used for too long; a thread does so now and then by itself.
+    public func expireUploads() { uploads.sweep() }
 
     /// A whole upload in one request, without a session that anybody else could see.
     public func openBlob(
@@ -73,16 +80,12 @@ extension EdgeCache {
         algorithm: DigestAlgorithm,
         length: Int64?
     ) throws(EdgeError) -> UploadChunk {
-        let spool = try newSpool(algorithm)
+        let spool = try onDisk { () throws(DiskTierError) in try Spool(algorithm, tier: tier, fileSystem: fileSystem) }
         if let length { try onDisk { () throws(DiskTierError) in try spool.expect(length) } }
-        let session = UploadSession(id: "", repository: name, spool: spool, now: time.monotonicNanoseconds())
+        let session = UploadSession(id: "", repository: name, spool: spool, now: 0)
         _ = session.acquire()
         let mark = try onDisk { () throws(DiskTierError) in try spool.mark() }
         return UploadChunk(session, of: self, expected: length, mark: mark)
-    }
-
-    private func newSpool(_ algorithm: DigestAlgorithm) throws(EdgeError) -> Spool {
-        try onDisk { () throws(DiskTierError) in try Spool(algorithm, tier: tier, fileSystem: fileSystem) }
     }
 }
 
@@ -125,12 +128,13 @@ public final class UploadChunk {
     public func keep() throws(EdgeError) -> UploadStatus {
         do throws(EdgeError) {
             try check()
+            try edge.onDisk { () throws(DiskTierError) in try spool.flush() }
         } catch {
             abandon()
             throw error
         }
         mark = nil
-        session.release(offset: spool.size, now: edge.time.monotonicNanoseconds())
+        edge.uploads.release(session)
         return UploadStatus(id: session.id, offset: spool.size)
     }
 
@@ -158,7 +162,7 @@ public final class UploadChunk {
         guard let mark = mark.take() else { return }
         do throws(DiskTierError) {
             try spool.rewind(to: mark)
-            session.release(offset: start, now: edge.time.monotonicNanoseconds())
+            edge.uploads.release(session)
         } catch {
             edge.log.warning("upload dropped", metadata: ["upload": "\(session.id)", "error": "\(error)"])
             edge.uploads.remove(session)

@@ -1,37 +1,88 @@
 internal import CCrypto
 public import OCI
 
-/// A running SHA-256 or SHA-512 over content that arrives in pieces (`EVP_DigestUpdate(3)`).
-///
-/// Sendable because the context is owned by this value alone and reached only through `mutating` calls.
-public struct ContentHash: ~Copyable, @unchecked Sendable {
-    private let algorithm: DigestAlgorithm
-    private let context: OpaquePointer
+/// A running SHA-256 or SHA-512 over content that arrives in pieces (`SHA256_Update(3)`).
+public struct ContentHash: ~Copyable, Sendable {
+    private enum Context {
+        case sha256(SHA256_CTX)
+        case sha512(SHA512_CTX)
+    }
+
+    private var context: Context
 
     public init(_ algorithm: DigestAlgorithm) {
-        self.algorithm = algorithm
-        context = newContext(algorithm == .sha256 ? EVP_sha256() : EVP_sha512())
+        switch algorithm {
+        case .sha256:
+            var context = SHA256_CTX()
+            precondition(SHA256_Init(&context) == 1)
+            self.context = .sha256(context)
+        case .sha512:
+            var context = SHA512_CTX()
+            precondition(SHA512_Init(&context) == 1)
+            self.context = .sha512(context)
+        }
     }
 
-    private init(_ algorithm: DigestAlgorithm, context: OpaquePointer) {
-        self.algorithm = algorithm
-        self.context = context
-    }
-
-    deinit { EVP_MD_CTX_free(context) }
+    private init(_ context: Context) { self.context = context }
 
     public mutating func update(_ bytes: Span<UInt8>) {
-        bytes.withUnsafeBytes { _ = EVP_DigestUpdate(context, $0.baseAddress, $0.count) }
+        bytes.withUnsafeBytes { bytes in
+            switch context {
+            case .sha256(var context):
+                SHA256_Update(&context, bytes.baseAddress, bytes.count)
+                self.context = .sha256(context)
+            case .sha512(var context):
+                SHA512_Update(&context, bytes.baseAddress, bytes.count)
+                self.context = .sha512(context)
+            }
+        }
     }
 
     /// A second hash in the same state, to come back to when the bytes that follow turn out not to count.
-    public func copy() -> ContentHash { ContentHash(algorithm, context: duplicate(context)) }
+    public func copy() -> ContentHash { ContentHash(context) }
 
     /// The digest of all bytes so far; more may follow.
     public func digest() -> Digest {
-        let copy = duplicate(context)
-        defer { EVP_MD_CTX_free(copy) }
-        return Digest(algorithm, bytes: finish(copy))
+        switch context {
+        case .sha256(var context):
+            var result = [UInt8](repeating: 0, count: Int(SHA256_DIGEST_LENGTH))
+            SHA256_Final(&result, &context)
+            return Digest(.sha256, bytes: result)
+        case .sha512(var context):
+            var result = [UInt8](repeating: 0, count: Int(SHA512_DIGEST_LENGTH))
+            SHA512_Final(&result, &context)
+            return Digest(.sha512, bytes: result)
+        }
+    }
+
+    /// What another process on this machine goes on from, with ``init(_:resuming:)``.
+    public var state: [UInt8] {
+        switch context {
+        case .sha256(let context): withUnsafeBytes(of: context) { Array($0) }
+        case .sha512(let context): withUnsafeBytes(of: context) { Array($0) }
+        }
+    }
+
+    /// Goes on where the hash stood whose ``state`` this is; `nil` when it cannot be one.
+    public init?(_ algorithm: DigestAlgorithm, resuming state: [UInt8]) {
+        self.init(algorithm)
+        guard state.count == self.state.count else { return nil }
+        switch algorithm {
+        case .sha256:
+            var context = SHA256_CTX()
+            withUnsafeMutableBytes(of: &context) { $0.copyBytes(from: state) }
+            guard context.md_len == UInt32(SHA256_DIGEST_LENGTH), context.num < UInt32(SHA256_CBLOCK) else {
+                return nil
+            }
+            self.context = .sha256(context)
+        case .sha512:
+            var context = SHA512_CTX()
+            withUnsafeMutableBytes(of: &context) { $0.copyBytes(from: state) }
+            guard context.md_len == UInt32(SHA512_DIGEST_LENGTH), context.num < UInt32(SHA512_CBLOCK) else {
+                return nil
+            }
+            self.context = .sha512(context)
+        }
     }
 }
 
@@ -76,12 +127,6 @@ private func newContext(_ type: OpaquePointer?) -> OpaquePointer {
     guard let context = EVP_MD_CTX_new() else { preconditionFailure("out of memory") }
     precondition(EVP_DigestInit_ex(context, type, nil) == 1, "libcrypto lacks a digest")
     return context
-}
-
-private func duplicate(_ context: OpaquePointer) -> OpaquePointer {
-    guard let copy = EVP_MD_CTX_new() else { preconditionFailure("out of memory") }
-    precondition(EVP_MD_CTX_copy_ex(copy, context) == 1)
-    return copy
 }
 
 private func finish(_ context: OpaquePointer) -> [UInt8] {

@@ -151,7 +151,7 @@ extension Response {
 /// Reads a refused body to its end.
 private final class DiscardedBody: BodyReceiver {
     /// Above this it is cheaper to close the connection.
-    static let limitBytes: Int64 = 8 << 20
+    static let limitBytes: Int64 = 32 << 20
 
     private let response: Response
 

@@ -13,18 +13,22 @@ import Threading
 /// An edge cache over a store in memory, with a tier in a folder of its own.
 final class Edge {
     let store: MemoryStore
-    let folder = TemporaryFolder()
-    let time = ManualTime()
+    let folder: TemporaryFolder
+    let time: ManualTime
     let tier: DiskTier
     let cache: EdgeCache
 
     init(
         store: MemoryStore = MemoryStore(),
+        folder: TemporaryFolder = TemporaryFolder(),
+        time: ManualTime = ManualTime(),
         ceilingBytes: Int64 = 256 << 20,
         fileSystem: any FileSystem = LocalFileSystem(),
         _ adjust: (inout EdgeCache.Configuration) -> Void = { _ in }
     ) throws {
         self.store = store
+        self.folder = folder
+        self.time = time
         tier = try DiskTier(
             DiskTier.Configuration(directory: folder.path + "/cache", ceilingBytes: ceilingBytes),
             fileSystem: fileSystem,
@@ -45,6 +49,13 @@ final class Edge {
     deinit {
         cache.close()
         tier.close()
+    }
+
+    /// What another process would find had this one been killed now, before the same origin.
+    func killed(_ adjust: (inout EdgeCache.Configuration) -> Void = { _ in }) throws -> Edge {
+        let copy = TemporaryFolder()
+        try folder.copy(to: copy.path)
+        return try Edge(store: store, folder: copy, time: time, adjust)
     }
 
     /// Puts a blob into the origin only.

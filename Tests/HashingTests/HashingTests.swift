@@ -38,6 +38,30 @@ import Testing
         #expect(hash.digest() == Digest(of: Array("abx".utf8)))
     }
 
+    @Test(arguments: [DigestAlgorithm.sha256, .sha512], [0, 1, 63, 64, 1000])
+    func aKeptStateGoesOn(_ algorithm: DigestAlgorithm, _ start: Int) {
+        let content = (0..<3000).map { UInt8(truncatingIfNeeded: $0 &* 31) }
+        var hash = ContentHash(algorithm)
+        hash.update(Array(content[..<start]).span)
+        guard var resumed = ContentHash(algorithm, resuming: hash.state) else {
+            Issue.record("the state was refused")
+            return
+        }
+        resumed.update(Array(content[start...]).span)
+        #expect(resumed.digest() == Digest(of: content, algorithm))
+    }
+
+    @Test func whatIsNoStateIsRefused() {
+        let state = ContentHash(.sha256).state
+        // A pattern match would need the hash to be copyable.
+        func isRefused(_ algorithm: DigestAlgorithm, _ state: [UInt8]) -> Bool {
+            if ContentHash(algorithm, resuming: state) != nil { false } else { true }
+        }
+        #expect(isRefused(.sha512, state))
+        #expect(isRefused(.sha256, Array(state.dropLast())))
+        #expect(isRefused(.sha256, state.map { _ in 0xff }))
+    }
+
     // RFC 4231, test case 2; RFC 1321, appendix A.5.
     @Test func keyedAndLegacyHashes() {
         #expect(

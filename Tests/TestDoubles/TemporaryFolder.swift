@@ -26,6 +26,22 @@ public final class TemporaryFolder {
         try files.removeDirectory(directory)
     }
 
+    /// Copies everything below to another folder.
+    public func copy(to target: String) throws(FileError) { try copy(path, to: target) }
+
+    private func copy(_ source: String, to target: String) throws(FileError) {
+        let files = LocalFileSystem()
+        try files.createDirectory(target)
+        for entry in try files.entries(of: source) {
+            let (from, to) = ("\(source)/\(entry.name)", "\(target)/\(entry.name)")
+            if entry.isDirectory {
+                try copy(from, to: to)
+            } else if let bytes = try files.contents(at: from) {
+                try files.write(bytes.span, to: files.open(to, .create), at: 0)
+            }
+        }
+    }
+
     /// A new file of the folder's own.
     public func write(_ bytes: [UInt8], to name: String) throws(FileError) {
         let files = LocalFileSystem()

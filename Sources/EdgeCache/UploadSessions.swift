@@ -1,0 +1,144 @@
+internal import DiskTier
+internal import Logging
+internal import OCI
+internal import System
+internal import Threading
+
+/// All upload sessions of this node, by id. They outlive the process: see ``UploadRecord``.
+final class UploadSessions: Sendable {
+    /// How often sessions are looked through for expired ones, at most and at least.
+    private static let sweepSeconds: ClosedRange<Int64> = 1...600
+
+    private struct Sweeping {
+        var isClosing = false
+        var isRunning = false
+    }
+
+    let journal: UploadJournal
+    private let limit: Int
+    private let expirySeconds: Int64
+    private let tier: DiskTier
+    private let fileSystem: any FileSystem
+    private let time: any TimeSource
+    private let random: any RandomSource
+    private let log: Logger
+    private let sessions: Monitor<[String: UploadSession]>
+    private let sweeping = Monitor(Sweeping())
+
+    /// Takes up the sessions of an earlier run, without reading what they hold.
+    init(
+        _ configuration: EdgeCache.Configuration,
+        tier: DiskTier,
+        fileSystem: any FileSystem,
+        time: any TimeSource,
+        random: any RandomSource,
+        log: Logger
+    ) {
+        limit = configuration.uploadSessionLimit
+        expirySeconds = max(0, configuration.uploadExpiry.components.seconds)
+        self.tier = tier
+        self.fileSystem = fileSystem
+        self.time = time
+        self.random = random
+        self.log = log
+        journal = UploadJournal(tier: tier, fileSystem: fileSystem, log: log)
+        var found: [String: UploadSession] = [:]
+        for (id, record) in journal.load() {
+            guard let spool = Spool(resuming: record, named: id, tier: tier, fileSystem: fileSystem) else {
+                log.warning("upload dropped: its bytes are gone", metadata: ["upload": "\(id)"])
+                journal.remove(id)
+                continue
+            }
+            found[id] = UploadSession(id: id, record, spool: spool)
+        }
+        sessions = Monitor(found)
+    }
+
+    var count: Int { sessions.withLock { $0.count } }
+
+    func open(_ repository: RepositoryName, _ algorithm: DigestAlgorithm) throws(EdgeError) -> UploadSession {
+        if count >= limit { sweep() }
+        let id = random.token()
+        let spool: Spool
+        do throws(DiskTierError) {
+            spool = try Spool(algorithm, named: id, tier: tier, fileSystem: fileSystem)
+        } catch {
+            throw .tier(error)
+        }
+        let session = UploadSession(id: id, repository: repository, spool: spool, now: now)
+        let opened = sessions.withLock { [limit] sessions in
+            guard sessions.count < limit else { return false }
+            sessions[id] = session
+            return true
+        }
+        guard opened else { throw .busy("\(limit) uploads are open already") }
+        save(session, spool)
+        return session
+    }
+
+    func find(_ repository: RepositoryName, _ id: String) throws(EdgeError) -> UploadSession {
+        guard let session = sessions.withLock({ $0[id] }), session.repository == repository else {
+            throw .uploadUnknown(id)
+        }
+        guard !session.close(ifUnusedSince: now - expirySeconds) else {
+            remove(session)
+            throw .uploadUnknown(id)
+        }
+        return session
+    }
+
+    /// Gives a spool back, once what it holds is recorded.
+    func release(_ session: UploadSession, verified: Digest? = nil) {
+        let spool = session.spool.spool
+        save(session, spool, verified: verified)
+        session.release(offset: spool.size, verified: verified, now: now)
+    }
+
+    /// Forgets a session that its caller has closed or is using, with its files.
+    func remove(_ session: UploadSession) {
+        guard !session.id.isEmpty else { return }
+        // Its files first: a client that is told "unknown" must not see it again after a restart.
+        journal.remove(session.id)
+        sessions.withLock { _ = $0.removeValue(forKey: session.id) }
+    }
+
+    private func save(_ session: UploadSession, _ spool: Spool, verified: Digest? = nil) {
+        guard !session.id.isEmpty else { return }
+        journal.save(session.id, spool.record(session.repository, lastUsed: now, verified: verified))
+    }
+
+    private var now: Int64 { time.wallTime().seconds }
+}
+
+// MARK: - Expiry
+
+extension UploadSessions {
+    /// Ends the sessions that were not used for too long.
+    func sweep() {
+        let limit = now - expirySeconds
+        for session in sessions.withLock({ Array($0.values) }) where session.close(ifUnusedSince: limit) {
+            log.info("upload expired", metadata: ["upload": "\(session.id)"])
+            remove(session)
+        }
+    }
+
+    /// From now on, until ``close(until:)``, in a thread of its own.
+    func startSweeping() {
+        let seconds = min(max(expirySeconds / 10, Self.sweepSeconds.lowerBound), Self.sweepSeconds.upperBound)
+        sweeping.withLock { $0.isRunning = true }
+        spawnThread(name: "uploads") { [self] in
+            while !sweeping.withLock({ $0.isClosing }) {
+                sweep()
+                _ = sweeping.wait(until: .after(.seconds(seconds))) { $0.isClosing ? true : nil }
+            }
+            sweeping.update { $0.isRunning = false }
+        }
+    }
+
+    /// The sessions stay for the next run. False when something still sweeps at the deadline.
+    func close(until deadline: Deadline) -> Bool {
+        sweeping.update { $0.isClosing = true }
+        sessions.withLock { $0.removeAll() }
+        return sweeping.wait(until: deadline) { $0.isRunning ? nil : true } ?? false
+    }
+}
