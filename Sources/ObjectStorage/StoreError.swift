@@ -5,7 +5,7 @@ public import System
 /// Holds no secret. Texts from a server are cut and cleaned, so that all of it may be logged.
 public struct StoreError: Error, Sendable, CustomStringConvertible {
     public enum Operation: String, Sendable {
-        case head, get, put, delete, list, check, probe
+        case head, get, put, delete, list, check, probe, sign
     }
 
     public enum Kind: Sendable {
@@ -24,6 +24,8 @@ public struct StoreError: Error, Sendable, CustomStringConvertible {
         case denied
         /// Unknown, expired or with a wrong signature.
         case badCredentials
+        /// Their source gives none now.
+        case noCredentials
         case noSuchBucket
         /// The bucket is elsewhere; in `expected`, if the store said where.
         case wrongRegion(expected: String?)
@@ -103,7 +105,7 @@ public struct StoreError: Error, Sendable, CustomStringConvertible {
 extension StoreError.Kind {
     var isTransient: Bool {
         switch self {
-        case .unreachable, .unavailable, .timeout, .throttled, .serverFailure: true
+        case .unreachable, .unavailable, .timeout, .throttled, .serverFailure, .noCredentials: true
         default: false
         }
     }
@@ -118,6 +120,7 @@ extension StoreError.Kind {
         case .serverFailure: "the store failed"
         case .denied: "access denied"
         case .badCredentials: "the credentials were not accepted"
+        case .noCredentials: "no valid credentials"
         case .noSuchBucket: "there is no such bucket"
         case .wrongRegion(let expected): "wrong region\(expected.map { ", the bucket is in \($0)" } ?? "")"
         case .clockSkew: "the clocks differ"
@@ -139,6 +142,7 @@ extension StoreError.Kind {
         case .untrusted: "check the endpoint's certificate, or name the authority's file"
         case .denied: "check what the access key may do in this bucket"
         case .badCredentials: "check the access key, the secret key and the session token"
+        case .noCredentials: "correct their source, or choose another with s3-credentials"
         case .noSuchBucket: "create it, or correct the bucket's name"
         case .wrongRegion: "correct the region or the endpoint"
         case .clockSkew: "set this machine's clock"

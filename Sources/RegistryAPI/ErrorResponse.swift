@@ -73,7 +73,7 @@ extension APIError {
         switch error.kind {
         case .throttled where error.status == 429:
             self.init(status: 429, code: .tooManyRequests, message: message, headers: retryAfter)
-        case .throttled, .unreachable, .unavailable:
+        case .throttled, .unreachable, .unavailable, .noCredentials:
             self.init(status: 503, code: .tooManyRequests, message: message, headers: retryAfter)
         case .timeout:
             self.init(status: 504, code: .tooManyRequests, message: message, headers: retryAfter)

@@ -125,11 +125,18 @@ public struct SettingKey: Sendable, Hashable {
             "Certificate authorities for the endpoint, PEM."
         ),
         SettingKey(
+            "s3-credentials",
+            "SOURCE",
+            "chain",
+            "chain: s3-access-key, else what the AWS SDKs would find; web-identity, profile, container or instance: that alone; anonymous: "
+                + "requests are not signed."
+        ),
+        SettingKey(
             "s3-access-key",
             "KEY",
             nil,
             aliases: ["AWS_ACCESS_KEY_ID", "EPOCH_S3_ACCESS_KEY"],
-            "Without one, requests are not signed."
+            "Goes before all other sources of the chain."
         ),
         SettingKey(
             "s3-secret-key",

@@ -12,14 +12,20 @@ public struct Settings: Sendable {
         case auto, text, json
     }
 
+    public enum CredentialChoice: Sendable {
+        case anonymous
+        /// Keys that are settings, and where they come from.
+        case fixed(Credentials, source: String)
+        case chain([CredentialChain.Source])
+    }
+
     public struct S3: Sendable {
         public var endpoint: String?
         public var region: String
         /// `nil`: as suits the endpoint.
         public var addressing: S3Endpoint.Addressing?
         public var certificateAuthorityFile: String?
-        /// `nil`: anonymous.
-        public var credentials: Credentials?
+        public var credentials: CredentialChoice
         public var connectionLimit: Int
         public var connectTimeout: Duration
         public var stallTimeout: Duration
@@ -169,7 +175,21 @@ extension Settings.S3 {
         return encryption
     }
 
-    private static func credentials(_ parser: Parser) throws(SettingsError) -> Credentials? {
+    private static func credentials(_ parser: Parser) throws(SettingsError) -> Settings.CredentialChoice {
+        let fixed = try fixedCredentials(parser)
+        let choices = "choose chain, web-identity, profile, container, instance or anonymous"
+        return try parser.read("s3-credentials", choices) { text in
+            switch text {
+            case "anonymous": .anonymous
+            // The environment's own keys are a setting here.
+            case "chain": fixed ?? .chain(CredentialChain.Source.allCases.filter { $0 != .environment })
+            case "environment": nil
+            default: CredentialChain.Source(rawValue: text).map { .chain([$0]) }
+            }
+        }
+    }
+
+    private static func fixedCredentials(_ parser: Parser) throws(SettingsError) -> Settings.CredentialChoice? {
         let accessKey = try parser.optional("s3-access-key", "write a key") { $0.isEmpty ? nil : $0 }
         let secretKey = try parser.optional("s3-secret-key", "write a key") { $0.isEmpty ? nil : $0 }
         switch (accessKey, secretKey) {
@@ -177,11 +197,12 @@ extension Settings.S3 {
             return nil
         case (let accessKey?, let secretKey?):
             let token = try parser.optional("s3-session-token", "write a token") { $0.isEmpty ? nil : $0 }
-            return Credentials(
+            let credentials = Credentials(
                 accessKey: accessKey,
                 secretKey: Secret(secretKey),
                 sessionToken: token.map { Secret($0) }
             )
+            return .fixed(credentials, source: parser.effective["s3-access-key"]?.source ?? "")
         case (_?, nil):
             throw SettingsError("s3-secret-key: there is an s3-access-key without it; set both or neither")
         case (nil, _?):

@@ -81,6 +81,9 @@ struct Flags: ParsableArguments {
     @Option(name: .customLong("s3-ca-file"), help: help("s3-ca-file"))
     var s3CaFile: String?
 
+    @Option(name: .customLong("s3-credentials"), help: help("s3-credentials"))
+    var s3Credentials: String?
+
     @Option(name: .customLong("s3-access-key"), help: help("s3-access-key"))
     var s3AccessKey: String?
 
@@ -154,6 +157,7 @@ struct Flags: ParsableArguments {
             ("s3-region", s3Region),
             ("s3-addressing", s3Addressing),
             ("s3-ca-file", s3CaFile),
+            ("s3-credentials", s3Credentials),
             ("s3-access-key", s3AccessKey),
             ("s3-secret-key", s3SecretKey),
             ("s3-session-token", s3SessionToken),

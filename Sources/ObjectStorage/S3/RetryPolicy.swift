@@ -47,7 +47,7 @@ struct RetryCourse {
     mutating func mayGoOn(after error: StoreError) -> Bool {
         count += 1
         switch error.kind {
-        case .unavailable: return false
+        case .unavailable, .noCredentials: return false
         case .timeout: timeouts += 1
         default: break
         }
