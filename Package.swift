@@ -83,6 +83,11 @@ let package = Package(
             swiftSettings: safe
         ),
         .target(
+            name: "AdminAPI",
+            dependencies: ["DiskTier", "EdgeCache", "HTTPServer", "Hashing", "OCI", "System", "Threading", logging],
+            swiftSettings: safe
+        ),
+        .target(
             name: "Settings",
             dependencies: [
                 "ObjectStorage", "Registry", "System", "Yams", logging,
@@ -94,9 +99,8 @@ let package = Package(
         .executableTarget(
             name: "forebay",
             dependencies: [
-                "CGlibc", "DiskTier", "EdgeCache", "HTTPClient", "HTTPServer", "ObjectStorage", "Registry",
-                "RegistryAPI",
-                "Settings", "System", logging,
+                "AdminAPI", "CGlibc", "DiskTier", "EdgeCache", "HTTPClient", "HTTPServer", "ObjectStorage", "Registry",
+                "RegistryAPI", "Settings", "System", "Threading", logging,
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
             swiftSettings: safe
@@ -116,7 +120,7 @@ let package = Package(
         test("OCITests", ["OCI"]),
         test("HashingTests", ["Hashing", "OCI"]),
         test("LMDBTests", ["LMDB", "System", "TestDoubles", "Threading"]),
-        test("HTTPServerTests", ["HTTPServer", "System", "Threading"]),
+        test("HTTPServerTests", ["HTTPClient", "HTTPServer", "System", "TestDoubles", "Threading"]),
         test("SettingsTests", ["ObjectStorage", "Settings", "System", "TestDoubles"]),
         test("HTTPClientTests", ["HTTPClient", "System", "Threading"]),
         test(
@@ -130,6 +134,13 @@ let package = Package(
             [
                 "DiskTier", "EdgeCache", "Hashing", "OCI", "ObjectStorage", "Registry", "System", "TestDoubles",
                 "Threading", logging,
+            ]
+        ),
+        test(
+            "AdminAPITests",
+            [
+                "AdminAPI", "DiskTier", "EdgeCache", "HTTPClient", "HTTPServer", "Hashing", "OCI", "ObjectStorage",
+                "Registry", "System", "TestDoubles", "Threading", logging,
             ]
         ),
         // Starts the built binary and drives it with real clients; meets no room but the hash.

@@ -131,6 +131,7 @@ public final class DiskTier: Sendable {
         background.stop()
     }
 
+    public var directory: String { configuration.directory }
     public var inlineLimitBytes: Int { configuration.inlineLimitBytes }
 
     /// Taken before the origin is asked; without it what the answer brings may be older than a delete.

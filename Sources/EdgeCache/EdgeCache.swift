@@ -44,7 +44,7 @@ public final class EdgeCache: Sendable {
     let uploads: UploadSessions
     let manifestFlights = SingleFlight<ManifestFlight, Result<ManifestAnswer?, EdgeError>>()
     let listFlights = SingleFlight<NameList, Result<[String]?, EdgeError>>()
-    private let fills = Monitor<[Digest: Fill]>([:])
+    let fills = Monitor<[Digest: Fill]>([:])
     private let fillPool: WorkerPool
     private let isClosing = Atomic(false)
 
@@ -92,6 +92,11 @@ public final class EdgeCache: Sendable {
     /// Waits until no fill is under way.
     public func waitForFills() {
         _ = fills.wait { $0.isEmpty ? true : nil }
+    }
+
+    /// Waits until this blob is not being filled.
+    public func waitForFill(of digest: Digest) {
+        _ = fills.wait { $0[digest] == nil ? true : nil }
     }
 }
 

@@ -47,6 +47,9 @@ final class Fill: Sendable {
         state.update { body(&$0) }
     }
 
+    /// The blob's size, once it is known, and how much of it can be read.
+    var progress: (size: Int64?, available: Int64) { state.withLock { ($0.size, $0.available) } }
+
     /// It is over, and a new one may fare better.
     var hasEndedInVain: Bool {
         state.withLock { state in

@@ -1,3 +1,4 @@
+internal import AdminAPI
 internal import DiskTier
 internal import EdgeCache
 internal import HTTPClient
@@ -14,6 +15,8 @@ struct Node {
     let address: String
     let origin: String
     private let server: Server
+    private let adminServer: Server
+    private let admin: AdminHandler
     private let edge: EdgeCache
     private let tier: DiskTier
 
@@ -43,7 +46,9 @@ struct Node {
         configuration.manifestLimitBytes = settings.manifestLimitBytes
         configuration.allowsDeletes = settings.allowsDeletes
         let handler = RegistryHandler(edge, configuration: configuration, log: log)
+        admin = AdminHandler(CacheAdministration(tier: tier, edge: edge), log: log)
         do {
+            adminServer = try Self.adminServer(settings, admin)
             server = try Server(ServerConfiguration(settings), handler: handler)
         } catch {
             _ = edge.close()
@@ -58,9 +63,21 @@ struct Node {
     /// Front to back: no new requests, then no fills, then a clean index. False when something was cut off: the next start is careful then.
     func stop(drain: Duration) -> Bool {
         let start = ContinuousClock.now
-        guard server.stop(drain: drain), edge.close(within: drain - (ContinuousClock.now - start)) else { return false }
+        guard server.stop(drain: drain), admin.close(within: drain - (ContinuousClock.now - start)),
+            adminServer.stop(drain: drain - (ContinuousClock.now - start)),
+            edge.close(within: drain - (ContinuousClock.now - start))
+        else { return false }
         tier.close()
         return true
+    }
+
+    /// Few connections, none of which counts as idle: long work may have nothing to say for a while.
+    private static func adminServer(_ settings: Settings, _ handler: AdminHandler) throws -> Server {
+        let path = try SocketPath(AdminSocket.path(settings))
+        var configuration = ServerConfiguration(unixSocket: path)
+        configuration.connectionLimit = 64
+        configuration.idleTimeoutSeconds = 0
+        return try Server(configuration, handler: handler)
     }
 
     /// A bucket that may only be read cannot be probed, and serves pulls all the same.
@@ -119,6 +136,16 @@ struct Node {
     }
 
     private static func tier(_ settings: Settings, _ log: Logger) throws -> DiskTier {
+        let configuration = try tierConfiguration(settings)
+        do {
+            return try DiskTier(configuration) { event in log.log(level: event.isProblem ? .warning : .info, "\(event)")
+            }
+        } catch {
+            throw Unavailable(description: "cache-dir: \(error)")
+        }
+    }
+
+    static func tierConfiguration(_ settings: Settings) throws -> DiskTier.Configuration {
         var configuration = DiskTier.Configuration(
             directory: settings.cacheDirectory,
             ceilingBytes: try bytes(settings.cacheSize, settings)
@@ -128,12 +155,7 @@ struct Node {
         configuration.scrubInterval = settings.scrubInterval
         configuration.scrubBytesPerSecond = settings.scrubBytesPerSecond
         configuration.inlineLimitBytes = settings.inlineLimitBytes
-        do {
-            return try DiskTier(configuration) { event in log.log(level: event.isProblem ? .warning : .info, "\(event)")
-            }
-        } catch {
-            throw Unavailable(description: "cache-dir: \(error)")
-        }
+        return configuration
     }
 
     /// A percentage is one of the file system that the cache is on.
@@ -152,7 +174,7 @@ struct Node {
 }
 
 extension EdgeCache.Configuration {
-    fileprivate init(_ settings: Settings) {
+    init(_ settings: Settings) {
         self.init()
         tagTTL = settings.tagTTL
         staleIfError = settings.staleIfError
