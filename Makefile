@@ -5,7 +5,7 @@ SWIFT_BUILD := swift build -c release --product forebay --static-swift-stdlib -X
 BUILD_PACKAGES := g++ pkg-config libmicrohttpd-dev liblmdb-dev libcurl4-openssl-dev libssl-dev
 # Clients and servers that the end-to-end tests drive.
 TEST_PACKAGES := curl openssl python3 python3-venv skopeo buildah podman containerd debootstrap \
-	ceph-mon ceph-osd radosgw ceph-common
+	ceph-mon ceph-osd radosgw ceph-common prometheus
 
 .PHONY: help run build test lint format bench clean
 .DEFAULT_GOAL := help

@@ -24,7 +24,7 @@ let package = Package(
     products: [
         .executable(name: "forebay", targets: ["forebay"]),
         // With the values in its interface.
-        .library(name: "Registry", targets: ["Registry", "ObjectStorage", "Hashing", "OCI"]),
+        .library(name: "Registry", targets: ["Registry", "ObjectStorage", "Hashing", "Metrics", "OCI"]),
         .executable(name: "registry-example", targets: ["RegistryExample"]),
     ],
     dependencies: [
@@ -46,13 +46,14 @@ let package = Package(
         .target(name: "Threading", dependencies: ["CGlibc"], swiftSettings: wrapper),
         .target(name: "System", dependencies: ["CGlibc"], swiftSettings: wrapper),
         .target(name: "OCI", swiftSettings: safe),
+        .target(name: "Metrics", swiftSettings: safe),
         .target(name: "Hashing", dependencies: ["CCrypto", "OCI"], swiftSettings: wrapper),
         .target(name: "LMDB", dependencies: ["CLMDB", "System", "Threading"], swiftSettings: wrapper),
         .target(name: "HTTPClient", dependencies: ["CCurl", "System", "Threading"], swiftSettings: wrapper),
         .target(name: "HTTPServer", dependencies: ["CMicroHTTPD", "System", "Threading"], swiftSettings: wrapper),
         .target(
             name: "ObjectStorage",
-            dependencies: ["HTTPClient", "Hashing", "OCI", "System", "Threading"],
+            dependencies: ["HTTPClient", "Hashing", "Metrics", "OCI", "System", "Threading"],
             swiftSettings: safe
         ),
         .target(
@@ -78,13 +79,17 @@ let package = Package(
         .target(
             name: "RegistryAPI",
             dependencies: [
-                "DiskTier", "EdgeCache", "HTTPServer", "OCI", "ObjectStorage", "Registry", "System", logging,
+                "DiskTier", "EdgeCache", "HTTPServer", "Metrics", "OCI", "ObjectStorage", "Registry", "System",
+                "Threading", logging,
             ],
             swiftSettings: safe
         ),
         .target(
             name: "AdminAPI",
-            dependencies: ["DiskTier", "EdgeCache", "HTTPServer", "Hashing", "OCI", "System", "Threading", logging],
+            dependencies: [
+                "DiskTier", "EdgeCache", "HTTPServer", "Hashing", "Metrics", "OCI", "ObjectStorage", "RegistryAPI",
+                "System", "Threading", logging,
+            ],
             swiftSettings: safe
         ),
         .target(
@@ -139,8 +144,8 @@ let package = Package(
         test(
             "AdminAPITests",
             [
-                "AdminAPI", "DiskTier", "EdgeCache", "HTTPClient", "HTTPServer", "Hashing", "OCI", "ObjectStorage",
-                "Registry", "System", "TestDoubles", "Threading", logging,
+                "AdminAPI", "DiskTier", "EdgeCache", "HTTPClient", "HTTPServer", "Hashing", "Metrics", "OCI",
+                "ObjectStorage", "Registry", "RegistryAPI", "System", "TestDoubles", "Threading", logging,
             ]
         ),
         // Starts the built binary and drives it with real clients; meets no room but the hash.

@@ -14,12 +14,15 @@ public final class AdminHandler: RequestHandler {
     private static let prefix = "/cache/"
 
     private let administration: CacheAdministration
+    private let health: HealthHandler?
     private let log: Logger
     private let jobs = Monitor(0)
     private let isClosing = Atomic(false)
 
-    public init(_ administration: CacheAdministration, log: Logger) {
+    /// - Parameter health: answers what monitoring asks, here too.
+    public init(_ administration: CacheAdministration, health: HealthHandler? = nil, log: Logger) {
         self.administration = administration
+        self.health = health
         self.log = log
     }
 
@@ -36,6 +39,7 @@ public final class AdminHandler: RequestHandler {
     }
 
     public func handle(_ request: Request) -> Reply {
+        if let response = health?.answer(request) { return .respond(response) }
         guard request.path.hasPrefix(Self.prefix),
             let operation = CacheRequest.Operation(rawValue: String(request.path.dropFirst(Self.prefix.count)))
         else { return .respond(refusal(status: 404, reason: "no such endpoint: POST /cache/<operation>")) }

@@ -145,7 +145,9 @@ extension CacheAdministration {
             evictedBlobs: running.map { _ in statistics.evictedBlobs },
             evictedBytes: running.map { _ in statistics.evictedBytes },
             fills: running?.fillsUnderWay.count,
-            uploads: running?.openUploads
+            uploads: running?.openUploads,
+            hits: running?.activitySoFar.hits,
+            misses: running?.activitySoFar.misses
         )
     }
 }

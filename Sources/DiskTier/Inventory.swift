@@ -51,6 +51,8 @@ public struct InventoryTotals: Sendable, Equatable {
     public let indexMapBytes: Int
     /// The part of the index that holds something; what deletes have freed is used again.
     public let indexLiveBytes: Int
+    /// Of the oldest look into the index that has not ended.
+    public let oldestReaderNanoseconds: Int
 }
 
 extension DiskTier {
@@ -124,7 +126,8 @@ extension DiskTier {
                     tags: try transaction.count(index.tags),
                     pins: try transaction.count(index.pins),
                     indexMapBytes: index.statistics.mapBytes,
-                    indexLiveBytes: live
+                    indexLiveBytes: live,
+                    oldestReaderNanoseconds: index.oldestReaderNanoseconds
                 )
             }
         }

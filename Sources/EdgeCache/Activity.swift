@@ -1,5 +1,81 @@
 public import OCI
+internal import Synchronization
 internal import Threading
+
+/// Where an answer came from.
+public enum CacheStatus: UInt8, Sendable, CaseIterable {
+    /// From here.
+    case hit = 1
+    /// From here, after the origin has confirmed it.
+    case revalidated
+    /// From here, because the origin could not be asked.
+    case stale
+    /// From the origin.
+    case miss
+    /// From the origin, with a fetch that was under way for somebody else.
+    case joined
+
+    public var name: String {
+        switch self {
+        case .hit: "hit"
+        case .revalidated: "revalidated"
+        case .stale: "stale"
+        case .miss: "miss"
+        case .joined: "fill"
+        }
+    }
+}
+
+/// What became of a fill.
+public enum FillOutcome: String, Sendable, CaseIterable {
+    /// Whole, verified and on disk.
+    case complete
+    /// The origin does not have the blob.
+    case unknown
+    /// What the origin sent is not the blob.
+    case damaged
+    case failed
+    /// There was no room, or the disk failed: streamed past it.
+    case notStored = "not_stored"
+}
+
+/// What the cache has done since it was opened.
+public struct Activity: Sendable {
+    public let hits: Int64
+    public let misses: Int64
+    /// Requests that joined a fetch under way for another.
+    public let joined: Int64
+    public let fills: [(outcome: FillOutcome, count: Int64)]
+}
+
+final class ActivityCounters: Sendable {
+    private let hits = Atomic<Int64>(0)
+    private let misses = Atomic<Int64>(0)
+    private let joined = Atomic<Int64>(0)
+    private let fills = InlineArray<5, Atomic<Int64>> { _ in Atomic(0) }
+
+    func count(_ status: CacheStatus) {
+        switch status {
+        case .hit, .revalidated, .stale: hits.add(1, ordering: .relaxed)
+        case .miss: misses.add(1, ordering: .relaxed)
+        case .joined: joined.add(1, ordering: .relaxed)
+        }
+    }
+
+    func count(_ fill: Fill) {
+        guard let index = FillOutcome.allCases.firstIndex(of: fill.outcome) else { return }
+        fills[index].add(1, ordering: .relaxed)
+    }
+
+    var now: Activity {
+        Activity(
+            hits: hits.load(ordering: .relaxed),
+            misses: misses.load(ordering: .relaxed),
+            joined: joined.load(ordering: .relaxed),
+            fills: FillOutcome.allCases.enumerated().map { ($1, fills[$0].load(ordering: .relaxed)) }
+        )
+    }
+}
 
 /// A blob on its way from the origin.
 public struct FillActivity: Sendable {
@@ -21,4 +97,6 @@ extension EdgeCache {
     }
 
     public var openUploads: Int { uploads.count }
+
+    public var activitySoFar: Activity { activity.now }
 }

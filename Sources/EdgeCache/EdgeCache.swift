@@ -42,6 +42,7 @@ public final class EdgeCache: Sendable {
     let time: any TimeSource
     let log: Logger
     let uploads: UploadSessions
+    let activity = ActivityCounters()
     let manifestFlights = SingleFlight<ManifestFlight, Result<ManifestAnswer?, EdgeError>>()
     let listFlights = SingleFlight<NameList, Result<[String]?, EdgeError>>()
     let fills = Monitor<[Digest: Fill]>([:])
@@ -106,10 +107,20 @@ extension EdgeCache {
     /// A blob's bytes: from disk, or from the origin while they land on disk. `nil` when nobody has it.
     ///
     /// Blocks until the size is known, so that an answer can announce it.
-    public func blob(_ digest: Digest) throws(EdgeError) -> BlobContent? {
+    public func blob(_ digest: Digest) throws(EdgeError) -> BlobContent? { try find(digest)?.content }
+
+    /// ``blob(_:)``, and where it came from.
+    public func find(_ digest: Digest) throws(EdgeError) -> (content: BlobContent, status: CacheStatus)? {
+        var status = CacheStatus.hit
+        defer { activity.count(status) }
+        return try look(digest, &status).map { ($0, status) }
+    }
+
+    private func look(_ digest: Digest, _ status: inout CacheStatus) throws(EdgeError) -> BlobContent? {
         for _ in 0..<Self.maximumLooks {
             if let content = cached(digest) { return content }
-            let fill = try fill(digest)
+            let (fill, isNew) = try fill(digest)
+            status = isNew ? .miss : .joined
             switch fill.waitForOpening() {
             case .onDisk:
                 continue
@@ -173,7 +184,7 @@ extension EdgeCache {
     }
 
     /// The fill under way for this digest, begun now if there is none.
-    private func fill(_ digest: Digest) throws(EdgeError) -> Fill {
+    private func fill(_ digest: Digest) throws(EdgeError) -> (Fill, isNew: Bool) {
         let (fill, isNew) = fills.withLock { fills in
             // One that ended without the blob may still be listed; what it found may be no longer true.
             if let running = fills[digest], !running.hasEndedInVain { return (running, false) }
@@ -181,22 +192,23 @@ extension EdgeCache {
             fills[digest] = fill
             return (fill, true)
         }
-        guard isNew else { return fill }
+        guard isNew else { return (fill, false) }
         // The one before may have ended after the caller's look and before ours.
         if cachedSize(digest) != nil {
             end(fill, .onDisk)
-            return fill
+            return (fill, true)
         }
         let started = fillPool.submit { [self] in
             FillWorker(fill, registry: registry, tier: tier, fileSystem: fileSystem, log: log) { [self] in
                 isClosing.load(ordering: .relaxed)
             }.run()
+            activity.count(fill)
             forget(fill)
         }
         if !started {
             end(fill, .failed(.origin(.busy("\(configuration.fillQueueLimit) blobs already wait to be fetched"))))
         }
-        return fill
+        return (fill, true)
     }
 
     private func end(_ fill: Fill, _ phase: Fill.Phase) {

@@ -50,6 +50,19 @@ final class Fill: Sendable {
     /// The blob's size, once it is known, and how much of it can be read.
     var progress: (size: Int64?, available: Int64) { state.withLock { ($0.size, $0.available) } }
 
+    /// What became of it, in a word.
+    var outcome: FillOutcome {
+        state.withLock { state in
+            switch state.phase {
+            case .verified, .verifiedInMemory, .onDisk: .complete
+            case .unknownBlob: .unknown
+            case .failed(.storage): .notStored
+            case .failed(.origin(.origin(.damaged))): .damaged
+            case .failed(.origin), .starting, .streaming: .failed
+            }
+        }
+    }
+
     /// It is over, and a new one may fare better.
     var hasEndedInVain: Bool {
         state.withLock { state in

@@ -12,6 +12,7 @@ extension RegistryHandler {
         guard let answer = try edge({ () throws(EdgeError) in try edge.manifest(name, reference) }) else {
             throw unknownManifest(name, reference)
         }
+        request.note(answer.status)
         let etag = "\"\(answer.digest)\""
         var headers = [
             (name: "Docker-Content-Digest", value: answer.digest.description),

@@ -152,6 +152,20 @@ public struct SettingKey: Sendable, Hashable {
         SettingKey("s3-stall-timeout", "DURATION", "20s", "A transfer that crawls for so long is broken off."),
         SettingKey("s3-part-size", "SIZE", "16MiB", "Of one part of a large upload; at least 5MiB."),
         SettingKey("s3-parts-in-flight", "COUNT", "4", "Parts of one upload that are sent at once."),
+        // Seen from outside.
+        SettingKey(
+            "admin-listen",
+            "HOST:PORT",
+            nil,
+            "An address for /metrics, /healthz and /readyz; without one, they are on the same as the registry."
+        ),
+        SettingKey(
+            "access-log",
+            "off|sampled|full",
+            "off",
+            "A JSON line on standard output for each request, or for one in so many and all failures."
+        ),
+        SettingKey("access-log-sample", "COUNT", "100", "Of so many requests, a sampled access log has one."),
         // The log.
         SettingKey("log-level", "LEVEL", "info", "trace, debug, info, notice, warning, error or critical."),
         SettingKey("log-format", "auto|text|json", "auto", "auto: text on a terminal, else JSON lines."),

@@ -105,6 +105,15 @@ struct Flags: ParsableArguments {
     @Option(name: .customLong("s3-parts-in-flight"), help: help("s3-parts-in-flight"))
     var s3PartsInFlight: String?
 
+    @Option(name: .customLong("admin-listen"), help: help("admin-listen"))
+    var adminListen: String?
+
+    @Option(name: .customLong("access-log"), help: help("access-log"))
+    var accessLog: String?
+
+    @Option(name: .customLong("access-log-sample"), help: help("access-log-sample"))
+    var accessLogSample: String?
+
     @Option(name: .customLong("log-level"), help: help("log-level"))
     var logLevel: String?
 
@@ -147,6 +156,9 @@ struct Flags: ParsableArguments {
             ("s3-stall-timeout", s3StallTimeout),
             ("s3-part-size", s3PartSize),
             ("s3-parts-in-flight", s3PartsInFlight),
+            ("admin-listen", adminListen),
+            ("access-log", accessLog),
+            ("access-log-sample", accessLogSample),
             ("log-level", logLevel),
             ("log-format", logFormat),
         ]

@@ -15,19 +15,25 @@ struct Node {
     let address: String
     let origin: String
     private let server: Server
+    /// On the socket in the cache directory.
     private let adminServer: Server
     private let admin: AdminHandler
+    /// On an address of its own, if there is one.
+    private let healthServer: Server?
+    private let readiness: Readiness
     private let edge: EdgeCache
     private let tier: DiskTier
 
     init(_ settings: Settings, log: Logger) throws {
         let store = try Self.store(settings)
         origin = store.description
-        let registry = Registry(store: store, prefix: settings.prefix)
+        let meter = StoreMeter()
+        let metered = MeteredStore(store, meter)
+        let registry = Registry(store: metered, prefix: settings.prefix)
         // Before anything is written: another process may have the directory.
         tier = try Self.tier(settings, log)
         do {
-            try store.check()
+            try metered.check()
         } catch {
             tier.close()
             throw Unavailable(description: "origin: \(error)")
@@ -45,11 +51,17 @@ struct Node {
         var configuration = RegistryHandler.Configuration()
         configuration.manifestLimitBytes = settings.manifestLimitBytes
         configuration.allowsDeletes = settings.allowsDeletes
-        let handler = RegistryHandler(edge, configuration: configuration, log: log)
-        admin = AdminHandler(CacheAdministration(tier: tier, edge: edge), log: log)
+        let observer = RequestObserver(accessLog: RequestObserver.AccessLog(settings))
+        let handler = RegistryHandler(edge, configuration: configuration, observer: observer, log: log)
+        readiness = Readiness(tier: tier, origin: metered)
+        let metrics = NodeMetrics(version: Forebay.version, tier: tier, edge: edge, origin: meter, observer: observer)
+        let health = HealthHandler(readiness: readiness, metrics: metrics)
+        admin = AdminHandler(CacheAdministration(tier: tier, edge: edge), health: health, log: log)
         do {
             adminServer = try Self.adminServer(settings, admin)
-            server = try Server(ServerConfiguration(settings), handler: handler)
+            healthServer = try Self.healthServer(settings, health)
+            let front: any RequestHandler = healthServer == nil ? MonitoredHandler(handler, health) : handler
+            server = try Server(ServerConfiguration(settings), handler: front)
         } catch {
             _ = edge.close()
             tier.close()
@@ -63,10 +75,12 @@ struct Node {
     /// Front to back: no new requests, then no fills, then a clean index. False when something was cut off: the next start is careful then.
     func stop(drain: Duration) -> Bool {
         let start = ContinuousClock.now
+        readiness.stop()
         guard server.stop(drain: drain), admin.close(within: drain - (ContinuousClock.now - start)),
             adminServer.stop(drain: drain - (ContinuousClock.now - start)),
             edge.close(within: drain - (ContinuousClock.now - start))
         else { return false }
+        healthServer?.stop(drain: .zero)
         tier.close()
         return true
     }
@@ -77,6 +91,13 @@ struct Node {
         var configuration = ServerConfiguration(unixSocket: path)
         configuration.connectionLimit = 64
         configuration.idleTimeoutSeconds = 0
+        return try Server(configuration, handler: handler)
+    }
+
+    private static func healthServer(_ settings: Settings, _ handler: HealthHandler) throws -> Server? {
+        guard let (host, port) = settings.adminAddress else { return nil }
+        var configuration = ServerConfiguration(host: host, port: port)
+        configuration.connectionLimit = 64
         return try Server(configuration, handler: handler)
     }
 
@@ -181,6 +202,17 @@ extension EdgeCache.Configuration {
         fillThreads = settings.fillLimit
         uploadSessionLimit = settings.uploadLimit
         uploadExpiry = settings.uploadExpiry
+    }
+}
+
+extension RequestObserver.AccessLog {
+    fileprivate init(_ settings: Settings) {
+        self =
+            switch settings.accessLog {
+            case .off: .off
+            case .sampled: .sampled(oneIn: settings.accessLogSample)
+            case .full: .full
+            }
     }
 }
 

@@ -2,6 +2,7 @@ package import HTTPClient
 internal import Hashing
 internal import OCI
 internal import System
+internal import Threading
 
 /// A request to a bucket, not yet signed.
 package struct S3Request: Sendable {
@@ -134,6 +135,8 @@ package struct S3Transport: Sendable {
             let signer = RequestSigner(region: endpoint.region)
             headers.append(("Authorization", signer.authorization(input, at: now, with: credentials)))
         }
+        // Not signed: whoever is between may make a span of its own of it.
+        if let traceparent = TraceContext.current { headers.append(("traceparent", traceparent)) }
         var signed = Request(
             request.method,
             endpoint.url(path: path, query: query),
