@@ -10,8 +10,9 @@ public final class CacheAdministration: Sendable {
     let tier: DiskTier
     /// Of a running server; `nil` for a stopped one's directory.
     let running: EdgeCache?
-    /// The ceiling that a server has or will have.
+    /// The ceiling that a server has or will have, and what it leaves of the file system to others.
     let ceilingBytes: Int64
+    let volumeFloorBytes: Int64
     private let openEdge: @Sendable () throws(CacheFailure) -> EdgeCache
 
     /// For a running server.
@@ -19,22 +20,25 @@ public final class CacheAdministration: Sendable {
         self.tier = tier
         running = edge
         ceilingBytes = tier.statistics.ceilingBytes
+        volumeFloorBytes = tier.minimumFreeBytes
         openEdge = { edge }
     }
 
     /// For a stopped one's directory.
     ///
     /// - Parameters:
-    ///   - ceilingBytes: what a server on it would have.
+    ///   - ceilingBytes, volumeFloorBytes: what a server on it would have.
     ///   - openEdge: makes what reaches the origin; called only for what cannot be known without it.
     public init(
         stopped tier: DiskTier,
         ceilingBytes: Int64,
+        volumeFloorBytes: Int64,
         openEdge: @escaping @Sendable () throws(CacheFailure) -> EdgeCache
     ) {
         self.tier = tier
         running = nil
         self.ceilingBytes = ceilingBytes
+        self.volumeFloorBytes = volumeFloorBytes
         self.openEdge = openEdge
     }
 

@@ -40,7 +40,9 @@ public struct CacheEvent: Codable, Sendable {
         public var ceilingBytes: Int64
         public var usedBytes: Int64
         public var reservedBytes: Int64
-        public var availableBytes: Int64?
+        /// What the file system has left, and what of it is left to others.
+        public var volumeAvailableBytes: Int64?
+        public var volumeFloorBytes: Int64
         public var indexBytes: Int64
         public var indexLiveBytes: Int64
         public var indexMapBytes: Int64

@@ -133,6 +133,8 @@ extension CacheAdministration {
             ceilingBytes: ceilingBytes,
             usedBytes: statistics.usedBytes,
             reservedBytes: statistics.reservedBytes,
+            volumeAvailableBytes: inventory.volumeAvailableBytes,
+            volumeFloorBytes: volumeFloorBytes,
             indexBytes: statistics.indexBytes,
             indexLiveBytes: Int64(inventory.indexLiveBytes),
             indexMapBytes: Int64(inventory.indexMapBytes),

@@ -132,6 +132,7 @@ public final class DiskTier: Sendable {
     }
 
     public var directory: String { configuration.directory }
+    public var minimumFreeBytes: Int64 { configuration.minimumFreeBytes }
     public var inlineLimitBytes: Int { configuration.inlineLimitBytes }
 
     /// Taken before the origin is asked; without it what the answer brings may be older than a delete.

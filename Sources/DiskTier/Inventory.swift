@@ -51,6 +51,8 @@ public struct InventoryTotals: Sendable, Equatable {
     public let indexMapBytes: Int
     /// The part of the index that holds something; what deletes have freed is used again.
     public let indexLiveBytes: Int
+    /// What the file system has left; `nil` where it cannot tell.
+    public let volumeAvailableBytes: Int64?
     /// Of the oldest look into the index that has not ended.
     public let oldestReaderNanoseconds: Int
 }
@@ -114,6 +116,8 @@ extension DiskTier {
 
     public func inventoryTotals() throws(DiskTierError) -> InventoryTotals {
         let index = index
+        // A file system that does not tell makes the answer poorer, no worse.
+        let available = try? fileSystem.space(at: configuration.directory).available
         return try inIndex { () throws(LMDBError) in
             let live = try index.liveBytes()
             return try index.read { transaction throws(LMDBError) in
@@ -127,6 +131,7 @@ extension DiskTier {
                     pins: try transaction.count(index.pins),
                     indexMapBytes: index.statistics.mapBytes,
                     indexLiveBytes: live,
+                    volumeAvailableBytes: available,
                     oldestReaderNanoseconds: index.oldestReaderNanoseconds
                 )
             }

@@ -128,7 +128,12 @@ final class EntryTable {
             ("used", "\(readableSize(totals.usedBytes)) of \(readableSize(totals.ceilingBytes))"),
             ("  reserved", readableSize(totals.reservedBytes)),
             ("  index", "\(readableSize(totals.indexBytes)), \(readableSize(totals.indexLiveBytes)) in use"),
-            ("free on disk", totals.availableBytes.map(readableSize)),
+            (
+                "free on disk",
+                totals.volumeAvailableBytes.map {
+                    "\(readableSize($0)), of which \(readableSize(totals.volumeFloorBytes)) stay free"
+                }
+            ),
             ("blobs", "\(totals.blobFiles) in files, \(totals.inlineBlobs) in the index"),
             ("manifests", "\(totals.manifests)"),
             ("tags", "\(totals.tags)"),

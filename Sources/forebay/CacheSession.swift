@@ -79,16 +79,18 @@ struct CacheSession {
     private static let anyCeilingBytes: Int64 = 1 << 50
 
     private func performAlone(_ request: CacheRequest, _ each: (CacheEvent) throws -> Bool) throws {
-        let (tier, ceiling) = try openTier(request)
+        let (tier, wanted) = try openTier(request)
         let edge = LazyEdge(settings, tier)
         let stop = StopSignal()
         defer {
             edge.close()
             tier.close()
         }
-        let administration = CacheAdministration(stopped: tier, ceilingBytes: ceiling) { () throws(CacheFailure) in
-            try edge.get()
-        }
+        let administration = CacheAdministration(
+            stopped: tier,
+            ceilingBytes: wanted.ceilingBytes,
+            volumeFloorBytes: wanted.minimumFreeBytes
+        ) { () throws(CacheFailure) in try edge.get() }
         var failure: (any Error)?
         administration.run(request) { event in
             do {
@@ -101,9 +103,9 @@ struct CacheSession {
         if let failure { throw failure }
     }
 
-    /// The tier, and the ceiling that a server on it would have. What only looks or takes away must not evict because its settings say
+    /// The tier, and the configuration that a server on it would have. What only looks or takes away must not evict because its settings say
     /// less than the server's.
-    private func openTier(_ request: CacheRequest) throws -> (DiskTier, ceilingBytes: Int64) {
+    private func openTier(_ request: CacheRequest) throws -> (DiskTier, DiskTier.Configuration) {
         let index = "\(settings.cacheDirectory)/index/data.mdb"
         guard try request.operation == .prewarm || exists(index) else {
             throw Unavailable(
@@ -112,14 +114,14 @@ struct CacheSession {
             )
         }
         var configuration = try Node.tierConfiguration(settings)
-        let ceiling = configuration.ceilingBytes
+        let wanted = configuration
         configuration.scrubInterval = .zero
         if request.operation != .prewarm, request.operation != .pin {
             configuration.ceilingBytes = Self.anyCeilingBytes
             configuration.minimumFreeBytes = 0
         }
         do throws(DiskTierError) {
-            return (try DiskTier(configuration), ceiling)
+            return (try DiskTier(configuration), wanted)
         } catch {
             guard case .held = error else { throw Unavailable(description: "cache-dir: \(error)") }
             throw Unavailable(
