@@ -16,7 +16,7 @@ struct Forebay: AsyncParsableCommand {
             of a YAML file (cache-size: 100GiB); flags go first, then the environment, then the file.
             """,
         version: version,
-        subcommands: [Serve.self, CatalogCommands.self, ShowConfiguration.self]
+        subcommands: [Serve.self, BenchCommand.self, CatalogCommands.self, ShowConfiguration.self]
     )
 
     /// Exit statuses are those of `sysexits.h`, so that a service manager can tell a bad setting from bad weather.
