@@ -28,6 +28,7 @@ let package = Package(
         .executable(name: "registry-example", targets: ["RegistryExample"]),
     ],
     dependencies: [
+        .package(url: "https://github.com/HdrHistogram/hdrhistogram-swift", from: "0.2.0"),
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.5.0"),
         .package(url: "https://github.com/apple/swift-configuration", from: "1.0.0", traits: ["YAML"]),
         .package(url: "https://github.com/apple/swift-log", from: "1.6.4"),
@@ -101,10 +102,19 @@ let package = Package(
             ],
             swiftSettings: safe
         ),
+        .target(
+            name: "Benchmark",
+            dependencies: [
+                "HTTPClient", "Hashing", "OCI", "System", "Threading",
+                .product(name: "Histogram", package: "hdrhistogram-swift"),
+            ],
+            swiftSettings: safe
+        ),
         .executableTarget(
             name: "forebay",
             dependencies: [
-                "AdminAPI", "CGlibc", "DiskTier", "EdgeCache", "HTTPClient", "HTTPServer", "ObjectStorage", "Registry",
+                "AdminAPI", "Benchmark", "CGlibc", "DiskTier", "EdgeCache", "HTTPClient", "HTTPServer", "OCI",
+                "ObjectStorage", "Registry",
                 "RegistryAPI", "Settings", "System", "Threading", logging,
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
@@ -148,6 +158,7 @@ let package = Package(
                 "ObjectStorage", "Registry", "RegistryAPI", "System", "TestDoubles", "Threading", logging,
             ]
         ),
+        test("BenchmarkTests", ["Benchmark", "HTTPServer", "Hashing", "OCI"]),
         // Starts the built binary and drives it with real clients; meets no room but the hash.
         test("EndToEndTests", ["FaultProxy", "Hashing", "OCI"]),
     ]

@@ -16,7 +16,9 @@ struct Forebay: AsyncParsableCommand {
             of a YAML file (cache-size: 100GiB); flags go first, then the environment, then the file.
             """,
         version: version,
-        subcommands: [Serve.self, CacheCommands.self, CatalogCommands.self, ShowConfiguration.self]
+        subcommands: [
+            Serve.self, CacheCommands.self, CatalogCommands.self, BenchCommand.self, ShowConfiguration.self,
+        ]
     )
 
     /// Exit statuses are those of `sysexits.h`, so that a service manager can tell a bad setting from bad weather.
@@ -31,7 +33,7 @@ struct Forebay: AsyncParsableCommand {
         } catch let error as SettingsError {
             fail(error.description, status: .configuration)
         } catch is WithProblems {
-            endProcess(status: .problems)
+            endProcess(status: .failure)
         } catch let error as Unavailable {
             fail(error.description, status: .unavailable)
         } catch {
