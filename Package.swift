@@ -140,7 +140,7 @@ let package = Package(
         test("HTTPClientTests", ["HTTPClient", "System", "Threading"]),
         test(
             "ObjectStorageTests",
-            ["FaultProxy", "HTTPClient", "Hashing", "OCI", "ObjectStorage", "System", "Threading"]
+            ["FaultProxy", "HTTPClient", "Hashing", "OCI", "ObjectStorage", "System", "TestDoubles", "Threading"]
         ),
         test("RegistryTests", ["Hashing", "OCI", "ObjectStorage", "Registry", "System", "TestDoubles", "Threading"]),
         test("DiskTierTests", ["DiskTier", "Hashing", "OCI", "System", "TestDoubles", "Threading"]),

@@ -125,11 +125,18 @@ public struct SettingKey: Sendable, Hashable {
             "Certificate authorities for the endpoint, PEM."
         ),
         SettingKey(
+            "s3-credentials",
+            "SOURCE",
+            "chain",
+            "chain: s3-access-key, else what the AWS SDKs would find; web-identity, profile, container or instance: that alone; anonymous: "
+                + "requests are not signed."
+        ),
+        SettingKey(
             "s3-access-key",
             "KEY",
             nil,
             aliases: ["AWS_ACCESS_KEY_ID", "EPOCH_S3_ACCESS_KEY"],
-            "Without one, requests are not signed."
+            "Goes before all other sources of the chain."
         ),
         SettingKey(
             "s3-secret-key",
@@ -150,8 +157,23 @@ public struct SettingKey: Sendable, Hashable {
         SettingKey("s3-connection-limit", "COUNT", "64", "Connections to the object store at once."),
         SettingKey("s3-connect-timeout", "DURATION", "5s", "For a connection to the object store."),
         SettingKey("s3-stall-timeout", "DURATION", "20s", "A transfer that crawls for so long is broken off."),
+        SettingKey(
+            "s3-request-timeout",
+            "DURATION",
+            "60s",
+            "For an answer of the object store, beside a second for each 32 KiB of a body."
+        ),
         SettingKey("s3-part-size", "SIZE", "16MiB", "Of one part of a large upload; at least 5MiB."),
         SettingKey("s3-parts-in-flight", "COUNT", "4", "Parts of one upload that are sent at once."),
+        SettingKey(
+            "s3-encryption",
+            "AES256|aws:kms",
+            nil,
+            "With what the object store encrypts new objects; without one, as the bucket has it."
+        ),
+        SettingKey("s3-kms-key", "KEY", nil, "For s3-encryption aws:kms; without one, the account's own."),
+        SettingKey("s3-storage-class", "CLASS", nil, "Of new objects, such as STANDARD_IA."),
+        SettingKey("s3-acl", "ACL", nil, "Of new objects, such as bucket-owner-full-control."),
         // Seen from outside.
         SettingKey(
             "admin-listen",

@@ -81,6 +81,9 @@ struct Flags: ParsableArguments {
     @Option(name: .customLong("s3-ca-file"), help: help("s3-ca-file"))
     var s3CaFile: String?
 
+    @Option(name: .customLong("s3-credentials"), help: help("s3-credentials"))
+    var s3Credentials: String?
+
     @Option(name: .customLong("s3-access-key"), help: help("s3-access-key"))
     var s3AccessKey: String?
 
@@ -99,11 +102,26 @@ struct Flags: ParsableArguments {
     @Option(name: .customLong("s3-stall-timeout"), help: help("s3-stall-timeout"))
     var s3StallTimeout: String?
 
+    @Option(name: .customLong("s3-request-timeout"), help: help("s3-request-timeout"))
+    var s3RequestTimeout: String?
+
     @Option(name: .customLong("s3-part-size"), help: help("s3-part-size"))
     var s3PartSize: String?
 
     @Option(name: .customLong("s3-parts-in-flight"), help: help("s3-parts-in-flight"))
     var s3PartsInFlight: String?
+
+    @Option(name: .customLong("s3-encryption"), help: help("s3-encryption"))
+    var s3Encryption: String?
+
+    @Option(name: .customLong("s3-kms-key"), help: help("s3-kms-key"))
+    var s3KmsKey: String?
+
+    @Option(name: .customLong("s3-storage-class"), help: help("s3-storage-class"))
+    var s3StorageClass: String?
+
+    @Option(name: .customLong("s3-acl"), help: help("s3-acl"))
+    var s3Acl: String?
 
     @Option(name: .customLong("admin-listen"), help: help("admin-listen"))
     var adminListen: String?
@@ -148,14 +166,20 @@ struct Flags: ParsableArguments {
             ("s3-region", s3Region),
             ("s3-addressing", s3Addressing),
             ("s3-ca-file", s3CaFile),
+            ("s3-credentials", s3Credentials),
             ("s3-access-key", s3AccessKey),
             ("s3-secret-key", s3SecretKey),
             ("s3-session-token", s3SessionToken),
             ("s3-connection-limit", s3ConnectionLimit),
             ("s3-connect-timeout", s3ConnectTimeout),
             ("s3-stall-timeout", s3StallTimeout),
+            ("s3-request-timeout", s3RequestTimeout),
             ("s3-part-size", s3PartSize),
             ("s3-parts-in-flight", s3PartsInFlight),
+            ("s3-encryption", s3Encryption),
+            ("s3-kms-key", s3KmsKey),
+            ("s3-storage-class", s3StorageClass),
+            ("s3-acl", s3Acl),
             ("admin-listen", adminListen),
             ("access-log", accessLog),
             ("access-log-sample", accessLogSample),

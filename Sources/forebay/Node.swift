@@ -25,7 +25,7 @@ struct Node {
     private let tier: DiskTier
 
     init(_ settings: Settings, log: Logger) throws {
-        let store = try Self.store(settings)
+        let store = try Self.store(settings, log: log)
         origin = store.description
         let meter = StoreMeter()
         let metered = MeteredStore(store, meter)
@@ -35,8 +35,13 @@ struct Node {
         do {
             try metered.check()
         } catch {
-            tier.close()
-            throw Unavailable(description: "origin: \(error)")
+            if case .denied = error.kind {
+                // A public bucket may let everybody read and nobody list.
+                log.warning("the origin cannot be listed: lists and deletes will fail", metadata: ["error": "\(error)"])
+            } else {
+                tier.close()
+                throw Unavailable(description: "origin: \(error)")
+            }
         }
         Self.probe(registry, log)
         if tier.statistics.wasUnclean {
@@ -117,7 +122,7 @@ struct Node {
         }
     }
 
-    static func store(_ settings: Settings) throws -> any ObjectStore {
+    static func store(_ settings: Settings, log: Logger) throws -> any ObjectStore {
         switch settings.origin {
         case .directory(let path):
             do {
@@ -133,13 +138,36 @@ struct Node {
             } catch {
                 throw SettingsError("s3-endpoint, s3-region or origin: \(error)")
             }
-            var configuration = S3Configuration(
-                endpoint: endpoint,
-                credentials: s3.credentials.map { .fixed($0) } ?? .anonymous
-            )
+            let report: @Sendable (StoreEvent) -> Void = { event in
+                log.log(level: event.isTrouble ? .warning : .notice, "\(event)")
+            }
+            var configuration = S3Configuration(endpoint: endpoint, credentials: try credentials(s3, report))
             configuration.partBytes = s3.partBytes
             configuration.partsInFlight = s3.partsInFlight
+            configuration.requestTimeoutSeconds = max(1, s3.requestTimeout.milliseconds / 1000)
+            configuration.objectOptions = s3.objectOptions
+            configuration.report = report
             return S3Store(configuration, client: try client(s3))
+        }
+    }
+
+    private static func credentials(
+        _ s3: Settings.S3,
+        _ report: @escaping @Sendable (StoreEvent) -> Void
+    ) throws -> CredentialProvider {
+        switch s3.credentials {
+        case .anonymous: return .anonymous
+        case .fixed(let credentials, let source):
+            report(.credentials(source: source, until: nil))
+            return .fixed(credentials)
+        case .chain(let sources):
+            do {
+                let file = s3.certificateAuthorityFile
+                let chain = try CredentialChain(sources, region: s3.region, certificateAuthorityFile: file)
+                return CredentialCache(chain, report: report).provider
+            } catch {
+                throw SettingsError("s3-ca-file: \(error)")
+            }
         }
     }
 
