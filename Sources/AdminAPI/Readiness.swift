@@ -82,7 +82,8 @@ private final class OriginCheck: Sendable {
         do throws(StoreError) {
             try origin.check()
         } catch {
-            trouble = "\(error)"
+            // It answers: a public bucket may let everybody read and nobody list.
+            if case .denied = error.kind {} else { trouble = "\(error)" }
         }
         state.update { state in
             state.trouble = trouble

@@ -171,13 +171,14 @@ private final class LazyEdge: Sendable {
         do {
             return try made.withLock { made in
                 if let made { return made }
-                let registry = Registry(store: try Node.store(settings), prefix: settings.prefix)
+                // What goes wrong comes back with the request.
+                let log = Logger(label: "forebay") { _ in SwiftLogNoOpLogHandler() }
+                let registry = Registry(store: try Node.store(settings, log: log), prefix: settings.prefix)
                 let edge = EdgeCache(
                     registry: registry,
                     tier: tier,
                     configuration: EdgeCache.Configuration(settings),
-                    // What goes wrong comes back with the request.
-                    log: Logger(label: "forebay") { _ in SwiftLogNoOpLogHandler() }
+                    log: log
                 )
                 made = edge
                 return edge
