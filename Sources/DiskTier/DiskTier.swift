@@ -142,6 +142,8 @@ public final class DiskTier: Sendable {
         return Ledger.blocks(readers?.size ?? 0) + 3 * Ledger.blockBytes + indexGrowthBytes
     }
 
+    public var directory: String { configuration.directory }
+    public var minimumFreeBytes: Int64 { configuration.minimumFreeBytes }
     public var inlineLimitBytes: Int { configuration.inlineLimitBytes }
 
     /// Taken before the origin is asked; without it what the answer brings may be older than a delete.

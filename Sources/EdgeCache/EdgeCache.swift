@@ -51,6 +51,7 @@ public final class EdgeCache: Sendable {
     let time: any TimeSource
     let log: Logger
     let uploads: UploadSessions
+    let activity = ActivityCounters()
     let manifestFlights = SingleFlight<ManifestFlight, Result<ManifestAnswer?, EdgeError>>()
     let listFlights = SingleFlight<NameList, Result<[String]?, EdgeError>>()
     let fills: Fills
@@ -103,6 +104,9 @@ public final class EdgeCache: Sendable {
         fills.waitUntilIdle()
     }
 
+    /// Waits until this blob is not being filled.
+    public func waitForFill(of digest: Digest) { fills.waitUntilIdle(digest) }
+
     public var fillStatistics: FillStatistics { fills.counters.statistics }
 }
 
@@ -115,10 +119,26 @@ extension EdgeCache {
     ///
     /// - Parameter near: where the client wants to read, as far as is known: of a blob that is nowhere here, these bytes come first.
     public func blob(_ digest: Digest, near: Int64 = 0) throws(EdgeError) -> BlobContent? {
+        try find(digest, near: near)?.content
+    }
+
+    /// ``blob(_:near:)``, and where it came from.
+    public func find(
+        _ digest: Digest,
+        near: Int64 = 0
+    ) throws(EdgeError) -> (content: BlobContent, status: CacheStatus)? {
+        var status = CacheStatus.hit
+        defer { activity.count(status) }
+        return try look(digest, near, &status).map { ($0, status) }
+    }
+
+    private func look(_ digest: Digest, _ near: Int64, _ status: inout CacheStatus) throws(EdgeError) -> BlobContent? {
         for _ in 0..<Self.maximumLooks {
             if let content = cached(digest) { return content }
-            let member = try fills.join(digest, near: near) { cachedSize(digest) != nil }
-            guard let member else { return nil }
+            status = .miss
+            let joined = try fills.join(digest, near: near) { cachedSize(digest) != nil }
+            guard let (member, isNew) = joined else { return nil }
+            if !isNew { status = .joined }
             switch member.fill.waitForOpening() {
             case .onDisk:
                 continue

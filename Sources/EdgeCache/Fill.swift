@@ -77,6 +77,9 @@ final class Fill: Sendable {
         state.update { body(&$0) }
     }
 
+    /// The blob's size, once it is known, and how much of it is there.
+    var progress: (size: Int64?, available: Int64) { state.withLock { ($0.size, $0.map?.landed.bytes ?? 0) } }
+
     /// Ends it in vain, unless it has ended already; false then.
     @discardableResult
     func fail(_ failure: Failure) -> Bool {

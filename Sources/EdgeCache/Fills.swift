@@ -66,6 +66,12 @@ final class Fills: Sendable {
         return pool.close(until: deadline)
     }
 
+    var underWay: [Fill] { state.withLock { Array($0.running.values) } }
+
+    func waitUntilIdle(_ digest: Digest) {
+        _ = state.wait { $0.running[digest] == nil ? true : nil }
+    }
+
     func waitUntilIdle() {
         _ = state.wait { $0.running.isEmpty ? true : nil }
     }
@@ -84,13 +90,13 @@ extension Fills {
     /// The fill of this digest under way, begun now if there is none. `nil` when the blob was nowhere a moment ago.
     ///
     /// - Parameter near: where the client wants to read first.
-    func join(_ digest: Digest, near: Int64, isCached: () -> Bool) throws(EdgeError) -> FillMember? {
+    func join(_ digest: Digest, near: Int64, isCached: () -> Bool) throws(EdgeError) -> (FillMember, isNew: Bool)? {
         var patience: Deadline?
         while true {
             switch step(digest, near: near, isPatient: patience.map { !$0.hasPassed } ?? true) {
             case .joined(let member):
                 counters.coalesced.wrappingAdd(1, ordering: .relaxed)
-                return member
+                return (member, false)
             case .absent:
                 return nil
             case .wait(let fill):
@@ -99,7 +105,7 @@ extension Fills {
                 fill.waitUntilOver(deadline)
             case .begun(let member):
                 begin(member.fill, isCached)
-                return member
+                return (member, true)
             }
         }
     }

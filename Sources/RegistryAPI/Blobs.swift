@@ -18,8 +18,9 @@ extension RegistryHandler {
             guard let size = try edge({ () throws(EdgeError) in try edge.blobSize(digest) }) else { throw unknown }
             return Response(status: 200, headers: headers, body: .withheld(length: size))
         }
-        guard let content = try edge({ () throws(EdgeError) in try edge.blob(digest, near: rangeStart(request)) })
-        else { throw unknown }
+        let found = try edge { () throws(EdgeError) in try edge.find(digest, near: rangeStart(request)) }
+        guard let (content, status) = found else { throw unknown }
+        request.note(status)
         if request.header("If-None-Match") == etag { return Response(status: 304, headers: headers, body: .empty) }
         let size = content.size
         // A range that is conditional on another version is no range.

@@ -188,6 +188,20 @@ public struct SettingKey: Sendable, Hashable {
         SettingKey("s3-kms-key", "KEY", nil, "For s3-encryption aws:kms; without one, the account's own."),
         SettingKey("s3-storage-class", "CLASS", nil, "Of new objects, such as STANDARD_IA."),
         SettingKey("s3-acl", "ACL", nil, "Of new objects, such as bucket-owner-full-control."),
+        // Seen from outside.
+        SettingKey(
+            "admin-listen",
+            "HOST:PORT",
+            nil,
+            "An address for /metrics, /healthz and /readyz; without one, they are on the same as the registry."
+        ),
+        SettingKey(
+            "access-log",
+            "off|sampled|full",
+            "off",
+            "A JSON line on standard output for each request, or for one in so many and all failures."
+        ),
+        SettingKey("access-log-sample", "COUNT", "100", "Of so many requests, a sampled access log has one."),
         // The log.
         SettingKey("log-level", "LEVEL", "info", "trace, debug, info, notice, warning, error or critical."),
         SettingKey("log-format", "auto|text|json", "auto", "auto: text on a terminal, else JSON lines."),

@@ -12,6 +12,10 @@ public struct Settings: Sendable {
         case auto, text, json
     }
 
+    public enum AccessLog: String, Sendable {
+        case off, sampled, full
+    }
+
     public enum CredentialChoice: Sendable {
         case anonymous
         /// Keys that are settings, and where they come from.
@@ -64,6 +68,10 @@ public struct Settings: Sendable {
     /// Put before every key in the origin.
     public var prefix: String
     public var s3: S3
+    /// `nil`: on the registry's address.
+    public var adminAddress: (host: String, port: UInt16)?
+    public var accessLog: AccessLog
+    public var accessLogSample: Int
     public var logLevel: Logger.Level
     public var logFormat: LogFormat
 
@@ -111,6 +119,13 @@ public struct Settings: Sendable {
         // The seed puts its prefix before a key as it is.
         prefix = effective.seedPrefix ?? parsed.prefix
         s3 = try S3(parser)
+        adminAddress = try parser.optional(
+            "admin-listen",
+            "write HOST:PORT, for example 127.0.0.1:5001",
+            Values.address
+        )
+        accessLog = try parser.read("access-log", "choose off, sampled or full") { AccessLog(rawValue: $0) }
+        accessLogSample = try parser.count("access-log-sample", 1...1_000_000)
         logLevel = try parser.read("log-level", "choose trace, debug, info, notice, warning, error or critical") {
             Logger.Level(rawValue: $0)
         }

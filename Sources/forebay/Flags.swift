@@ -135,6 +135,15 @@ struct Flags: ParsableArguments {
     @Option(name: .customLong("s3-acl"), help: help("s3-acl"))
     var s3Acl: String?
 
+    @Option(name: .customLong("admin-listen"), help: help("admin-listen"))
+    var adminListen: String?
+
+    @Option(name: .customLong("access-log"), help: help("access-log"))
+    var accessLog: String?
+
+    @Option(name: .customLong("access-log-sample"), help: help("access-log-sample"))
+    var accessLogSample: String?
+
     @Option(name: .customLong("log-level"), help: help("log-level"))
     var logLevel: String?
 
@@ -187,6 +196,9 @@ struct Flags: ParsableArguments {
             ("s3-kms-key", s3KmsKey),
             ("s3-storage-class", s3StorageClass),
             ("s3-acl", s3Acl),
+            ("admin-listen", adminListen),
+            ("access-log", accessLog),
+            ("access-log-sample", accessLogSample),
             ("log-level", logLevel),
             ("log-format", logFormat),
         ]

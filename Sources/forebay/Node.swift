@@ -1,3 +1,4 @@
+internal import AdminAPI
 internal import DiskTier
 internal import EdgeCache
 internal import HTTPClient
@@ -14,17 +15,25 @@ struct Node {
     let address: String
     let origin: String
     private let server: Server
+    /// On the socket in the cache directory.
+    private let adminServer: Server
+    private let admin: AdminHandler
+    /// On an address of its own, if there is one.
+    private let healthServer: Server?
+    private let readiness: Readiness
     private let edge: EdgeCache
     private let tier: DiskTier
 
     init(_ settings: Settings, log: Logger) throws {
         let store = try Self.store(settings, log: log)
         origin = store.description
-        let registry = Registry(store: store, prefix: settings.prefix)
+        let meter = StoreMeter()
+        let metered = MeteredStore(store, meter)
+        let registry = Registry(store: metered, prefix: settings.prefix)
         // Before anything is written: another process may have the directory.
         tier = try Self.tier(settings, log)
         do {
-            try store.check()
+            try metered.check()
         } catch {
             if case .denied = error.kind {
                 // A public bucket may let everybody read and nobody list.
@@ -47,9 +56,17 @@ struct Node {
         var configuration = RegistryHandler.Configuration()
         configuration.manifestLimitBytes = settings.manifestLimitBytes
         configuration.allowsDeletes = settings.allowsDeletes
-        let handler = RegistryHandler(edge, configuration: configuration, log: log)
+        let observer = RequestObserver(accessLog: RequestObserver.AccessLog(settings))
+        let handler = RegistryHandler(edge, configuration: configuration, observer: observer, log: log)
+        readiness = Readiness(tier: tier, origin: metered)
+        let metrics = NodeMetrics(version: Forebay.version, tier: tier, edge: edge, origin: meter, observer: observer)
+        let health = HealthHandler(readiness: readiness, metrics: metrics)
+        admin = AdminHandler(CacheAdministration(tier: tier, edge: edge), health: health, log: log)
         do {
-            server = try Server(ServerConfiguration(settings), handler: handler)
+            adminServer = try Self.adminServer(settings, admin)
+            healthServer = try Self.healthServer(settings, health)
+            let front: any RequestHandler = healthServer == nil ? MonitoredHandler(handler, health) : handler
+            server = try Server(ServerConfiguration(settings), handler: front)
         } catch {
             _ = edge.close()
             tier.close()
@@ -63,9 +80,30 @@ struct Node {
     /// Front to back: no new requests, then no fills, then a clean index. False when something was cut off: the next start is careful then.
     func stop(drain: Duration) -> Bool {
         let start = ContinuousClock.now
-        guard server.stop(drain: drain), edge.close(within: drain - (ContinuousClock.now - start)) else { return false }
+        readiness.stop()
+        guard server.stop(drain: drain), admin.close(within: drain - (ContinuousClock.now - start)),
+            adminServer.stop(drain: drain - (ContinuousClock.now - start)),
+            edge.close(within: drain - (ContinuousClock.now - start))
+        else { return false }
+        healthServer?.stop(drain: .zero)
         tier.close()
         return true
+    }
+
+    /// Few connections, none of which counts as idle: long work may have nothing to say for a while.
+    private static func adminServer(_ settings: Settings, _ handler: AdminHandler) throws -> Server {
+        let path = try SocketPath(AdminSocket.path(settings))
+        var configuration = ServerConfiguration(unixSocket: path)
+        configuration.connectionLimit = 64
+        configuration.idleTimeoutSeconds = 0
+        return try Server(configuration, handler: handler)
+    }
+
+    private static func healthServer(_ settings: Settings, _ handler: HealthHandler) throws -> Server? {
+        guard let (host, port) = settings.adminAddress else { return nil }
+        var configuration = ServerConfiguration(host: host, port: port)
+        configuration.connectionLimit = 64
+        return try Server(configuration, handler: handler)
     }
 
     /// A bucket that may only be read cannot be probed, and serves pulls all the same.
@@ -147,6 +185,16 @@ struct Node {
     }
 
     private static func tier(_ settings: Settings, _ log: Logger) throws -> DiskTier {
+        let configuration = try tierConfiguration(settings)
+        do {
+            return try DiskTier(configuration) { event in log.log(level: event.isProblem ? .warning : .info, "\(event)")
+            }
+        } catch {
+            throw Unavailable(description: "cache-dir: \(error)")
+        }
+    }
+
+    static func tierConfiguration(_ settings: Settings) throws -> DiskTier.Configuration {
         var configuration = DiskTier.Configuration(
             directory: settings.cacheDirectory,
             ceilingBytes: try bytes(settings.cacheSize, settings)
@@ -156,12 +204,7 @@ struct Node {
         configuration.scrubInterval = settings.scrubInterval
         configuration.scrubBytesPerSecond = settings.scrubBytesPerSecond
         configuration.inlineLimitBytes = settings.inlineLimitBytes
-        do {
-            return try DiskTier(configuration) { event in log.log(level: event.isProblem ? .warning : .info, "\(event)")
-            }
-        } catch {
-            throw Unavailable(description: "cache-dir: \(error)")
-        }
+        return configuration
     }
 
     /// A percentage is one of the file system that the cache is on.
@@ -180,7 +223,7 @@ struct Node {
 }
 
 extension EdgeCache.Configuration {
-    fileprivate init(_ settings: Settings) {
+    init(_ settings: Settings) {
         self.init()
         tagTTL = settings.tagTTL
         staleIfError = settings.staleIfError
@@ -193,6 +236,17 @@ extension EdgeCache.Configuration {
         absentTTL = settings.absentTTL
         uploadSessionLimit = settings.uploadLimit
         uploadExpiry = settings.uploadExpiry
+    }
+}
+
+extension RequestObserver.AccessLog {
+    fileprivate init(_ settings: Settings) {
+        self =
+            switch settings.accessLog {
+            case .off: .off
+            case .sampled: .sampled(oneIn: settings.accessLogSample)
+            case .full: .full
+            }
     }
 }
 

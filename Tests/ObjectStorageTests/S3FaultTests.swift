@@ -4,6 +4,7 @@ import ObjectStorage
 import Synchronization
 import System
 import Testing
+import Threading
 
 /// A store in front of a scripted server, with the pauses that it wanted to make.
 struct ScriptedStore {
@@ -89,6 +90,17 @@ private let etag = [(name: "ETag", value: "\"e1\"")]
             // A reset on a kept connection is repeated by the client at once; every attempt carries the whole body.
             #expect(test.server.requests.count >= 4)
             #expect(test.server.requests.allSatisfy { $0.text == "body" && $0.headers["content-type"] == "text/x" })
+        }
+    }
+
+    /// A request that is asked for a client's request belongs to that one's trace, each attempt of it.
+    @Test func carriesTheTraceOfWhoAsks() throws {
+        let server = ScriptedServer { _, number in number == 0 ? .status(503, "SlowDown") : .ok("", etag) }
+        let trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+        try server.withStore { test in
+            try TraceContext.$current.withValue(trace) { _ = try test.store.head(key) }
+            _ = try test.store.head(key)
+            #expect(test.server.requests.map { $0.headers["traceparent"] } == [trace, trace, nil])
         }
     }
 

@@ -3,6 +3,7 @@ internal import Hashing
 internal import OCI
 internal import Synchronization
 internal import System
+internal import Threading
 
 /// A request to a bucket, not yet signed.
 package struct S3Request: Sendable {
@@ -193,6 +194,8 @@ package final class S3Transport: Sendable {
             let signer = RequestSigner(region: endpoint.region)
             headers.append(("Authorization", signer.authorization(input, at: now, with: credentials)))
         }
+        // Not signed: whoever is between may make a span of its own of it.
+        if let traceparent = TraceContext.current { headers.append(("traceparent", traceparent)) }
         var signed = Request(
             request.method,
             endpoint.url(path: path, query: query),
