@@ -11,6 +11,7 @@ import http.client
 import json
 import os
 import pathlib
+import re
 import shutil
 import signal
 import socket
@@ -94,8 +95,9 @@ def find(program):
 
 
 def version(*command):
-    result = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    return result.stdout.splitlines()[0].strip() if result.stdout else "unknown"
+    output = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True).stdout
+    found = re.search(r"\d+\.\d+[^\s)]*", output)
+    return found[0] if found else "unknown"
 
 
 # An origin that counts
