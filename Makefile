@@ -36,13 +36,15 @@ format: ## Format all sources.
 
 bench: build ## Beside nginx, Varnish and docker-registry, and instructions per request against their budget: half an hour.
 	@conf/install-packages $(BENCH_PACKAGES)
+	python3 -m doctest bench/peers.py
 	bench/side_by_side.py
 	bench/budget.py
 
 bench-short: build ## The same in less than 10 minutes.
 	@conf/install-packages $(BENCH_PACKAGES)
+	python3 -m doctest bench/peers.py
 	bench/side_by_side.py --short
-	bench/budget.py
+	bench/budget.py --requests 100
 
 bench-budget: build ## Record the instructions per request as the new budget.
 	@conf/install-packages valgrind binutils python3

@@ -167,7 +167,18 @@ class Relay:
 
 
 class Requests:
-    """Counts requests in a stream by following their framing (Content-Length; S3 clients send no other)."""
+    """Counts requests in a stream by following their framing (Content-Length; S3 clients send no other).
+
+    >>> stream = (b"GET /a HTTP/1.1\\r\\nHost: x\\r\\n\\r\\nPUT /b HTTP/1.1\\r\\ncontent-length: 10\\r\\n\\r\\nGET /x\\r\\n\\r\\n"
+    ...           b"HEAD /c HTTP/1.1\\r\\n\\r\\n")
+    >>> for step in 1, 2, 7, 1000:
+    ...     parser = Requests()
+    ...     print(sum(parser.feed(stream[start:start + step]) for start in range(0, len(stream), step)))
+    3
+    3
+    3
+    3
+    """
 
     def __init__(self):
         self.head = b""
