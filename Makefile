@@ -8,7 +8,7 @@ TEST_PACKAGES := curl openssl python3 python3-venv skopeo buildah podman contain
 	ceph-mon ceph-osd radosgw ceph-common prometheus
 
 # Servers to measure beside, and what measures.
-BENCH_PACKAGES := nginx-light varnish docker-registry wrk valgrind curl python3 ceph-mon ceph-osd radosgw ceph-common
+BENCH_PACKAGES := nginx-light varnish docker-registry wrk valgrind binutils curl python3 ceph-mon ceph-osd radosgw ceph-common
 
 .PHONY: help run build test lint format bench bench-short bench-budget clean
 .DEFAULT_GOAL := help
@@ -36,16 +36,18 @@ format: ## Format all sources.
 
 bench: build ## Beside nginx, Varnish and docker-registry, and instructions per request against their budget: half an hour.
 	@conf/install-packages $(BENCH_PACKAGES)
+	python3 -m doctest bench/peers.py
 	bench/side_by_side.py
 	bench/budget.py
 
 bench-short: build ## The same in less than 10 minutes.
 	@conf/install-packages $(BENCH_PACKAGES)
+	python3 -m doctest bench/peers.py
 	bench/side_by_side.py --short
-	bench/budget.py
+	bench/budget.py --requests 100
 
 bench-budget: build ## Record the instructions per request as the new budget.
-	@conf/install-packages valgrind python3
+	@conf/install-packages valgrind binutils python3
 	bench/budget.py --record
 
 clean: ## Remove everything built.

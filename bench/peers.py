@@ -11,6 +11,7 @@ import http.client
 import json
 import os
 import pathlib
+import re
 import shutil
 import signal
 import socket
@@ -94,8 +95,9 @@ def find(program):
 
 
 def version(*command):
-    result = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    return result.stdout.splitlines()[0].strip() if result.stdout else "unknown"
+    output = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True).stdout
+    found = re.search(r"\d+\.\d+[^\s)]*", output)
+    return found[0] if found else "unknown"
 
 
 # An origin that counts
@@ -165,7 +167,18 @@ class Relay:
 
 
 class Requests:
-    """Counts requests in a stream by following their framing (Content-Length; S3 clients send no other)."""
+    """Counts requests in a stream by following their framing (Content-Length; S3 clients send no other).
+
+    >>> stream = (b"GET /a HTTP/1.1\\r\\nHost: x\\r\\n\\r\\nPUT /b HTTP/1.1\\r\\ncontent-length: 10\\r\\n\\r\\nGET /x\\r\\n\\r\\n"
+    ...           b"HEAD /c HTTP/1.1\\r\\n\\r\\n")
+    >>> for step in 1, 2, 7, 1000:
+    ...     parser = Requests()
+    ...     print(sum(parser.feed(stream[start:start + step]) for start in range(0, len(stream), step)))
+    3
+    3
+    3
+    3
+    """
 
     def __init__(self):
         self.head = b""

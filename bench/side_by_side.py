@@ -118,7 +118,9 @@ class SideBySide:
                      self.with_wrk(manifests + self.digest(self.manifest), size))
         for size, count in (1 << 20, 8), (256 << 20, 1):
             for clients in (8,) if short and size < 256 << 20 else (1, 8) if short else (1, 8, 64):
-                self.add("warm blob", size_text(size), clients, self.warm, self.with_warm_pulls(size, count),
+                # Without the one that is slowest by far, there is time for more rounds.
+                servers = [one for one in self.warm if one is not self.docker_s3 or not short or size < 256 << 20]
+                self.add("warm blob", size_text(size), clients, servers, self.with_warm_pulls(size, count),
                          self.push_once(size, count))
         size = (256 if short else 1024) << 20
         self.add("cold pull", size_text(size), 1, self.caches, self.with_new_blobs("cold", size, 1), self.push_each_round(size, 1))

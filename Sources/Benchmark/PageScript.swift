@@ -17,7 +17,7 @@ let pageScript = #"""
     const label = index => runs[index].label;
     const figure = (row, name) => (row.figures || []).find(candidate => candidate.name === name);
 
-    const factsOf = run => Object.fromEntries([["target", run.target], ["cold content from", run.origin], ["started", run.startedAt],
+    const factsOf = run => Object.fromEntries([["target", run.target === run.label ? null : run.target], ["cold content from", run.origin], ["started", run.startedAt],
       ["client", run.program], ...Object.entries(run.machine), ["seed", run.seed], ["content", run.isVerified ? "every byte compared" : "not compared"],
       ["ended", run.isInterrupted ? "early, by the user" : null]].filter(([, value]) => value));
     const listOf = facts => el("dl", {}, ...Object.entries(facts).flatMap(([name, value]) => [el("dt", {}, name), el("dd", {}, value)]));
@@ -43,7 +43,7 @@ let pageScript = #"""
     const key = entries => el("div", { class: "key" }, ...entries.map(({ row, run }) =>
       el("span", { "--color": colour(run) }, label(run), rowError(row) ? el("b", { class: "bad" }, rowError(row)) : null)));
 
-    const isInBytes = rows => rows.some(({ row }) => row.bytes >= 32768 * Math.max(row.operations, 1));
+    const isInBytes = rows => rows.some(({ row }) => row.operations && row.bytes >= 32768 * row.operations);
     const speed = (inBytes, name, color) => ({ row }) => {
       const spread = figure(row, inBytes ? "MiB/s" : "operations/s");
       return { name, value: inBytes ? row.mibPerSecond : row.operationsPerSecond, low: spread?.low, high: spread?.high, color,

@@ -25,9 +25,9 @@ let pageStyle = """
     .bad { color: var(--bad); font-weight: 600; }
     .cards.broad { grid-template-columns: repeat(auto-fill, minmax(min(100%, 540px), 1fr)); }
     .card.wide { grid-column: 1 / -1; }
-    .bar { display: grid; grid-template-columns: minmax(60px, 11.5em) 1fr 5.6em 7.2em; gap: 10px; align-items: center; font-size: .85rem; margin: 3px 0;
+    .bar { display: grid; grid-template-columns: minmax(60px, 11.5em) 1fr 6.4em 7.2em; gap: 10px; align-items: center; font-size: .85rem; margin: 3px 0;
       font-variant-numeric: tabular-nums; }
-    .card.wide .bar { grid-template-columns: minmax(90px, 26em) 1fr 5.6em 7.2em; }
+    .card.wide .bar { grid-template-columns: minmax(90px, 26em) 1fr 6.4em 7.2em; }
     .bar > span { overflow: hidden; text-overflow: ellipsis; white-space: nowrap; text-align: right; }
     .bar > .side { color: var(--soft); }
     .bar > .side.bad { color: var(--bad); }
@@ -52,7 +52,7 @@ let pageStyle = """
     ul { margin: 6px 0; padding-left: 20px; color: var(--soft); font-size: .9rem; }
     li { overflow-wrap: anywhere; }
     @media (max-width: 600px) {
-      .bar, .card.wide .bar { grid-template-columns: 1fr 5.6em 7.2em; gap: 0 10px; margin: 8px 0; }
+      .bar, .card.wide .bar { grid-template-columns: 1fr 6.4em 7.2em; gap: 0 10px; margin: 8px 0; }
       .bar > span:first-child { grid-column: 1 / -1; text-align: left; }
     }
     """
