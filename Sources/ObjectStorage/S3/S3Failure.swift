@@ -129,7 +129,8 @@ extension S3Transport {
         case .tls:
             return failure(of: request, error.isConnectionLevel ? .unreachable : .untrusted, message)
         case .badResponse, .bodyLimit:
-            return failure(of: request, .invalidResponse, message)
+            // What libcurl cannot read may be the rest of the answer before, on a connection that is closed now.
+            return failure(of: request, .invalidResponse, message, isRetryable: error.code != 0)
         case .invalid, .closed, .cancelled, .source, .other:
             return failure(of: request, .other, message)
         }

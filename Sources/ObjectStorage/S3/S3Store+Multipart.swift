@@ -113,16 +113,17 @@ extension S3Store {
         try transport.retrying { () throws(StoreError) in
             attempts += 1
             let (response, body) = try transport.once(request, accepted: [404])
-            guard response.status == 404 || isNoResult(body) else { return }
+            if response.status != 404 {
+                // The body says what became of the upload, so no document is no success.
+                _ = try transport.document(body, request, response)
+                return
+            }
             let failure = transport.failure(of: request, response, body)
             // An answer got lost: the upload is gone because it was completed.
             if failure.code == "NoSuchUpload", attempts > 1, try head(key)?.size == length { return }
             throw failure
         }
     }
-
-    /// The body says what became of the upload, so no document is no success.
-    private func isNoResult(_ body: [UInt8]) -> Bool { (try? XMLReader.read(body)) == nil }
 
     func abortUpload(_ key: ObjectKey, _ id: String) throws(StoreError) {
         _ = try transport.exchange(S3Request(.put, "DELETE", key, query: [("uploadId", id)]), accepted: [404])
