@@ -142,6 +142,11 @@ extension Fills {
         }
     }
 
+    /// The origin has it no more: nobody joins a fill from before.
+    func hasDeleted(_ digest: Digest) {
+        state.update { $0.running[digest] = nil }
+    }
+
     // MARK: What is nowhere
 
     func isAbsent(_ digest: Digest) -> Bool {
