@@ -12,7 +12,7 @@ internal import Threading
 /// <directory>/lock                           who uses the directory
 /// <directory>/index/                         LMDB
 /// <directory>/blobs/<algorithm>/<2>/<hex>    content, named by its digest
-/// <directory>/incoming/                      what is being written
+/// <directory>/incoming/                      what is being written, with notes of what has landed of it
 /// <directory>/uploads/                       uploads that are not finished; they outlive a restart
 /// <directory>/quarantine/                    damaged files, for whoever wants to know
 /// ```
@@ -67,6 +67,7 @@ public final class DiskTier: Sendable {
     let visited = VisitedBits()
     let run: CacheIndex.Run
     let evictor = Evictor()
+    let leftFills = LeftFills()
     let pinnedBytes: Atomic<Int64>
     let checks = Monitor<[FileCheck.Key: FileCheck]>([:])
     let damagedFiles = Quarantine()
@@ -98,7 +99,6 @@ public final class DiskTier: Sendable {
         let directory = configuration.directory
         lock = try Self.prepare(directory, fileSystem)
         index = try Self.openIndex(configuration, fileSystem, report)
-        try Self.removeLeftovers(directory, fileSystem)
         fixedBytes = try Self.fixedBytes(directory, fileSystem)
         run = try Self.beginRun(index, directory, fileSystem)
         let index = index
@@ -111,6 +111,7 @@ public final class DiskTier: Sendable {
             entries.committedBytes = committed
             entries.indexBytes = indexBytes
         }
+        try adoptLeftFills()
         try loadQuarantine()
         observeVolume()
         startHousekeeping()
@@ -141,6 +142,8 @@ public final class DiskTier: Sendable {
         return Ledger.blocks(readers?.size ?? 0) + 3 * Ledger.blockBytes + indexGrowthBytes
     }
 
+    public var directory: String { configuration.directory }
+    public var minimumFreeBytes: Int64 { configuration.minimumFreeBytes }
     public var inlineLimitBytes: Int { configuration.inlineLimitBytes }
 
     /// Taken before the origin is asked; without it what the answer brings may be older than a delete.

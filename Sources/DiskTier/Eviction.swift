@@ -38,6 +38,7 @@ extension DiskTier {
             }
             let step = ledger.ceilingBytes * configuration.evictionStepPercent / 100
             let missing = ledger.missing(for: bytes)
+            if dropLeftFills(atLeast: missing) { continue }
             // What is not counted yet is probably little: nothing goes for it beyond need.
             guard try evict(atLeast: settlement.isPending ? missing : max(missing, step), for: bytes) else {
                 let reason = noRoom(for: bytes)

@@ -92,7 +92,22 @@ public final class Reservation: Sendable {
         self.tier = tier
     }
 
+    /// Bytes that are entered as reserved already.
+    init(_ tier: DiskTier, adopting reserved: Int64) {
+        self.tier = tier
+        bytes.withLock { $0 = reserved }
+    }
+
     deinit { release() }
+
+    /// Gives back all but `kept` bytes, which stay reserved without it.
+    func handOver(_ kept: Int64) {
+        let held = bytes.withLock { bytes in
+            defer { bytes = 0 }
+            return bytes
+        }
+        tier.ledger.update { $0.reservedBytes -= held - kept }
+    }
 
     /// In bytes.
     var held: Int64 { bytes.withLock { $0 } }
@@ -112,11 +127,5 @@ public final class Reservation: Sendable {
     }
 
     /// Gives everything back.
-    func release() {
-        let held = bytes.withLock { bytes in
-            defer { bytes = 0 }
-            return bytes
-        }
-        tier.ledger.update { $0.reservedBytes -= held }
-    }
+    func release() { handOver(0) }
 }

@@ -107,15 +107,6 @@ extension DiskTier {
 // MARK: - Files that the index does not know
 
 extension DiskTier {
-    /// Removes what an earlier run did not finish. It is as much as was under way then, so this does not delay a start.
-    static func removeLeftovers(_ directory: String, _ fileSystem: any FileSystem) throws(DiskTierError) {
-        try onDisk { () throws(FileError) in
-            for entry in try fileSystem.entries(of: directory + "/incoming") {
-                try fileSystem.remove("\(directory)/incoming/\(entry.name)")
-            }
-        }
-    }
-
     /// Files that are in place without the index knowing: the program stopped between the two, or the disk would not let them go.
     ///
     /// - Parameters:
