@@ -174,7 +174,6 @@ extension EdgeCache {
             try registry.deleteBlob(digest)
             return exists
         }
-        // Whoever asks from now on does not join a fill from before.
         fills.hasDeleted(digest)
         try onDisk { () throws(DiskTierError) in try tier.remove(digest) }
         return existed
