@@ -12,7 +12,7 @@ internal import Threading
 /// <directory>/lock                           who uses the directory
 /// <directory>/index/                         LMDB
 /// <directory>/blobs/<algorithm>/<2>/<hex>    content, named by its digest
-/// <directory>/incoming/                      what is being written
+/// <directory>/incoming/                      what is being written, with notes of what has landed of it
 /// <directory>/uploads/                       uploads that are not finished; they outlive a restart
 /// <directory>/quarantine/                    damaged files, for whoever wants to know
 /// ```
@@ -70,6 +70,7 @@ public final class DiskTier: Sendable {
     let listStamps = Stamps()
     let run: CacheIndex.Run
     let evictor = Evictor()
+    let leftFills = LeftFills()
     let pinnedBytes = Atomic<Int64>(0)
     let checks = Monitor<[FileCheck.Key: FileCheck]>([:])
     let damagedFiles = Quarantine()
@@ -79,6 +80,7 @@ public final class DiskTier: Sendable {
     let scrubPacer: Pacer
     let notices = Notices()
     let report: @Sendable (Event) -> Void
+    private let fixedBytes: Int64
     private let lock: ProcessLock
     private let isClosed = Atomic(false)
 
@@ -100,7 +102,7 @@ public final class DiskTier: Sendable {
         let directory = configuration.directory
         lock = try Self.prepare(directory, fileSystem)
         index = try Self.openIndex(configuration, fileSystem, report)
-        try Self.removeLeftovers(directory, fileSystem)
+        fixedBytes = try Self.fixedBytes(directory, fileSystem)
         run = try Self.beginRun(index, directory, fileSystem)
         ledger = Ledger(ceilingBytes: configuration.ceilingBytes)
         readers = Readers(ledger)
@@ -108,11 +110,12 @@ public final class DiskTier: Sendable {
         let committed = try inIndex { () throws(LMDBError) in try index.committedBytes() }
         let pinned = try inIndex { () throws(LMDBError) in try index.pinnedBytes() }
         pinnedBytes.store(pinned, ordering: .relaxed)
-        let indexBytes = Int64(index.statistics.usedBytes)
+        let indexBytes = indexBytes
         ledger.update { entries in
             entries.committedBytes = committed
             entries.indexBytes = indexBytes
         }
+        try adoptLeftFills()
         try loadQuarantine()
         observeVolume()
         startHousekeeping()
@@ -123,7 +126,7 @@ public final class DiskTier: Sendable {
     /// Ends what runs in the background, and marks the directory as cleanly stopped. No call may be under way any more.
     public func close() {
         stop()
-        guard !isClosed.exchange(true, ordering: .relaxed), !settlement.isPending else { return }
+        guard !isClosed.exchange(true, ordering: .relaxed), settlement.isComplete else { return }
         // Without the mark the next start verifies more than it must, no worse.
         try? CleanMark(run: run.number, transaction: index.statistics.lastTransaction)
             .write(configuration.directory, fileSystem)
@@ -136,6 +139,16 @@ public final class DiskTier: Sendable {
         background.stop()
     }
 
+    /// What the index and the small files beside it take, and what one more small write may add.
+    var indexBytes: Int64 { Int64(index.statistics.usedBytes) + fixedBytes }
+
+    private static func fixedBytes(_ directory: String, _ fileSystem: any FileSystem) throws(DiskTierError) -> Int64 {
+        let readers = try onDisk { () throws(FileError) in try fileSystem.status(at: directory + "/index/lock.mdb") }
+        return Ledger.blocks(readers?.size ?? 0) + 3 * Ledger.blockBytes + indexGrowthBytes
+    }
+
+    public var directory: String { configuration.directory }
+    public var minimumFreeBytes: Int64 { configuration.minimumFreeBytes }
     public var inlineLimitBytes: Int { configuration.inlineLimitBytes }
 
     /// Taken before the origin is asked; without it what the answer brings may be older than a delete.

@@ -36,16 +36,24 @@ extension DiskTier {
         observeVolume()
         while !ledger.reserve(bytes) {
             if settlement.isPending, settlement.wait(Self.settlementWait) { continue }
-            guard try evictFiles(downTo: ledger.limitBytes - bytes) else {
+            if ledger.hasStranded {
+                guard retryRemovals() else { throw noRoom(for: bytes) }
+                continue
+            }
+            if dropLeftFills(atLeast: ledger.missing(for: bytes)) { continue }
+            guard try evict(for: bytes) else {
                 let reason = noRoom(for: bytes)
                 note(reason)
                 throw reason
             }
         }
-        if ledger.current.usedBytes > watermark(configuration.highWatermarkPercent) { background.press() }
+        if excess(over: configuration.highWatermarkPercent) > 0 { background.press() }
     }
 
-    private func watermark(_ percent: Int64) -> Int64 { ledger.limitBytes / 100 * percent }
+    /// How much has to go until only so much of the ceiling is used, and as much as is left of it is free on the volume too.
+    private func excess(over percent: Int64) -> Int64 {
+        ledger.missing(for: ledger.ceilingBytes / 100 * (100 - percent))
+    }
 
     /// Evicts in the background whenever the tier is above its high watermark, so that a reservation seldom has to.
     func startEviction() {
@@ -58,39 +66,37 @@ extension DiskTier {
         // Until it is known what there is, the tier seems full.
         guard !settlement.isPending else { return }
         observeVolume()
-        var used = ledger.current.usedBytes
-        guard used > watermark(configuration.highWatermarkPercent) else { return }
-        while used > watermark(configuration.lowWatermarkPercent) {
+        guard excess(over: configuration.highWatermarkPercent) > 0 else { return }
+        while excess(over: configuration.lowWatermarkPercent) > 0, !ledger.hasStranded {
             let start = time.monotonicNanoseconds()
             do throws(DiskTierError) {
-                let low = watermark(configuration.lowWatermarkPercent)
-                guard try evictFiles(downTo: low, transactions: 1) else { return }
+                let isLeft = try evictFiles(transactions: 1) { excess(over: configuration.lowWatermarkPercent) }
+                guard isLeft else { return }
             } catch {
                 return note(error)
             }
             // As long as it takes, up to a moment: the disk and the index are for the others too.
             let taken = min(50_000_000, time.monotonicNanoseconds() - start)
             guard background.pause(.nanoseconds(Int64(taken))) else { return }
-            used = ledger.current.usedBytes
         }
     }
 
-    /// Evicts files, as the policy says, until no more than this is used. False when there is nothing left to take and more is used.
+    /// Evicts files, as the policy says, for as long as some bytes are missing. False when there was nothing to take.
     ///
     /// The index forgets first, then the file goes.
-    func evictFiles(downTo target: Int64, transactions: Int = .max) throws(DiskTierError) -> Bool {
+    func evictFiles(transactions: Int = .max, missing: () -> Int64) throws(DiskTierError) -> Bool {
         evictor.takeTurn()
         defer { evictor.giveTurn() }
         var sweep = Sweep(entries: try queuedFiles())
         var freed: Int64 = 0
         for _ in 0..<transactions {
             // Somebody else may have made the room while this thread waited.
-            let wanted = ledger.current.usedBytes - target
+            let wanted = missing()
             guard wanted > 0 else { return true }
             let pass = try evict(wanted, sweep)
             sweep = pass.sweep
             freed += pass.freed
-            if pass.isDone { return freed > 0 }
+            if pass.isDone || ledger.hasStranded { return freed > 0 }
         }
         return true
     }
@@ -112,7 +118,7 @@ extension DiskTier {
 
     private func evict(_ wanted: Int64, _ sweep: Sweep) throws(DiskTierError) -> Pass {
         let (index, readers) = (index, readers)
-        let pass = try inIndex { () throws(LMDBError) in
+        var pass = try inIndex { () throws(LMDBError) in
             try index.write { transaction throws(LMDBError) in
                 var pass = Pass(sweep: sweep)
                 for _ in 0..<Evictor.looksPerTransaction where pass.freed < wanted && !pass.isDone {
@@ -124,9 +130,10 @@ extension DiskTier {
         }
         for victim in pass.victims {
             guard let digest = Digest(key: victim.key) else { continue }
-            discard(path(of: digest), bytes: victim.bytes)
+            if !discard(path(of: digest), bytes: victim.bytes) { pass.freed -= victim.bytes }
             readers.release(victim.bytes, Key.hash(victim.key))
         }
+        noteIndexSize()
         evictor.evictedBytes.wrappingAdd(pass.freed, ordering: .relaxed)
         evictor.evictedBlobs.wrappingAdd(Int64(pass.victims.count), ordering: .relaxed)
         return pass

@@ -17,7 +17,7 @@ extension DiskTier {
     /// The index takes what it takes, and the reservation is given back. Beyond its share, its oldest content goes.
     func indexHasGrown(_ reservation: Reservation) {
         let statistics = index.statistics
-        ledger.update { $0.indexBytes = Int64(statistics.usedBytes) }
+        noteIndexSize()
         reservation.release()
         let share = min(
             ledger.ceilingBytes * configuration.indexSharePercent / 100,
@@ -25,6 +25,11 @@ extension DiskTier {
         )
         // What cannot be evicted now is tried again with the next insert.
         if let live = try? index.liveBytes(), Int64(live) > share { try? evictSmall(count: 20) }
+    }
+
+    func noteIndexSize() {
+        let indexBytes = indexBytes
+        ledger.update { $0.indexBytes = indexBytes }
     }
 
     /// Of what lies in the index, small layers and lists go before manifests and configs, and in each of the two what was not read since the

@@ -199,8 +199,8 @@ extension DiskTier {
         let change = (place.facts?.allocated ?? 0) - (record.place.facts?.allocated ?? 0)
         let (index, key, run) = (index, Key.digest(digest), run.number)
         do throws(DiskTierError) {
-            let room = try reserveInIndex(record.encoded.count)
-            defer { indexHasGrown(room) }
+            // No reservation: the record is as long as before, and the first answers after a crash must not wait for room.
+            defer { noteIndexSize() }
             let isMarked = try inIndex { () throws(LMDBError) in
                 try index.write { transaction throws(LMDBError) in
                     guard let current = try transaction.get(index.blobs, key),

@@ -46,8 +46,15 @@ final class Exchange {
 
     private let exchanges: Exchanges
     private let target: String
+    private let startedAt = SystemTime().monotonicNanoseconds()
     private var phase = Phase.headersPending
-    private var heldFile: File?
+    /// Keeps what belongs to a file whose descriptor libmicrohttpd has until it is through with the request.
+    private var file: File?
+    private var request: Request?
+    private var status = 499
+    private var length: Int64 = 0
+    /// Set where the body's length is not announced.
+    var stream: Stream?
 
     init(_ exchanges: Exchanges, target: String) {
         self.exchanges = exchanges
@@ -63,6 +70,7 @@ final class Exchange {
     /// The header section is in. A response is an answer that ends the connection.
     func begin(_ connection: OpaquePointer, method: String, version: String) -> Response? {
         let request = Request(connection, method: method, target: target)
+        self.request = request
         do throws(Framing.Refusal) {
             let body = try Framing.check(request, version: version, headerLimitBytes: exchanges.headerLimitBytes)
             request.contentLength = body.contentLength
@@ -105,13 +113,31 @@ final class Exchange {
         }
     }
 
-    /// Keeps what belongs to a file whose descriptor libmicrohttpd has until it is through with the request.
-    func hold(_ file: File) { heldFile = file }
+    /// This answer is on its way.
+    func isAnswered(_ response: Response) {
+        status = response.status
+        if case .file(let file, _, _) = response.body { self.file = file }
+        length =
+            switch response.body {
+            case .bytes(let bytes): Int64(bytes.count)
+            case .file(_, _, let length), .stream(let length, _): length
+            case .empty, .withheld, .chunked: 0
+            }
+    }
 
     /// libmicrohttpd is through with the request, whatever became of it.
-    func end() {
+    func end(isComplete: Bool) {
         if case .receiving(let receiver) = phase { receiver.abandon() }
         phase = .answered
+        if let request {
+            let end = ExchangeEnd(
+                status: status,
+                bodyBytes: stream?.produced ?? length,
+                nanoseconds: SystemTime().monotonicNanoseconds() - startedAt,
+                isComplete: isComplete && status != 499
+            )
+            exchanges.handler.ended(request, end)
+        }
         exchanges.ended()
     }
 }

@@ -52,6 +52,8 @@ public final class S3Store: ObjectStore {
 
     public var description: String { configuration.endpoint.description }
 
+    public var health: StoreHealth { transport.health }
+
     /// Listing is what it tries: unlike a HEAD of the bucket, that brings an error's code and message.
     public func check() throws(StoreError) {
         let query = [("list-type", "2"), ("max-keys", "1")]
@@ -61,12 +63,25 @@ public final class S3Store: ObjectStore {
     /// A bucket that is missing looks like a missing object here: an answer to HEAD has no body to tell them apart by.
     public func head(_ key: ObjectKey) throws(StoreError) -> ObjectInfo? {
         let request = S3Request(.head, "HEAD", key)
-        let response = try transport.exchange(request, accepted: [404]).response
-        guard response.status != 404 else { return nil }
-        guard let size = response.contentLength, size >= 0 else {
-            throw transport.failure(of: request, .invalidResponse, "an object without a Content-Length", response)
+        return try transport.retrying { () throws(StoreError) in
+            let response = try transport.once(request, accepted: [404]).response
+            guard response.status != 404 else { return nil }
+            guard let size = response.contentLength, size >= 0 else {
+                throw transport.failure(of: request, .invalidResponse, "an object without a Content-Length", response)
+            }
+            if tellsMD5s { try requireETag(request, response) }
+            return ObjectInfo(size: size, response)
         }
-        return ObjectInfo(size: size, response)
+    }
+
+    /// The probe has found that ETags are MD5s, where nothing else speaks against it.
+    var tellsMD5s: Bool { findings.withLock { $0?.etagIsContentHash ?? false } }
+
+    /// A page of something between us and the store has none.
+    func requireETag(_ request: S3Request, _ response: Response) throws(StoreError) {
+        guard response.header("ETag").flatMap(unquotedETag) == nil else { return }
+        let message = "an object without an ETag"
+        throw transport.failure(of: request, .invalidResponse, message, response, isRetryable: true)
     }
 
     public func delete(_ key: ObjectKey) throws(StoreError) {
@@ -86,6 +101,16 @@ extension ObjectInfo {
             contentType: response.header("Content-Type"),
             lastModified: response.header("Last-Modified").flatMap { WallTime(httpDate: $0) }
         )
+    }
+
+    /// Knows the object's MD5 where the store uses it for a tag: not for objects of several parts, nor for those that other keys encrypt.
+    mutating func trustETag(_ response: Response) {
+        let isOwnKey = ["AES256", nil].contains(response.header("x-amz-server-side-encryption"))
+        let isCustomerKey = response.header("x-amz-server-side-encryption-customer-algorithm") != nil
+        guard isOwnKey, !isCustomerKey, let etag, etag.utf8.count == 32,
+            etag.utf8.allSatisfy({ hexadecimalValue($0) != nil })
+        else { return }
+        md5 = etag.lowercased()
     }
 }
 
