@@ -29,10 +29,10 @@ test: build ## Install what is missing, and run all tests, with real clients and
 	Tests/run
 
 lint: ## Check the format.
-	swift format lint --strict --recursive Sources Tests Package.swift
+	swift format lint --strict --recursive Sources Tests bench Package.swift
 
 format: ## Format all sources.
-	swift format --in-place --recursive Sources Tests Package.swift
+	swift format --in-place --recursive Sources Tests bench Package.swift
 
 bench: build ## Beside nginx, Varnish and docker-registry, and instructions per request against their budget: half an hour.
 	@conf/install-packages $(BENCH_PACKAGES)

@@ -30,7 +30,7 @@ extension DiskTier {
     ///
     /// - Parameter held: what the same reservation has already, for telling "never" from "not now".
     func makeRoom(_ bytes: Int64, beside held: Int64) throws(DiskTierError) {
-        guard bytes + held + ledger.current.indexBytes <= ledger.ceilingBytes else {
+        guard bytes + held + ledger.current.indexBytes + ledger.slackBytes <= ledger.ceilingBytes else {
             throw .neverFits(bytes: bytes + held, ceilingBytes: ledger.ceilingBytes)
         }
         observeVolume()

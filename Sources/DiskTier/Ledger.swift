@@ -34,11 +34,14 @@ final class Ledger: Sendable {
     private static let maximumStranded = 10_000
 
     let ceilingBytes: Int64
+    /// Kept free below the ceiling: evicting writes to the index, which may grow for it.
+    let slackBytes: Int64
     private let entries = Mutex(Entries())
     private let stranded = Mutex<[String: Int64]>([:])
 
     init(ceilingBytes: Int64) {
         self.ceilingBytes = ceilingBytes
+        slackBytes = min(max(ceilingBytes / 128, 128 << 10), 4 << 20)
     }
 
     var current: Entries { entries.withLock { $0 } }
@@ -47,7 +50,7 @@ final class Ledger: Sendable {
     func missing(for bytes: Int64) -> Int64 { entries.withLock { missing(for: bytes, $0) } }
 
     private func missing(for bytes: Int64, _ entries: Entries) -> Int64 {
-        bytes + max(entries.usedBytes - ceilingBytes, entries.knownBytes - entries.volumeLimitBytes)
+        bytes + max(entries.usedBytes + slackBytes - ceilingBytes, entries.knownBytes - entries.volumeLimitBytes)
     }
 
     func update(_ body: (inout Entries) -> Void) { entries.withLock { body(&$0) } }

@@ -48,6 +48,15 @@ struct Flags: ParsableArguments {
     @Option(name: .customLong("scrub-rate"), help: help("scrub-rate"))
     var scrubRate: String?
 
+    @Option(name: .customLong("eviction-policy"), help: help("eviction-policy"))
+    var evictionPolicy: String?
+
+    @Option(name: .customLong("eviction-high"), help: help("eviction-high"))
+    var evictionHigh: String?
+
+    @Option(name: .customLong("eviction-low"), help: help("eviction-low"))
+    var evictionLow: String?
+
     @Option(name: .customLong("inline-limit"), help: help("inline-limit"))
     var inlineLimit: String?
 
@@ -167,6 +176,9 @@ struct Flags: ParsableArguments {
             ("cache-unreadable", cacheUnreadable),
             ("scrub-interval", scrubInterval),
             ("scrub-rate", scrubRate),
+            ("eviction-policy", evictionPolicy),
+            ("eviction-high", evictionHigh),
+            ("eviction-low", evictionLow),
             ("inline-limit", inlineLimit),
             ("fill-limit", fillLimit),
             ("fill-part-size", fillPartSize),
