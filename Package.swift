@@ -111,6 +111,13 @@ let package = Package(
             swiftSettings: safe
         ),
 
+        // Measurements that need more than a client: `swift run -c release TierBench`.
+        .executableTarget(
+            name: "TierBench",
+            dependencies: ["DiskTier", "Hashing", "OCI", "System", "Threading"],
+            path: "bench/TierBench",
+            swiftSettings: wrapper
+        ),
         .target(
             name: "TestDoubles",
             dependencies: ["Hashing", "ObjectStorage", "System", "Threading"],

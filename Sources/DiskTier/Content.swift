@@ -120,6 +120,7 @@ public final class IncomingFile {
                 return try fileSystem.status(of: file)
             }
             isCommitted = true
+            tier.ledger.unstrand(path)
             let isKept = try tier.enter(digest, BlobRecord.FileFacts(status), reservation, since: stamp)
             if !isKept { tier.discard(path, bytes: status.allocated) }
             return isKept
@@ -211,6 +212,7 @@ extension DiskTier {
     func unlink(_ digest: Digest, _ expected: BlobRecord) throws(DiskTierError) -> Bool {
         let key = Key.digest(digest)
         let index = index
+        defer { noteIndexSize() }
         return try inIndex { () throws(LMDBError) in
             try index.write { transaction throws(LMDBError) in
                 guard let bytes = try transaction.get(index.blobs, key),
@@ -230,12 +232,15 @@ extension DiskTier {
     }
 
     /// Removes a file that nothing refers to any more. While that cannot be done, the books count its blocks, and it is tried again.
-    func discard(_ path: String, bytes: Int64) {
+    @discardableResult
+    func discard(_ path: String, bytes: Int64) -> Bool {
         do throws(FileError) {
             _ = try fileSystem.remove(path)
+            return true
         } catch {
             ledger.strand(path, bytes)
             note(.file(error))
+            return false
         }
     }
 }

@@ -76,6 +76,7 @@ public final class DiskTier: Sendable {
     let scrubPacer: Pacer
     let notices = Notices()
     let report: @Sendable (Event) -> Void
+    private let fixedBytes: Int64
     private let lock: ProcessLock
     private let isClosed = Atomic(false)
 
@@ -98,13 +99,14 @@ public final class DiskTier: Sendable {
         lock = try Self.prepare(directory, fileSystem)
         index = try Self.openIndex(configuration, fileSystem, report)
         try Self.removeLeftovers(directory, fileSystem)
+        fixedBytes = try Self.fixedBytes(directory, fileSystem)
         run = try Self.beginRun(index, directory, fileSystem)
         let index = index
         pinnedBytes = Atomic(try inIndex { () throws(LMDBError) in try index.pinnedBytes() })
         ledger = Ledger(ceilingBytes: configuration.ceilingBytes)
         scrubPacer = Pacer(bytesPerSecond: configuration.scrubBytesPerSecond)
         let committed = try inIndex { () throws(LMDBError) in try index.committedBytes() }
-        let indexBytes = Int64(index.statistics.usedBytes)
+        let indexBytes = indexBytes
         ledger.update { entries in
             entries.committedBytes = committed
             entries.indexBytes = indexBytes
@@ -118,7 +120,7 @@ public final class DiskTier: Sendable {
     /// Ends what runs in the background, and marks the directory as cleanly stopped. No call may be under way any more.
     public func close() {
         stop()
-        guard !isClosed.exchange(true, ordering: .relaxed), !settlement.isPending else { return }
+        guard !isClosed.exchange(true, ordering: .relaxed), settlement.isComplete else { return }
         // Without the mark the next start verifies more than it must, no worse.
         try? CleanMark(run: run.number, transaction: index.statistics.lastTransaction)
             .write(configuration.directory, fileSystem)
@@ -129,6 +131,14 @@ public final class DiskTier: Sendable {
         scrubPacer.cancel()
         for check in checks.withLock({ Array($0.values) }) { check.cancel() }
         background.stop()
+    }
+
+    /// What the index and the small files beside it take, and what one more small write may add.
+    var indexBytes: Int64 { Int64(index.statistics.usedBytes) + fixedBytes }
+
+    private static func fixedBytes(_ directory: String, _ fileSystem: any FileSystem) throws(DiskTierError) -> Int64 {
+        let readers = try onDisk { () throws(FileError) in try fileSystem.status(at: directory + "/index/lock.mdb") }
+        return Ledger.blocks(readers?.size ?? 0) + 3 * Ledger.blockBytes + indexGrowthBytes
     }
 
     public var inlineLimitBytes: Int { configuration.inlineLimitBytes }
