@@ -23,6 +23,8 @@ public struct StoreError: Error, Sendable, CustomStringConvertible {
         /// Unknown, expired or with a wrong signature.
         case badCredentials
         case noSuchBucket
+        /// It was completed or aborted.
+        case noSuchUpload
         /// The bucket is elsewhere; in `expected`, if the store said where.
         case wrongRegion(expected: String?)
         /// This machine's clock and the store's differ too much.
@@ -112,6 +114,7 @@ extension StoreError.Kind {
         case .denied: "access denied"
         case .badCredentials: "the credentials were not accepted"
         case .noSuchBucket: "there is no such bucket"
+        case .noSuchUpload: "there is no such upload"
         case .wrongRegion(let expected): "wrong region\(expected.map { ", the bucket is in \($0)" } ?? "")"
         case .clockSkew: "the clocks differ"
         case .conflict: "conflict"

@@ -159,6 +159,8 @@ extension EdgeCache.Configuration {
         fillThreads = settings.fillLimit
         uploadSessionLimit = settings.uploadLimit
         uploadExpiry = settings.uploadExpiry
+        abandonedUploadGrace = settings.uploadGrace
+        sendsUnnamedParts = settings.pushesUnnamedParts
     }
 }
 

@@ -7,6 +7,7 @@ public final class FaultyFileSystem: FileSystem {
     private struct State {
         var calls = 0
         var failing: ClosedRange<Int>?
+        var operations: Set<String>?
         var code: Int32 = EIO
         var hasFailed = false
     }
@@ -17,8 +18,12 @@ public final class FaultyFileSystem: FileSystem {
     public init() {}
 
     /// Fails the n-th call from now on, counted from 1, with this `errno`; `lasting` fails all after it too.
-    public func failCall(_ number: Int, code: Int32 = EIO, lasting: Bool = false) {
-        state.withLock { $0 = State(failing: number...(lasting ? Int.max : number), code: code) }
+    ///
+    /// - Parameter operations: only these are counted and failed, by the names of their system calls.
+    public func failCall(_ number: Int, code: Int32 = EIO, lasting: Bool = false, of operations: Set<String>? = nil) {
+        state.withLock {
+            $0 = State(failing: number...(lasting ? Int.max : number), operations: operations, code: code)
+        }
     }
 
     /// Whether a call was failed since.
@@ -26,6 +31,7 @@ public final class FaultyFileSystem: FileSystem {
 
     private func enter(_ operation: String, _ path: String) throws(FileError) {
         let code: Int32? = state.withLock { state in
+            guard state.operations?.contains(operation) ?? true else { return nil }
             state.calls += 1
             guard state.failing?.contains(state.calls) == true else { return nil }
             state.hasFailed = true
