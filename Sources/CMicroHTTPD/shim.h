@@ -41,6 +41,8 @@ static inline unsigned int forebay_mhd_connections(struct MHD_Daemon *daemon)
     return info ? info->num_connections : 0;
 }
 
+static const uint64_t forebay_mhd_size_unknown = MHD_SIZE_UNKNOWN;
+static const ssize_t forebay_mhd_end_of_stream = MHD_CONTENT_READER_END_OF_STREAM;
 static const ssize_t forebay_mhd_end_with_error = MHD_CONTENT_READER_END_WITH_ERROR;
 static const unsigned int forebay_mhd_thread_per_connection =
     MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_THREAD_PER_CONNECTION | MHD_USE_POLL | MHD_USE_ITC;

@@ -89,29 +89,37 @@ extension RemoteUpload {
 
     /// Gives the parts to the pool that may be sent now.
     private func pump() {
-        while let index = state.withLock({ $0.take(grid, limit: traits.partsInFlight, isClosing: tools.isClosing) }) {
+        while let (index, upload) = next() {
             guard
                 !tools.pool.submit({ [self] in
-                    send(index)
+                    send(index, of: upload)
                     pump()
                 })
             else { continue }
             // The pool has more than enough to do: whoever brings the bytes waits.
-            send(index)
+            send(index, of: upload)
         }
     }
 
-    private func send(_ index: Int) {
+    /// A part to send, with the upload that it belongs to; `nil` when the part is the one to begin it.
+    private func next() -> (index: Int, upload: MultipartUpload?)? {
+        state.withLock { state in
+            state.take(grid, limit: traits.partsInFlight, isClosing: tools.isClosing).map { ($0, state.upload) }
+        }
+    }
+
+    private func send(_ index: Int, of upload: MultipartUpload?) {
         let (file, range) = state.withLock { state in
             (state.file, grid.range(index).clamped(to: 0..<state.available))
         }
         guard let file else { preconditionFailure("a part without its file") }
-        send(index, .file(file, offset: range.lowerBound, length: range.upperBound - range.lowerBound))
+        let length = range.upperBound - range.lowerBound
+        send(index, of: upload, .file(file, offset: range.lowerBound, length: length))
     }
 
-    private func send(_ index: Int, _ body: ObjectBody) {
+    private func send(_ index: Int, of known: MultipartUpload?, _ body: ObjectBody) {
         do throws(RegistryError) {
-            let upload = try begun()
+            let upload = if let known { known } else { try begin() }
             let part = try upload.map { upload throws(RegistryError) in
                 try tools.registry.putBlobPart(index + 1, at: grid.range(index).lowerBound, of: upload, body)
             }
@@ -124,16 +132,15 @@ extension RemoteUpload {
                 state.inFlight.remove(index)
                 state.failure = state.failure ?? error
                 state.next = min(state.next, index)
-                if error.isNoSuchUpload { state.forget() }
+                if error.isNoSuchUpload, known == nil || state.upload == known { state.forget() }
             }
         }
     }
 
-    /// The upload, begun now if it is not; `nil` when the origin has the blob. Called by one thread until there is one.
-    private func begun() throws(RegistryError) -> MultipartUpload? {
-        let (upload, digest, isThere) = state.withLock { ($0.upload, $0.digest, $0.isThere) }
+    /// The upload, begun now; `nil` when the origin has the blob. Only one part at a time is sent for that.
+    private func begin() throws(RegistryError) -> MultipartUpload? {
+        let (digest, isThere) = state.withLock { ($0.digest, $0.isThere) }
         if isThere { return nil }
-        if let upload { return upload }
         if let digest, try tools.registry.blobExists(digest) {
             state.update { $0.isThere = true }
             return nil
@@ -180,8 +187,13 @@ extension RemoteUpload {
     func hand(_ index: Int, _ bytes: [UInt8]) throws(RegistryError) {
         try settle()
         guard !state.withLock({ $0.isThere }) else { return }
-        state.update { _ = $0.inFlight.insert(index) }
-        if !tools.pool.submit({ [self] in send(index, .bytes(bytes)) }) { send(index, .bytes(bytes)) }
+        let upload = state.withLock { state in
+            state.inFlight.insert(index)
+            return state.upload
+        }
+        if !tools.pool.submit({ [self] in send(index, of: upload, .bytes(bytes)) }) {
+            send(index, of: upload, .bytes(bytes))
+        }
     }
 
     /// Sends the last part and makes all of them the blob, whose digest the caller has verified.

@@ -13,6 +13,7 @@ final class UploadSessions: Sendable {
 
     /// How often the origin is looked through.
     private static let abandonedLookNanoseconds: UInt64 = 3_600 * 1_000_000_000
+    private static let firstLookNanoseconds: UInt64 = 60 * 1_000_000_000
 
     private struct Sweeping {
         var isClosing = false
@@ -142,7 +143,8 @@ extension UploadSessions {
         let seconds = min(max(expirySeconds / 10, Self.sweepSeconds.lowerBound), Self.sweepSeconds.upperBound)
         sweeping.withLock { $0.isRunning = true }
         spawnThread(name: "uploads") { [self] in
-            var nextLook: UInt64 = 0
+            // The first answers have the origin to themselves.
+            var nextLook = time.monotonicNanoseconds() + Self.firstLookNanoseconds
             while !sweeping.withLock({ $0.isClosing }) {
                 sweep()
                 if time.monotonicNanoseconds() >= nextLook {

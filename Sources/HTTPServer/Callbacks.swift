@@ -36,7 +36,7 @@ func onAccess(
     if exchange.needsBegin {
         let refusal = exchange.begin(connection, method: String(cString: method), version: String(cString: version))
         guard let refusal else { return MHD_Result.YES }
-        return answer(connection, refusal, exchanges(context), closes: true)
+        return answer(connection, exchange, refusal, exchanges(context), closes: true)
     }
     if uploadSize.pointee > 0, let upload {
         let bytes = UnsafeRawBufferPointer(start: upload, count: uploadSize.pointee)
@@ -44,7 +44,7 @@ func onAccess(
         uploadSize.pointee = 0
         return MHD_Result.YES
     }
-    return answer(connection, exchange.finish(), exchanges(context), closes: false)
+    return answer(connection, exchange, exchange.finish(), exchanges(context), closes: false)
 }
 
 /// `MHD_OPTION_NOTIFY_COMPLETED`: always comes, also after a broken connection.
@@ -56,22 +56,25 @@ func onCompleted(
 ) {
     guard let pointer = state?.pointee else { return }
     state?.pointee = nil
-    Unmanaged<Exchange>.fromOpaque(pointer).takeRetainedValue().end()
+    Unmanaged<Exchange>.fromOpaque(pointer).takeRetainedValue().end(isComplete: code.rawValue == 0)
 }
 
 // MARK: - Answers
 
 private func answer(
     _ connection: OpaquePointer,
+    _ exchange: Exchange,
     _ response: Response,
     _ exchanges: Exchanges,
     closes: Bool
 ) -> MHD_Result {
     var response = response
-    guard let made = make(response.body) else {
+    exchange.isAnswered(response)
+    guard let made = make(response.body, exchange) else {
         // The file is shorter than the answer would announce: the client would wait for ever for the rest.
         response = exchanges.handler.refusal(status: 500, reason: "the content changed while it was opened")
-        guard let refusal = make(response.body) else { return MHD_Result.NO }
+        exchange.isAnswered(response)
+        guard let refusal = make(response.body, exchange) else { return MHD_Result.NO }
         return queue(connection, response, refusal, closes: true)
     }
     return queue(connection, response, made, closes: closes || exchanges.isDraining)
@@ -90,7 +93,7 @@ private func queue(
 }
 
 /// `nil` when a file does not have the bytes that were promised.
-private func make(_ body: Response.Body) -> OpaquePointer? {
+private func make(_ body: Response.Body, _ exchange: Exchange) -> OpaquePointer? {
     switch body {
     case .empty:
         return MHD_create_response_from_buffer(0, nil, .RESPMEM_PERSISTENT)
@@ -110,7 +113,11 @@ private func make(_ body: Response.Body) -> OpaquePointer? {
         if made == nil { close(descriptor) }
         return made
     case .stream(let length, let producer):
-        return stream(length, producer)
+        return make(Stream(producer, length: length), length: UInt64(length))
+    case .chunked(let producer):
+        let stream = Stream(producer, length: nil)
+        exchange.stream = stream
+        return make(stream, length: forebay_mhd_size_unknown)
     case .withheld(let length):
         return MHD_create_response_from_callback(UInt64(length), 1, readNothing, nil, nil)
     }
@@ -118,23 +125,25 @@ private func make(_ body: Response.Body) -> OpaquePointer? {
 
 // MARK: - Streamed bodies
 
-/// How much is asked of a producer at a time.
-private let streamBlockBytes = 256 << 10
+/// How much is asked of a producer at a time. Memory: one for each streamed answer, however slow its client.
+private let streamBlockBytes = 64 << 10
 
-private final class Stream {
-    let producer: any BodyProducer
-    let length: Int64
+final class Stream {
+    /// Gone with the answer, so that it hears of a client that left.
+    fileprivate var producer: (any BodyProducer)?
+    fileprivate let length: Int64?
+    fileprivate(set) var produced: Int64 = 0
 
-    init(_ producer: any BodyProducer, length: Int64) {
+    init(_ producer: any BodyProducer, length: Int64?) {
         self.producer = producer
         self.length = length
     }
 }
 
-private func stream(_ length: Int64, _ producer: any BodyProducer) -> OpaquePointer? {
-    let box = Unmanaged.passRetained(Stream(producer, length: length))
-    let block = min(streamBlockBytes, max(1, Int(length)))
-    let made = MHD_create_response_from_callback(UInt64(length), block, readStream, box.toOpaque(), freeStream)
+private func make(_ stream: Stream, length: UInt64) -> OpaquePointer? {
+    let box = Unmanaged.passRetained(stream)
+    let block = min(streamBlockBytes, max(1, Int(stream.length ?? .max)))
+    let made = MHD_create_response_from_callback(length, block, readStream, box.toOpaque(), freeStream)
     if made == nil { box.release() }
     return made
 }
@@ -147,24 +156,26 @@ private func readStream(
 ) -> Int {
     guard let context, let buffer else { return forebay_mhd_end_with_error }
     let stream = Unmanaged<Stream>.fromOpaque(context).takeUnretainedValue()
-    let wanted = min(room, Int(stream.length - Int64(position)))
+    let wanted = min(room, stream.length.map { Int($0 - Int64(position)) } ?? room)
     return buffer.withMemoryRebound(to: UInt8.self, capacity: wanted) { memory in
         let target = UnsafeMutableBufferPointer(start: memory, count: wanted)
         var output = OutputSpan(buffer: target, initializedCount: 0)
         do {
-            try stream.producer.produce(at: Int64(position), into: &output)
+            try stream.producer?.produce(at: Int64(position), into: &output)
         } catch {
             // The producer has said why; a broken connection is all that can still be told the client.
             return forebay_mhd_end_with_error
         }
         let count = output.finalize(for: target)
-        return count > 0 ? count : forebay_mhd_end_with_error
+        stream.produced += Int64(count)
+        if count > 0 { return count }
+        return stream.length == nil ? forebay_mhd_end_of_stream : forebay_mhd_end_with_error
     }
 }
 
 private func freeStream(_ context: UnsafeMutableRawPointer?) {
     guard let context else { return }
-    Unmanaged<Stream>.fromOpaque(context).release()
+    Unmanaged<Stream>.fromOpaque(context).takeRetainedValue().producer = nil
 }
 
 private func readNothing(

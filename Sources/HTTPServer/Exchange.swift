@@ -1,4 +1,5 @@
 internal import CMicroHTTPD
+internal import System
 internal import Threading
 
 /// All exchanges of a server: who answers them, and how many there are.
@@ -45,7 +46,13 @@ final class Exchange {
 
     private let exchanges: Exchanges
     private let target: String
+    private let startedAt = SystemTime().monotonicNanoseconds()
     private var phase = Phase.headersPending
+    private var request: Request?
+    private var status = 499
+    private var length: Int64 = 0
+    /// Set where the body's length is not announced.
+    var stream: Stream?
 
     init(_ exchanges: Exchanges, target: String) {
         self.exchanges = exchanges
@@ -61,6 +68,7 @@ final class Exchange {
     /// The header section is in. A response is an answer that ends the connection.
     func begin(_ connection: OpaquePointer, method: String, version: String) -> Response? {
         let request = Request(connection, method: method, target: target)
+        self.request = request
         do throws(Framing.Refusal) {
             let body = try Framing.check(request, version: version, headerLimitBytes: exchanges.headerLimitBytes)
             request.contentLength = body.contentLength
@@ -103,10 +111,30 @@ final class Exchange {
         }
     }
 
+    /// This answer is on its way.
+    func isAnswered(_ response: Response) {
+        status = response.status
+        length =
+            switch response.body {
+            case .bytes(let bytes): Int64(bytes.count)
+            case .file(_, _, let length), .stream(let length, _): length
+            case .empty, .withheld, .chunked: 0
+            }
+    }
+
     /// libmicrohttpd is through with the request, whatever became of it.
-    func end() {
+    func end(isComplete: Bool) {
         if case .receiving(let receiver) = phase { receiver.abandon() }
         phase = .answered
+        if let request {
+            let end = ExchangeEnd(
+                status: status,
+                bodyBytes: stream?.produced ?? length,
+                nanoseconds: SystemTime().monotonicNanoseconds() - startedAt,
+                isComplete: isComplete && status != 499
+            )
+            exchanges.handler.ended(request, end)
+        }
         exchanges.ended()
     }
 }

@@ -1,7 +1,7 @@
 internal import CMicroHTTPD
 internal import Glibc
 
-/// One request. Valid until it is answered: nothing may keep it.
+/// One request. Valid until ``RequestHandler/ended(_:_:)`` has returned: nothing may keep it.
 public final class Request {
     public let method: String
     /// The path as it came over the wire, percent-encoded.
@@ -12,6 +12,10 @@ public final class Request {
     public internal(set) var contentLength: Int64?
     /// A body follows.
     public internal(set) var hasBody = false
+    /// The handler's own, from ``RequestHandler/handle(_:)`` until ``RequestHandler/ended(_:_:)``.
+    public var note: UInt64 = 0
+    /// What the handler calls it in logs.
+    public var id = ""
 
     private let connection: OpaquePointer
 
@@ -61,12 +65,15 @@ public final class Request {
         parameters.first { $0.name == name }?.value
     }
 
-    /// The client's address without its port; empty when unknown.
+    /// The client's address without its port; empty when it has none.
     public var clientAddress: String {
         guard let address = forebay_mhd_client_address(connection) else { return "" }
-        let length =
-            address.pointee.sa_family == sa_family_t(AF_INET6)
-            ? MemoryLayout<sockaddr_in6>.size : MemoryLayout<sockaddr_in>.size
+        let length: Int
+        switch Int32(address.pointee.sa_family) {
+        case AF_INET: length = MemoryLayout<sockaddr_in>.size
+        case AF_INET6: length = MemoryLayout<sockaddr_in6>.size
+        default: return ""
+        }
         return withUnsafeTemporaryAllocation(of: CChar.self, capacity: Int(NI_MAXHOST)) { text in
             let code = getnameinfo(
                 address,

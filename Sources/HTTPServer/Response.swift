@@ -9,6 +9,8 @@ public struct Response {
         case file(File, offset: Int64, length: Int64)
         /// Bytes that arrive while they are sent.
         case stream(length: Int64, any BodyProducer)
+        /// The same, of a length that nobody knows: a producer that appends nothing ends the body.
+        case chunked(any BodyProducer)
         /// The answer to a HEAD: this length is announced, nothing is sent.
         case withheld(length: Int64)
     }
@@ -26,8 +28,8 @@ public struct Response {
 
 /// The source of a streamed body.
 public protocol BodyProducer: AnyObject {
-    /// Appends at least one byte of the body from `offset` on; may wait for it. An error, or nothing, breaks the connection: the client
-    /// sees that the body is not whole.
+    /// Appends at least one byte of the body from `offset` on; may wait for it. An error breaks the connection, and so does nothing where the
+    /// length was announced: the client sees that the body is not whole. A producer goes when the answer is through or the client is gone.
     func produce(at offset: Int64, into buffer: inout OutputSpan<UInt8>) throws
 }
 
@@ -39,6 +41,30 @@ public protocol BodyReceiver: AnyObject {
     func finish() -> Response
     /// The client is gone.
     func abandon()
+}
+
+/// Takes a body into memory.
+public final class CollectedBody: BodyReceiver {
+    private let limitBytes: Int
+    private let complete: ([UInt8]?) -> Response
+    private var bytes: [UInt8]? = []
+
+    /// - Parameter complete: gets `nil` when more than `limitBytes` came.
+    public init(limitBytes: Int, complete: @escaping ([UInt8]?) -> Response) {
+        self.limitBytes = limitBytes
+        self.complete = complete
+    }
+
+    public func receive(_ piece: Span<UInt8>) {
+        guard let count = bytes?.count, count + piece.count <= limitBytes else {
+            bytes = nil
+            return
+        }
+        bytes?.append(piece)
+    }
+
+    public func finish() -> Response { complete(bytes) }
+    public func abandon() {}
 }
 
 /// How a request goes on.
@@ -55,4 +81,22 @@ public protocol RequestHandler: Sendable {
     func handle(_ request: Request) -> Reply
     /// The answer to a request that is refused for its form.
     func refusal(status: Int, reason: String) -> Response
+    /// Called once for each request, when it is through, whatever became of it. Its headers can still be read.
+    func ended(_ request: Request, _ end: ExchangeEnd)
+}
+
+extension RequestHandler {
+    public func ended(_ request: Request, _ end: ExchangeEnd) {}
+}
+
+/// How a request ended.
+public struct ExchangeEnd: Sendable {
+    /// 499 when the client left before there was an answer.
+    public let status: Int
+    /// Of the answer's body: as announced, or as many as were given out where its length was not known.
+    public let bodyBytes: Int64
+    /// From the request line to the last byte of the answer.
+    public let nanoseconds: UInt64
+    /// The whole answer went out.
+    public let isComplete: Bool
 }

@@ -1,14 +1,21 @@
 internal import CMicroHTTPD
 internal import Glibc
 internal import Synchronization
+public import System
 internal import Threading
 
 /// Limits and the address of a server.
 public struct ServerConfiguration: Sendable {
-    /// A name or an address, IPv6 without brackets.
-    public var host: String
-    /// 0 takes any free port.
-    public var port: UInt16
+    /// Where a server listens.
+    public enum Address: Sendable {
+        /// A name or an address, IPv6 without brackets. Port 0 takes any free one.
+        case tcp(host: String, port: UInt16)
+        /// A socket in the file system that only its owner may connect to. What lies at the path is replaced: the caller sees to it that no
+        /// other server listens there.
+        case unixSocket(SocketPath)
+    }
+
+    public var address: Address
     /// More are closed at once.
     public var connectionLimit = 4096
     /// From one client address; 0 is no limit.
@@ -24,8 +31,11 @@ public struct ServerConfiguration: Sendable {
     public var backlog = 1024
 
     public init(host: String, port: UInt16) {
-        self.host = host
-        self.port = port
+        address = .tcp(host: host, port: port)
+    }
+
+    public init(unixSocket path: SocketPath) {
+        address = .unixSocket(path)
     }
 }
 
@@ -45,17 +55,18 @@ public struct ServerError: Error, CustomStringConvertible {
 
 /// An HTTP/1.1 server on one address.
 public final class Server: Sendable {
-    /// The port that it listens on.
+    /// The port that it listens on; 0 for a Unix-domain socket.
     public let port: UInt16
     private let exchanges: Exchanges
     private let daemon: DaemonHandle
+    private let unixSocket: SocketPath?
     private let isStopped = Atomic(false)
 
     /// Listens and answers from now on (`MHD_start_daemon`).
     ///
     /// The threading mode is chosen here and nowhere else: a thread for each connection, over `poll`.
     public init(_ configuration: ServerConfiguration, handler: any RequestHandler) throws(ServerError) {
-        ignoreSIGPIPE()
+        ignoreBrokenPipes()
         let socket = try ListeningSocket(configuration)
         port = socket.port
         let exchanges = Exchanges(handler: handler, headerLimitBytes: configuration.headerLimitBytes)
@@ -86,6 +97,7 @@ public final class Server: Sendable {
             )
         }
         self.daemon = DaemonHandle(daemon)
+        unixSocket = if case .unixSocket(let path) = configuration.address { path } else { nil }
     }
 
     /// Connections that are open now.
@@ -103,16 +115,12 @@ public final class Server: Sendable {
         let socket = MHD_quiesce_daemon(daemon.pointer)
         // Refuses new connections now; closed only when no thread of the daemon can look at it any more.
         if socket >= 0 { shutdown(socket, Int32(SHUT_RDWR)) }
+        if let unixSocket { unlink(unixSocket.address) }
         guard exchanges.drain(.after(limit)) else { return false }
         MHD_stop_daemon(daemon.pointer)
         if socket >= 0 { close(socket) }
         return true
     }
-}
-
-/// Writing to a closed connection is an error of that call, not the end of the process.
-private func ignoreSIGPIPE() {
-    signal(SIGPIPE, SIG_IGN)
 }
 
 /// Sendable because the functions called on it are thread-safe (libmicrohttpd manual, "Thread modes").

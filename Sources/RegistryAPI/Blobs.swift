@@ -18,7 +18,9 @@ extension RegistryHandler {
             guard let size = try edge({ () throws(EdgeError) in try edge.blobSize(digest) }) else { throw unknown }
             return Response(status: 200, headers: headers, body: .withheld(length: size))
         }
-        guard let content = try edge({ () throws(EdgeError) in try edge.blob(digest) }) else { throw unknown }
+        let found = try edge { () throws(EdgeError) in try edge.find(digest, near: rangeStart(request)) }
+        guard let (content, status) = found else { throw unknown }
+        request.note(status)
         if request.header("If-None-Match") == etag { return Response(status: 304, headers: headers, body: .empty) }
         let size = content.size
         // A range that is conditional on another version is no range.
@@ -38,6 +40,15 @@ extension RegistryHandler {
                 headers: [("Content-Range", "bytes */\(size)")]
             )
         }
+    }
+
+    /// Where the client wants to read, before anybody knows the blob's size: a range from its end cannot be told yet.
+    private func rangeStart(_ request: Request) -> Int64 {
+        let limit: Int64 = 1 << 50
+        guard case .partial(let range) = ByteRange.parse(request.header("Range"), size: limit),
+            range.upperBound < limit || request.header("Range")?.hasSuffix("-") == true
+        else { return 0 }
+        return range.lowerBound
     }
 
     func deleteBlob(_ digest: Digest) throws(APIError) -> Response {

@@ -1,7 +1,6 @@
 internal import EdgeCache
 internal import HTTPServer
 internal import OCI
-internal import System
 
 extension RegistryHandler {
     /// GET and HEAD of a manifest. (distribution-spec, "Pulling manifests")
@@ -13,6 +12,7 @@ extension RegistryHandler {
         guard let answer = try edge({ () throws(EdgeError) in try edge.manifest(name, reference) }) else {
             throw unknownManifest(name, reference)
         }
+        request.note(answer.status)
         let etag = "\"\(answer.digest)\""
         var headers = [
             (name: "Docker-Content-Digest", value: answer.digest.description),
@@ -37,7 +37,7 @@ extension RegistryHandler {
         let tags = try tagParameters(reference, request)
         let contentType = request.header("Content-Type").map { MediaType(rawValue: $0) }
         return .receive(
-            ManifestBody(limitBytes: limit) { bytes in
+            CollectedBody(limitBytes: limit) { bytes in
                 guard let bytes else { return failed(Self.manifestTooLarge(limit), "PUT manifest of \(name)") }
                 do throws(EdgeError) {
                     let pushed = try edge.pushManifest(name, reference, tags: tags, bytes, contentType: contentType)
@@ -99,30 +99,6 @@ extension RegistryHandler {
     private static func manifestTooLarge(_ limit: Int) -> APIError {
         APIError(status: 413, code: .manifestInvalid, message: "a manifest may have at most \(limit) bytes")
     }
-}
-
-/// Collects a manifest in memory.
-private final class ManifestBody: BodyReceiver {
-    private let limitBytes: Int
-    private let complete: ([UInt8]?) -> Response
-    private var bytes: [UInt8]? = []
-
-    /// - Parameter complete: gets `nil` when more than `limitBytes` came.
-    init(limitBytes: Int, complete: @escaping ([UInt8]?) -> Response) {
-        self.limitBytes = limitBytes
-        self.complete = complete
-    }
-
-    func receive(_ piece: Span<UInt8>) {
-        guard let count = bytes?.count, count + piece.count <= limitBytes else {
-            bytes = nil
-            return
-        }
-        bytes?.append(piece)
-    }
-
-    func finish() -> Response { complete(bytes) }
-    func abandon() {}
 }
 
 /// Marks what may be stale, because the origin is down. (RFC 9111, section 5.1; RFC 7234, section 5.5.1)

@@ -28,7 +28,9 @@ public final class WorkerPool: Sendable {
     }
 
     /// False when the queue is full or the pool is closed; the job then never runs.
-    public func submit(_ job: @escaping Job) -> Bool { queue.offer(job) }
+    ///
+    /// - Parameter urgent: it runs before those that are not.
+    public func submit(urgent: Bool = false, _ job: @escaping Job) -> Bool { queue.offer(TraceContext.carrying(job), urgent: urgent) }
 
     /// Jobs waiting for a thread.
     public var backlog: Int { queue.count }
@@ -97,7 +99,7 @@ public func spawnThread(name: String, stackBytes: Int = 512 << 10, _ run: @escap
     pthread_attr_setstacksize(&attributes, stackBytes)
     defer { pthread_attr_destroy(&attributes) }
     var thread = pthread_t()
-    let body = Unmanaged.passRetained(ThreadBody(name: String(name.prefix(15)), run: run))
+    let body = Unmanaged.passRetained(ThreadBody(name: String(name.prefix(15)), run: TraceContext.carrying(run)))
     let code = pthread_create(&thread, &attributes, threadMain, body.toOpaque())
     precondition(code == 0, "pthread_create: \(String(cString: strerror(code)))")
 }

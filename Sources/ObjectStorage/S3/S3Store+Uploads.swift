@@ -113,7 +113,7 @@ extension S3Store {
                 .put,
                 "PUT",
                 key,
-                headers: [("x-amz-copy-source", copySource(source))],
+                headers: configuration.objectOptions.headers + [("x-amz-copy-source", copySource(source))],
                 stallSeconds: configuration.completionStallSeconds
             )
             _ = try copyResult(request, "CopyObjectResult")
