@@ -142,10 +142,8 @@ extension Fills {
         }
     }
 
-    /// The origin has it no more: nobody joins a fill from before.
-    func hasDeleted(_ digest: Digest) {
-        state.update { $0.running[digest] = nil }
-    }
+    /// The origin has the blob no more: whoever asks from now on does not join a fill from before.
+    func hasDeleted(_ digest: Digest) { state.update { $0.running[digest] = nil } }
 
     // MARK: What is nowhere
 
