@@ -71,8 +71,11 @@ final class UploadSession: Sendable {
 /// Sendable because only the request that acquired the session, or who closed it, reaches `spool`.
 final class ExclusiveSpool: @unchecked Sendable {
     let spool: Spool
+    /// For anybody to look at.
+    let remote: RemoteUpload
 
     init(_ spool: Spool) {
         self.spool = spool
+        remote = spool.remote
     }
 }

@@ -126,7 +126,7 @@ private func make(_ body: Response.Body, _ exchange: Exchange) -> OpaquePointer?
 // MARK: - Streamed bodies
 
 /// How much is asked of a producer at a time. Memory: one for each streamed answer, however slow its client.
-private let streamBlockBytes = 64 << 10
+private let streamBlockBytes = 32 << 10
 
 final class Stream {
     /// Gone with the answer, so that it hears of a client that left.

@@ -104,6 +104,18 @@ public struct SettingKey: Sendable, Hashable {
         ),
         SettingKey("upload-limit", "COUNT", "1024", "Upload sessions at once."),
         SettingKey("upload-expiry", "DURATION", "24h", "An upload session that is not used for so long ends."),
+        SettingKey(
+            "upload-grace",
+            "DURATION",
+            "48h",
+            "An upload at the origin that nobody has ended for so long is aborted; longer than upload-expiry."
+        ),
+        SettingKey(
+            "push-ahead",
+            "known|always",
+            "known",
+            "Whether parts of a large push go to a bucket before its digest is known, too: the bucket copies it then."
+        ),
         // Freshness.
         SettingKey(
             "tag-ttl",

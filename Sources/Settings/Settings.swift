@@ -71,6 +71,9 @@ public struct Settings: Sendable {
     public var absentTTL: Duration
     public var uploadLimit: Int
     public var uploadExpiry: Duration
+    public var uploadGrace: Duration
+    /// Parts of a push go to the origin before its digest is known.
+    public var pushesUnnamedParts: Bool
     public var tagTTL: Duration
     public var staleIfError: Duration
     public var origin: Origin
@@ -129,7 +132,16 @@ public struct Settings: Sendable {
         fillUnattendedBytes = try parser.size("fill-unattended-limit", 0...1 << 50)
         absentTTL = try parser.duration("absent-ttl")
         uploadLimit = try parser.count("upload-limit", 1...1_000_000)
-        uploadExpiry = try parser.duration("upload-expiry", atLeast: .seconds(1))
+        let expiry = try parser.duration("upload-expiry", atLeast: .seconds(1))
+        uploadExpiry = expiry
+        // Else one node could abort what another one is still at.
+        uploadGrace = try parser.read("upload-grace", "write a duration such as 48h, longer than upload-expiry") {
+            text in
+            Values.duration(text).flatMap { $0 > expiry ? $0 : nil }
+        }
+        pushesUnnamedParts = try parser.read("push-ahead", "choose known or always") {
+            ["known": false, "always": true][$0]
+        }
         tagTTL = try parser.duration("tag-ttl")
         staleIfError = try parser.duration("stale-if-error")
         let parsed = try parser.read("origin", "write file:///path or s3://bucket/prefix/", OriginURL.parse)

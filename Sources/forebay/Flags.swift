@@ -81,6 +81,12 @@ struct Flags: ParsableArguments {
     @Option(name: .customLong("upload-expiry"), help: help("upload-expiry"))
     var uploadExpiry: String?
 
+    @Option(name: .customLong("upload-grace"), help: help("upload-grace"))
+    var uploadGrace: String?
+
+    @Option(name: .customLong("push-ahead"), help: help("push-ahead"))
+    var pushAhead: String?
+
     @Option(name: .customLong("tag-ttl"), help: help("tag-ttl"))
     var tagTtl: String?
 
@@ -187,6 +193,8 @@ struct Flags: ParsableArguments {
             ("absent-ttl", absentTtl),
             ("upload-limit", uploadLimit),
             ("upload-expiry", uploadExpiry),
+            ("upload-grace", uploadGrace),
+            ("push-ahead", pushAhead),
             ("tag-ttl", tagTtl),
             ("stale-if-error", staleIfError),
             ("origin", origin),

@@ -245,6 +245,8 @@ extension EdgeCache.Configuration {
         absentTTL = settings.absentTTL
         uploadSessionLimit = settings.uploadLimit
         uploadExpiry = settings.uploadExpiry
+        abandonedUploadGrace = settings.uploadGrace
+        sendsUnnamedParts = settings.pushesUnnamedParts
     }
 }
 

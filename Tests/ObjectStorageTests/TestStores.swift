@@ -98,6 +98,7 @@ enum S3TestServer {
         configuration.payloadSigning = .notOverTLS
         configuration.multipartThresholdBytes = 6 << 20
         configuration.partBytes = 5 << 20
+        configuration.largestCopyBytes = addressing == .path ? S3Limits.largestCopyBytes : 5 << 20
         return configuration
     }
 

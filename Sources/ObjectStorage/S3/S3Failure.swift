@@ -75,6 +75,7 @@ extension S3Transport {
             "TokenRefreshRequired", "AuthorizationHeaderMalformed":
             return (.badCredentials, nil)
         case "NoSuchBucket": return (.noSuchBucket, nil)
+        case "NoSuchUpload": return (.noSuchUpload, nil)
         case "ConditionalRequestConflict", "OperationAborted": return (.conflict, true)
         case "BadDigest", "IncompleteBody", "XAmzContentSHA256Mismatch": return (.damagedBody, true)
         case "QuotaExceeded", "XMinioStorageFull", "InsufficientStorage": return (.noSpace, nil)
