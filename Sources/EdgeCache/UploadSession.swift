@@ -56,6 +56,8 @@ final class UploadSession: Sendable {
     /// Gives the spool back as it was.
     func release() { state.withLock { $0.isBusy = false } }
 
+    var isClosed: Bool { state.withLock { $0.isClosed } }
+
     /// Ends the session unless a request is using it.
     func close(ifUnusedSince limit: Int64 = .max) -> Bool {
         state.withLock { state in

@@ -80,10 +80,9 @@ final class UploadSessions: Sendable {
         guard let session = sessions.withLock({ $0[id] }), session.repository == repository else {
             throw .uploadUnknown(id)
         }
-        guard !session.close(ifUnusedSince: now - expirySeconds) else {
-            remove(session)
-            throw .uploadUnknown(id)
-        }
+        if session.close(ifUnusedSince: now - expirySeconds) { remove(session) }
+        // The sweep may have closed it and not have taken it off the list yet.
+        guard !session.isClosed else { throw .uploadUnknown(id) }
         return session
     }
 
