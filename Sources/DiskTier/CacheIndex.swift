@@ -7,9 +7,6 @@ internal import Threading
 ///
 /// Writers that come together share one synced commit.
 final class CacheIndex: Sendable {
-    /// On-disk format; changed when an older program could misread what this one writes.
-    static let format = "forebay 1"
-
     let blobs: Table
     /// Sequence to blob key, for blobs in files: the order in which eviction looks at them.
     let files: Table
@@ -19,6 +16,9 @@ final class CacheIndex: Sendable {
     let tags: Table
     /// Tags of a repository, or all repositories, packed.
     let lists: Table
+    /// The items of each pin, and how many pins hold an item.
+    let pins: Table
+    let pinned: Table
     private let meta: Table
     private let environment: Environment
     private let commits: Batcher<any IndexJob, LMDBError>
@@ -29,7 +29,7 @@ final class CacheIndex: Sendable {
             path: directory,
             mapBytes: mapBytes,
             maximumReaders: maximumReaders,
-            tables: ["meta", "blobs", "files", "small", "manifests", "tags", "lists"]
+            tables: ["meta", "blobs", "files", "small", "manifests", "tags", "lists", "pins", "pinned"]
         )
         self.environment = environment
         meta = environment.table("meta")
@@ -39,6 +39,8 @@ final class CacheIndex: Sendable {
         manifests = environment.table("manifests")
         tags = environment.table("tags")
         lists = environment.table("lists")
+        pins = environment.table("pins")
+        pinned = environment.table("pinned")
         commits = Batcher { jobs in Self.commit(jobs, in: environment) }
         let queues = [files, small]
         lastSequence = Atomic(
@@ -59,7 +61,7 @@ final class CacheIndex: Sendable {
 
     /// How much of it holds something.
     func liveBytes() throws(LMDBError) -> Int {
-        let tables = [blobs, files, small, manifests, tags, lists]
+        let tables = [blobs, files, small, manifests, tags, lists, pins, pinned]
         return try read { transaction throws(LMDBError) in
             var sum = 0
             for table in tables { sum += try transaction.liveBytes(table) }
@@ -127,46 +129,51 @@ private final class AnsweringJob<Answer: Sendable>: IndexJob {
 // MARK: - What concerns the whole
 
 extension CacheIndex {
-    private static let formatKey = Array("format".utf8)
     private static let runKey = Array("run".utf8)
     private static let trustedKey = Array("trusted".utf8)
-    private static let cleanKey = Array("clean".utf8)
+    private static let scrubKey = Array("scrub".utf8)
 
     struct Run: Sendable {
         /// Counts the openings.
         let number: UInt64
-        /// Files last verified in a run before this one may have suffered from an unclean stop.
+        /// Content last verified in a run before this one may have suffered from an unclean stop.
         let trustedSince: UInt64
+        /// Nothing was ever committed to the index before.
+        let isFirst: Bool
         let wasUnclean: Bool
     }
 
-    /// The format of an existing index; `nil` for a new one.
-    func storedFormat() throws(LMDBError) -> String? {
-        try read { transaction throws(LMDBError) in
-            try transaction.get(meta, Self.formatKey).map { String(decoding: $0, as: UTF8.self) }
-        }
+    /// Of the last run; zero in a new index.
+    func runNumber() throws(LMDBError) -> UInt64 {
+        try read { transaction throws(LMDBError) in try transaction.number(meta, Self.runKey) }
     }
 
-    /// Opens a run: until ``endRun()`` the index counts as uncleanly stopped.
-    func beginRun() throws(LMDBError) -> Run {
+    /// Opens a run.
+    ///
+    /// - Parameter isClean: the last one was closed, and this index is what it left.
+    func beginRun(isClean: Bool) throws(LMDBError) -> Run {
         let meta = meta
         return try write { transaction throws(LMDBError) in
-            let isNew = try transaction.get(meta, Self.formatKey) == nil
             let number = try transaction.number(meta, Self.runKey) + 1
-            let isClean = try transaction.get(meta, Self.cleanKey) == [1]
-            let wasUnclean = !isNew && !isClean
-            let trusted = wasUnclean ? number : try transaction.number(meta, Self.trustedKey)
-            try transaction.put(meta, Self.formatKey, Array(Self.format.utf8))
+            let isFirst = number == 1
+            let wasUnclean = !isFirst && !isClean
+            let trusted = wasUnclean || isFirst ? number : try transaction.number(meta, Self.trustedKey)
             try transaction.put(meta, Self.runKey, bigEndian(number))
             try transaction.put(meta, Self.trustedKey, bigEndian(trusted))
-            try transaction.put(meta, Self.cleanKey, [0])
-            return Run(number: number, trustedSince: trusted, wasUnclean: wasUnclean)
+            return Run(number: number, trustedSince: trusted, isFirst: isFirst, wasUnclean: wasUnclean)
         }
     }
 
-    func endRun() throws(LMDBError) {
+    /// Where the scrub stands.
+    func scrubState() throws(LMDBError) -> ScrubState? {
+        try read { transaction throws(LMDBError) in
+            try transaction.get(meta, Self.scrubKey).flatMap { ScrubState($0) }
+        }
+    }
+
+    func setScrubState(_ state: ScrubState) throws(LMDBError) {
         let meta = meta
-        try write { transaction throws(LMDBError) in try transaction.put(meta, Self.cleanKey, [1]) }
+        try write { transaction throws(LMDBError) in try transaction.put(meta, Self.scrubKey, state.encoded) }
     }
 
     /// The blocks of all files in the index.
@@ -175,6 +182,20 @@ extension CacheIndex {
     }
 
     static let bytesKey = Array("bytes".utf8)
+    private static let pinnedBytesKey = Array("pinned-bytes".utf8)
+
+    /// What all pins hold together.
+    func pinnedBytes() throws(LMDBError) -> Int64 {
+        try read { transaction throws(LMDBError) in Int64(try transaction.number(meta, Self.pinnedBytesKey)) }
+    }
+
+    func pinnedBytes(_ transaction: borrowing WriteTransaction) throws(LMDBError) -> Int64 {
+        Int64(try transaction.number(meta, Self.pinnedBytesKey))
+    }
+
+    func setPinnedBytes(_ bytes: Int64, _ transaction: borrowing WriteTransaction) throws(LMDBError) {
+        try transaction.put(meta, Self.pinnedBytesKey, bigEndian(UInt64(max(0, bytes))))
+    }
 
     /// Adds to the sum of all files' blocks, in the same transaction as the files' records.
     func addBytes(_ bytes: Int64, _ transaction: borrowing WriteTransaction) throws(LMDBError) {

@@ -3,34 +3,36 @@ internal import LMDB
 public import OCI
 public import System
 
-/// Verified content on this node.
+/// Content on this node.
 public enum CachedContent: Sendable {
+    /// Verified.
     case inline([UInt8])
-    /// An open file of exactly this many bytes; it stays readable when it is evicted meanwhile.
+    /// Verified: an open file of exactly this many bytes; it stays readable when it is evicted meanwhile.
     case file(File, size: Int64)
+    /// A large file that is being hashed at this moment, and can be read as far as that has come.
+    case checking(FileCheck)
 }
 
 // MARK: - Reading
 
 extension DiskTier {
-    /// The content with this digest; `nil` when it is not here, or when what is here cannot be it.
+    /// The content with this digest; `nil` when it is not here, or when what is here is not it.
     ///
-    /// Writes nothing and takes no lock but the index's own for a moment.
+    /// Writes nothing and takes no lock that others wait for. Only what may have been damaged, in an unclean stop or by somebody who
+    /// touched the file, is hashed first, once; when it is not the content, it goes into quarantine.
     public func lookup(_ digest: Digest) throws(DiskTierError) -> CachedContent? {
         guard let record = try record(of: digest) else { return nil }
         visited.set(digest)
         switch record.place {
         case .inline(let bytes):
-            return .inline(bytes)
-        case .file(let size, _):
-            guard let file = try open(digest, size: size) else {
-                try drop(digest, record)
-                return nil
-            }
-            if record.run < run.trustedSince {
-                guard try isVerified(digest, record, file) else { return nil }
-            }
-            return .file(file, size: size)
+            if isTrusted(record) { return .inline(bytes) }
+            return try isVerified(digest, record, bytes) ? .inline(bytes) : nil
+        case .file(let facts):
+            guard case .file(let file, let status) = try open(digest, record, facts) else { return nil }
+            if isTrusted(record), facts.describes(status) { return .file(file, size: status.size) }
+            let check = check(digest, record, file, status)
+            guard status.size <= configuration.verifiedAtOnceBytes else { return .checking(check) }
+            return try check.verdict() == .verified ? .file(file, size: status.size) : nil
         }
     }
 
@@ -38,9 +40,9 @@ extension DiskTier {
     public func size(of digest: Digest) throws(DiskTierError) -> Int64? {
         switch try record(of: digest)?.place {
         case .inline(let bytes): return Int64(bytes.count)
-        case .file(let size, _):
+        case .file(let facts):
             let status = try onDisk { () throws(FileError) in try fileSystem.status(at: path(of: digest)) }
-            return status?.size == size ? size : nil
+            return status?.size == facts.size ? facts.size : nil
         case nil: return nil
         }
     }
@@ -54,15 +56,26 @@ extension DiskTier {
         }
     }
 
-    /// The index and the file must agree before a byte is served.
-    private func open(_ digest: Digest, size: Int64) throws(DiskTierError) -> File? {
+    enum Opened {
+        case file(File, FileStatus)
+        case missing
+        case damaged
+    }
+
+    /// The index and the file must agree before a byte is served: one that is gone is forgotten, one of another size put aside.
+    func open(_ digest: Digest, _ record: BlobRecord, _ facts: BlobRecord.FileFacts) throws(DiskTierError) -> Opened {
+        let file: File
         do throws(FileError) {
-            let file = try fileSystem.open(path(of: digest), .read)
-            return try fileSystem.status(of: file).size == size ? file : nil
+            file = try fileSystem.open(path(of: digest), .read)
         } catch {
             guard error.isNotFound else { throw .file(error) }
-            return nil
+            try missed(digest, record)
+            return .missing
         }
+        let status = try onDisk { () throws(FileError) in try fileSystem.status(of: file) }
+        if status.size == facts.size { return .file(file, status) }
+        try quarantine(digest, record)
+        return .damaged
     }
 
     func path(of digest: Digest) -> String {
@@ -90,8 +103,7 @@ public final class IncomingFile {
 
     deinit {
         guard !isCommitted, !isKept else { return }
-        // What stays behind is removed at the next start.
-        _ = try? tier.fileSystem.remove(file.path)
+        tier.discard(file.path, bytes: reservation.held)
     }
 
     /// Makes the bytes part of the tier, durably. The caller has verified that they have this digest.
@@ -100,14 +112,23 @@ public final class IncomingFile {
     public func commit(as digest: Digest, size: Int64, since stamp: DiskTier.Stamp) throws(DiskTierError) -> Bool {
         let path = tier.path(of: digest)
         let (fileSystem, file) = (tier.fileSystem, file)
-        let allocated = try onDisk { () throws(FileError) in
-            try fileSystem.truncate(file, to: size)
-            try fileSystem.createDirectory(parentDirectory(of: path))
-            try fileSystem.publish(file, from: file.path, as: path)
-            return try fileSystem.status(of: file).allocated
+        do throws(DiskTierError) {
+            let status = try onDisk { () throws(FileError) in
+                try fileSystem.truncate(file, to: size)
+                try fileSystem.createDirectory(parentDirectory(of: path))
+                try fileSystem.publish(file, from: file.path, as: path)
+                return try fileSystem.status(of: file)
+            }
+            isCommitted = true
+            let isKept = try tier.enter(digest, BlobRecord.FileFacts(status), reservation, since: stamp)
+            if !isKept { tier.discard(path, bytes: status.allocated) }
+            return isKept
+        } catch {
+            // The name may be there already, and the index does not know it.
+            tier.discard(path, bytes: isCommitted ? reservation.held : 0)
+            tier.note(error)
+            throw error
         }
-        isCommitted = true
-        return try tier.enter(digest, size: size, allocated: allocated, reservation, since: stamp)
     }
 }
 
@@ -144,71 +165,77 @@ extension DiskTier {
             try index.write { transaction throws(LMDBError) in
                 guard stamps.allows(key, since: stamp) else { return false }
                 if try transaction.get(index.blobs, key) != nil { return true }
-                try transaction.put(index.blobs, key, record.encoded)
-                try transaction.put(index.small, Key.sequence(record.sequence), [SmallKind.blob.rawValue] + key)
+                try index.put(record, key, transaction)
                 return true
             }
         }
     }
 
     /// Forgets a digest for good: fills that began before cannot bring it back.
+    ///
+    /// The file goes first: whatever happens to the index, it cannot be found again.
     public func remove(_ digest: Digest) throws(DiskTierError) {
         stamps.delete(Key.digest(digest))
         guard let record = try record(of: digest) else { return }
+        if case .file = record.place {
+            try onDisk { () throws(FileError) in _ = try fileSystem.remove(path(of: digest)) }
+        }
         try drop(digest, record)
     }
 
     /// The file is in place; now the index learns of it.
     fileprivate func enter(
         _ digest: Digest,
-        size: Int64,
-        allocated: Int64,
+        _ facts: BlobRecord.FileFacts,
         _ reservation: Reservation,
         since stamp: Stamp
     ) throws(DiskTierError) -> Bool {
-        let record = BlobRecord(
-            sequence: index.nextSequence(),
-            run: run.number,
-            place: .file(size: size, allocated: allocated)
-        )
+        let record = BlobRecord(sequence: index.nextSequence(), run: run.number, place: .file(facts))
         let key = Key.digest(digest)
         let (index, stamps) = (index, stamps)
         let change: Int64? = try inIndex { () throws(LMDBError) in
             try index.write { transaction throws(LMDBError) in
                 guard stamps.allows(key, since: stamp) else { return nil }
                 let replaced = try index.unlink(key, transaction)
-                try transaction.put(index.blobs, key, record.encoded)
-                try transaction.put(index.files, Key.sequence(record.sequence), key)
-                try index.addBytes(allocated, transaction)
-                return allocated - replaced
+                try index.put(record, key, transaction)
+                return facts.allocated - replaced
             }
         }
         // The books never say less than there is: the file is entered before its reservation goes.
         ledger.update { $0.committedBytes += change ?? 0 }
         indexHasGrown(reservation)
-        guard change != nil else {
-            try onDisk { () throws(FileError) in _ = try fileSystem.remove(path(of: digest)) }
-            return false
-        }
-        return true
+        return change != nil
     }
 
-    /// Takes a record out of the index, then the file from the disk. Another record that came meanwhile stays.
-    func drop(_ digest: Digest, _ expected: BlobRecord) throws(DiskTierError) {
+    /// Takes a record out of the index; false when another one came meanwhile, which stays.
+    func unlink(_ digest: Digest, _ expected: BlobRecord) throws(DiskTierError) -> Bool {
         let key = Key.digest(digest)
         let index = index
-        let freed: Int64? = try inIndex { () throws(LMDBError) in
+        return try inIndex { () throws(LMDBError) in
             try index.write { transaction throws(LMDBError) in
                 guard let bytes = try transaction.get(index.blobs, key),
                     BlobRecord(bytes.span)?.sequence == expected.sequence
-                else { return nil }
-                return try index.unlink(key, transaction)
+                else { return false }
+                _ = try index.unlink(key, transaction)
+                return true
             }
         }
-        guard let freed else { return }
-        if case .file = expected.place {
-            try onDisk { () throws(FileError) in _ = try fileSystem.remove(path(of: digest)) }
-            ledger.update { $0.committedBytes -= freed }
+    }
+
+    /// Takes a record out of the index, then the file from the disk.
+    func drop(_ digest: Digest, _ record: BlobRecord) throws(DiskTierError) {
+        guard try unlink(digest, record), case .file(let facts) = record.place else { return }
+        discard(path(of: digest), bytes: facts.allocated)
+        ledger.update { $0.committedBytes -= facts.allocated }
+    }
+
+    /// Removes a file that nothing refers to any more. While that cannot be done, the books count its blocks, and it is tried again.
+    func discard(_ path: String, bytes: Int64) {
+        do throws(FileError) {
+            _ = try fileSystem.remove(path)
+        } catch {
+            ledger.strand(path, bytes)
+            note(.file(error))
         }
     }
 }
@@ -223,10 +250,21 @@ extension CacheIndex {
         case .inline:
             try transaction.delete(small, Key.sequence(record.sequence))
             return 0
-        case .file(_, let allocated):
+        case .file(let facts):
             try transaction.delete(files, Key.sequence(record.sequence))
-            try addBytes(-allocated, transaction)
-            return allocated
+            try addBytes(-facts.allocated, transaction)
+            return facts.allocated
+        }
+    }
+
+    /// Enters a blob's record, which has its place in a queue.
+    func put(_ record: BlobRecord, _ key: [UInt8], _ transaction: borrowing WriteTransaction) throws(LMDBError) {
+        try transaction.put(blobs, key, record.encoded)
+        switch record.place {
+        case .inline: try transaction.put(small, Key.sequence(record.sequence), [SmallKind.blob.rawValue] + key)
+        case .file(let facts):
+            try transaction.put(files, Key.sequence(record.sequence), key)
+            try addBytes(facts.allocated, transaction)
         }
     }
 }

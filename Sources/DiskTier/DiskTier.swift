@@ -7,11 +7,14 @@ internal import Threading
 /// The cache on this node's disk: verified content by digest, and what manifests and tags were when the origin was last asked.
 ///
 /// ```
+/// <directory>/format                         what wrote it
+/// <directory>/clean                          the index as the last orderly stop left it
 /// <directory>/lock                           who uses the directory
 /// <directory>/index/                         LMDB
 /// <directory>/blobs/<algorithm>/<2>/<hex>    content, named by its digest
 /// <directory>/incoming/                      what is being written
 /// <directory>/uploads/                       uploads that are not finished; they outlive a restart
+/// <directory>/quarantine/                    damaged files, for whoever wants to know
 /// ```
 ///
 /// Safe to use from many threads. Nothing here is truth: losing it costs fills, nothing else.
@@ -26,10 +29,21 @@ public final class DiskTier: Sendable {
         public var evictionStepPercent: Int64 = 5
         /// Content in the index itself may take this much of the ceiling, in percent.
         public var indexSharePercent: Int64 = 20
+        /// Pins may hold this much of the ceiling, in percent.
+        public var pinSharePercent: Int64 = 80
         /// Address space for the index, and the largest size that it can grow to.
         public var indexMapBytes = 16 << 30
         /// Lookups at once; more wait for each other.
         public var indexReaderLimit = 1024
+        /// What the tier leaves of the volume to others.
+        public var minimumFreeBytes: Int64 = 0
+        /// Begins a new index when the one that is there cannot be used, instead of refusing to open.
+        public var rebuildsIndex = false
+        /// Files up to this size are hashed before they are answered with, where that is needed; larger ones meanwhile.
+        public var verifiedAtOnceBytes: Int64 = 8 << 20
+        /// From the end of one scrub to the next; zero is never.
+        public var scrubInterval: Duration = .zero
+        public var scrubBytesPerSecond: Int64 = 20 << 20
 
         public init(directory: String, ceilingBytes: Int64) {
             self.directory = directory
@@ -53,76 +67,74 @@ public final class DiskTier: Sendable {
     let visited = VisitedBits()
     let run: CacheIndex.Run
     let evictor = Evictor()
-    let verifying = Monitor<Set<Digest>>([])
+    let pinnedBytes: Atomic<Int64>
+    let checks = Monitor<[FileCheck.Key: FileCheck]>([:])
+    let damagedFiles = Quarantine()
+    let counters = Counters()
+    let settlement = Settlement()
+    let background = Background()
+    let scrubPacer: Pacer
+    let notices = Notices()
+    let report: @Sendable (Event) -> Void
     private let lock: ProcessLock
     private let isClosed = Atomic(false)
 
     /// Opens the directory, creating it when missing. No file of the tier is looked at for it.
+    ///
+    /// - Parameter report: told what an operator should hear of, from any thread; it must not block.
     public init(
         _ configuration: Configuration,
         fileSystem: any FileSystem = LocalFileSystem(),
         time: any TimeSource = SystemTime(),
-        random: any RandomSource = SystemRandom()
+        random: any RandomSource = SystemRandom(),
+        report: @escaping @Sendable (Event) -> Void = { _ in }
     ) throws(DiskTierError) {
         self.configuration = configuration
         self.fileSystem = fileSystem
         self.time = time
         self.random = random
+        self.report = report
         let directory = configuration.directory
         lock = try Self.prepare(directory, fileSystem)
+        index = try Self.openIndex(configuration, fileSystem, report)
         try Self.removeLeftovers(directory, fileSystem)
-        let index = try inIndex { () throws(LMDBError) in
-            try CacheIndex(
-                directory: directory + "/index",
-                mapBytes: configuration.indexMapBytes,
-                maximumReaders: configuration.indexReaderLimit
-            )
-        }
-        if let format = try inIndex({ () throws(LMDBError) in try index.storedFormat() }), format != CacheIndex.format {
-            throw .unknownFormat(directory: directory, found: format)
-        }
-        run = try inIndex { () throws(LMDBError) in try index.beginRun() }
-        self.index = index
+        run = try Self.beginRun(index, directory, fileSystem)
+        let index = index
+        pinnedBytes = Atomic(try inIndex { () throws(LMDBError) in try index.pinnedBytes() })
         ledger = Ledger(ceilingBytes: configuration.ceilingBytes)
+        scrubPacer = Pacer(bytesPerSecond: configuration.scrubBytesPerSecond)
         let committed = try inIndex { () throws(LMDBError) in try index.committedBytes() }
         let indexBytes = Int64(index.statistics.usedBytes)
         ledger.update { entries in
             entries.committedBytes = committed
             entries.indexBytes = indexBytes
         }
-        startRecovery()
+        try loadQuarantine()
+        observeVolume()
+        startHousekeeping()
+        startScrub()
     }
 
-    /// Marks the directory as cleanly stopped. Nothing may be under way any more.
+    /// Ends what runs in the background, and marks the directory as cleanly stopped. No call may be under way any more.
     public func close() {
-        guard !isClosed.exchange(true, ordering: .relaxed) else { return }
+        stop()
+        guard !isClosed.exchange(true, ordering: .relaxed), !settlement.isPending else { return }
         // Without the mark the next start verifies more than it must, no worse.
-        try? index.endRun()
+        try? CleanMark(run: run.number, transaction: index.statistics.lastTransaction)
+            .write(configuration.directory, fileSystem)
+    }
+
+    /// Ends what runs in the background; for the next start this is an unclean stop.
+    public func stop() {
+        scrubPacer.cancel()
+        for check in checks.withLock({ Array($0.values) }) { check.cancel() }
+        background.stop()
     }
 
     public var inlineLimitBytes: Int { configuration.inlineLimitBytes }
 
     /// Taken before the origin is asked; without it what the answer brings may be older than a delete.
     public func stamp() -> Stamp { stamps.stamp() }
-
-    private static func prepare(_ directory: String, _ fileSystem: any FileSystem) throws(DiskTierError) -> ProcessLock
-    {
-        try onDisk { () throws(FileError) in
-            try fileSystem.createDirectory(directory + "/index")
-            try fileSystem.createDirectory(directory + "/incoming")
-            for algorithm in DigestAlgorithm.allCases {
-                try fileSystem.createDirectory("\(directory)/blobs/\(algorithm.rawValue)")
-            }
-        }
-        do throws(ProcessLock.Failure) {
-            return try ProcessLock(path: directory + "/lock")
-        } catch {
-            switch error {
-            case .held(let held): throw .held(directory: directory, processID: held.processID)
-            case .file(let error): throw .file(error)
-            }
-        }
-    }
 }
 
 // MARK: - Statistics
@@ -136,6 +148,14 @@ extension DiskTier {
         public let indexBytes: Int64
         public let evictedBytes: Int64
         public let evictedBlobs: Int64
+        /// What pins hold, here or still to come.
+        public let pinnedBytes: Int64
+        public let quarantinedBytes: Int64
+        /// Since the start: content that was not what its name says, and files that were gone.
+        public let damagedBlobs: Int64
+        public let missingBlobs: Int64
+        /// Complete ones, since the start.
+        public let scrubs: Int64
         /// The last stop was not an orderly one.
         public let wasUnclean: Bool
     }
@@ -149,7 +169,19 @@ extension DiskTier {
             indexBytes: entries.indexBytes,
             evictedBytes: evictor.evictedBytes.load(ordering: .relaxed),
             evictedBlobs: evictor.evictedBlobs.load(ordering: .relaxed),
+            pinnedBytes: pinnedBytes.load(ordering: .relaxed),
+            quarantinedBytes: entries.quarantinedBytes,
+            damagedBlobs: counters.damaged.load(ordering: .relaxed),
+            missingBlobs: counters.missing.load(ordering: .relaxed),
+            scrubs: counters.scrubs.load(ordering: .relaxed),
             wasUnclean: run.wasUnclean
         )
     }
+}
+
+/// What happened to content since the start.
+final class Counters: Sendable {
+    let damaged = Atomic<Int64>(0)
+    let missing = Atomic<Int64>(0)
+    let scrubs = Atomic<Int64>(0)
 }

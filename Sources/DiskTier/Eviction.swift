@@ -29,10 +29,16 @@ extension DiskTier {
         guard bytes + held + ledger.current.indexBytes <= ledger.ceilingBytes else {
             throw .neverFits(bytes: bytes + held, ceilingBytes: ledger.ceilingBytes)
         }
+        observeVolume()
         while !ledger.reserve(bytes) {
+            if settlement.isPending, settlement.wait(Self.settlementWait) { continue }
             let step = ledger.ceilingBytes * configuration.evictionStepPercent / 100
-            let missing = ledger.current.usedBytes + bytes - ledger.ceilingBytes
-            guard try evictFiles(atLeast: max(missing, step), for: bytes) else { throw .noRoomNow(bytes: bytes) }
+            let missing = ledger.current.usedBytes + bytes - ledger.limitBytes
+            guard try evictFiles(atLeast: max(missing, step), for: bytes) else {
+                let reason = noRoom(for: bytes)
+                note(reason)
+                throw reason
+            }
         }
     }
 
@@ -58,7 +64,7 @@ extension DiskTier {
             }
         }
         // Somebody else may have made the room while this thread waited.
-        guard ledger.current.usedBytes + wanted > ledger.ceilingBytes else { return true }
+        guard ledger.current.usedBytes + wanted > ledger.limitBytes else { return true }
         var freed: Int64 = 0
         var passes = 0
         while freed < bytes, passes < 3 {
@@ -74,7 +80,7 @@ extension DiskTier {
         var hand: UInt64
         var freed: Int64 = 0
         var isRoundDone = false
-        var victims: [Digest] = []
+        var victims: [(digest: Digest, bytes: Int64)] = []
     }
 
     private func sieve(from hand: UInt64, wanted: Int64) throws(DiskTierError) -> Pass {
@@ -90,8 +96,10 @@ extension DiskTier {
                 for entry in seen where pass.freed < wanted {
                     pass.hand = entry.sequence + 1
                     guard let digest = Digest(key: entry.key), !visited.clear(digest) else { continue }
-                    pass.freed += try index.unlink(entry.key, transaction)
-                    pass.victims.append(digest)
+                    if try index.isPinned(Key.item(.blob(digest)), transaction) { continue }
+                    let freed = try index.unlink(entry.key, transaction)
+                    pass.freed += freed
+                    pass.victims.append((digest, freed))
                 }
                 if pass.freed < wanted, seen.count < Evictor.recordsPerPass {
                     pass.isRoundDone = true
@@ -100,9 +108,7 @@ extension DiskTier {
                 return pass
             }
         }
-        for victim in pass.victims {
-            try onDisk { () throws(FileError) in _ = try fileSystem.remove(path(of: victim)) }
-        }
+        for victim in pass.victims { discard(path(of: victim.digest), bytes: victim.bytes) }
         ledger.update { $0.committedBytes -= pass.freed }
         evictor.evictedBytes.wrappingAdd(pass.freed, ordering: .relaxed)
         evictor.evictedBlobs.wrappingAdd(Int64(pass.victims.count), ordering: .relaxed)
@@ -143,7 +149,7 @@ extension DiskTier {
                     oldest.append([UInt8](value))
                     return oldest.count < count
                 }
-                for entry in oldest {
+                for entry in oldest where try !index.isPinned(entry, transaction) {
                     switch entry.first.flatMap(SmallKind.init) {
                     case .blob: _ = try index.unlink(Array(entry.dropFirst()), transaction)
                     case .manifest: try index.removeManifest(Array(entry.dropFirst()), transaction)

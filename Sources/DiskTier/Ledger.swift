@@ -9,14 +9,27 @@ final class Ledger: Sendable {
         var reservedBytes: Int64 = 0
         /// The index's own file.
         var indexBytes: Int64 = 0
+        /// Damaged files that were put aside.
+        var quarantinedBytes: Int64 = 0
+        /// Files that should be gone and could not be removed.
+        var strandedBytes: Int64 = 0
+        /// What an earlier run may have left, until it is counted.
+        var unknownBytes: Int64 = 0
+        /// What the tier may grow to before the volume has no more than its floor left.
+        var volumeLimitBytes = Int64.max
 
-        var usedBytes: Int64 { committedBytes + reservedBytes + indexBytes }
+        var usedBytes: Int64 {
+            committedBytes + reservedBytes + indexBytes + quarantinedBytes + strandedBytes + unknownBytes
+        }
     }
 
     static let blockBytes: Int64 = 4096
+    /// More files that cannot be removed are counted until the next start only.
+    private static let maximumStranded = 10_000
 
     let ceilingBytes: Int64
     private let entries = Mutex(Entries())
+    private let stranded = Mutex<[String: Int64]>([:])
 
     init(ceilingBytes: Int64) {
         self.ceilingBytes = ceilingBytes
@@ -24,12 +37,15 @@ final class Ledger: Sendable {
 
     var current: Entries { entries.withLock { $0 } }
 
+    /// The ceiling, or what the volume leaves of it.
+    var limitBytes: Int64 { min(ceilingBytes, current.volumeLimitBytes) }
+
     func update(_ body: (inout Entries) -> Void) { entries.withLock { body(&$0) } }
 
-    /// Takes the bytes if they fit below the ceiling.
+    /// Takes the bytes if they fit.
     func reserve(_ bytes: Int64) -> Bool {
         entries.withLock { entries in
-            guard entries.usedBytes + bytes <= ceilingBytes else { return false }
+            guard entries.usedBytes + bytes <= min(ceilingBytes, entries.volumeLimitBytes) else { return false }
             entries.reservedBytes += bytes
             return true
         }
@@ -37,6 +53,26 @@ final class Ledger: Sendable {
 
     /// Whole blocks, as files take them.
     static func blocks(_ bytes: Int64) -> Int64 { (bytes + blockBytes - 1) / blockBytes * blockBytes }
+}
+
+// MARK: - What could not be removed
+
+extension Ledger {
+    func strand(_ path: String, _ bytes: Int64) {
+        let added = stranded.withLock { stranded in
+            guard stranded[path] == nil else { return false }
+            if stranded.count < Self.maximumStranded { stranded[path] = bytes }
+            return true
+        }
+        if added { update { $0.strandedBytes += bytes } }
+    }
+
+    var strandedPaths: [String] { stranded.withLock { Array($0.keys) } }
+
+    func unstrand(_ path: String) {
+        let bytes = stranded.withLock { $0.removeValue(forKey: path) } ?? 0
+        update { $0.strandedBytes -= bytes }
+    }
 }
 
 /// Room for bytes that are about to be written; given back when the value goes.
@@ -50,11 +86,14 @@ public final class Reservation: Sendable {
 
     deinit { release() }
 
+    /// In bytes.
+    var held: Int64 { bytes.withLock { $0 } }
+
     /// Reserves more, evicting if needed.
     public func grow(by more: Int64) throws(DiskTierError) {
         guard more > 0 else { return }
         let blocks = Ledger.blocks(more)
-        try tier.makeRoom(blocks, beside: bytes.withLock { $0 })
+        try tier.makeRoom(blocks, beside: held)
         bytes.withLock { $0 += blocks }
     }
 

@@ -5,8 +5,30 @@ public import System
 struct BlobRecord: Sendable {
     enum Place: Sendable {
         case inline([UInt8])
-        /// A file of this many bytes, in this many bytes of blocks.
-        case file(size: Int64, allocated: Int64)
+        case file(FileFacts)
+    }
+
+    /// What a file was when its bytes were last known to be right.
+    struct FileFacts: Sendable, Hashable {
+        /// In bytes.
+        let size: Int64
+        /// The blocks that it takes, in bytes.
+        let allocated: Int64
+        let inode: UInt64
+        /// The file's change time. Whoever touches the bytes moves it.
+        let changedNanoseconds: Int64
+
+        init(_ status: FileStatus) {
+            size = status.size
+            allocated = status.allocated
+            inode = status.inode
+            changedNanoseconds = status.changedNanoseconds
+        }
+
+        /// Nobody has touched the file since.
+        func describes(_ status: FileStatus) -> Bool {
+            size == status.size && inode == status.inode && changedNanoseconds == status.changedNanoseconds
+        }
     }
 
     /// Its place in the eviction queue.
@@ -71,13 +93,12 @@ enum Key {
 // MARK: - Values
 
 extension BlobRecord {
-    /// `sequence, run, kind, then the inline bytes or size and blocks`; all numbers big-endian.
+    /// `sequence, run, kind, then the inline bytes or the file's facts`; all numbers big-endian.
     var encoded: [UInt8] {
         var bytes = bigEndian(sequence) + bigEndian(run)
         switch place {
         case .inline(let content): bytes += [0] + content
-        case .file(let size, let allocated):
-            bytes += [1] + bigEndian(UInt64(size)) + bigEndian(UInt64(allocated))
+        case .file(let facts): bytes += [1] + facts.encoded
         }
         return bytes
     }
@@ -90,13 +111,27 @@ extension BlobRecord {
         switch bytes[16] {
         case 0: place = .inline([UInt8](bytes.extracting(droppingFirst: 17)))
         case 1:
-            guard bytes.count == 33 else { return nil }
-            place = .file(
-                size: Int64(truncatingIfNeeded: bigEndianNumber(bytes, at: 17)),
-                allocated: Int64(truncatingIfNeeded: bigEndianNumber(bytes, at: 25))
-            )
+            guard bytes.count == 17 + FileFacts.encodedBytes else { return nil }
+            place = .file(FileFacts(bytes.extracting(droppingFirst: 17)))
         default: return nil
         }
+    }
+}
+
+extension BlobRecord.FileFacts {
+    static let encodedBytes = 32
+
+    /// `size, blocks, inode, change time`.
+    var encoded: [UInt8] {
+        bigEndian(UInt64(size)) + bigEndian(UInt64(allocated)) + bigEndian(inode)
+            + bigEndian(UInt64(bitPattern: changedNanoseconds))
+    }
+
+    init(_ bytes: Span<UInt8>) {
+        size = Int64(truncatingIfNeeded: bigEndianNumber(bytes, at: 0))
+        allocated = Int64(truncatingIfNeeded: bigEndianNumber(bytes, at: 8))
+        inode = bigEndianNumber(bytes, at: 16)
+        changedNanoseconds = Int64(bitPattern: bigEndianNumber(bytes, at: 24))
     }
 }
 

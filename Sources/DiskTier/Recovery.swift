@@ -1,22 +1,100 @@
-internal import Hashing
 internal import LMDB
 internal import OCI
 internal import System
 internal import Threading
 
+/// Whether what an earlier run may have left on the disk has been counted.
+///
+/// Until then it counts for all that it may be, so that the ceiling holds: a reservation waits a while before it evicts for that.
+final class Settlement: Sendable {
+    private let isSettled = Monitor(true)
+
+    var isPending: Bool { isSettled.withLock { !$0 } }
+    func begin() { isSettled.update { $0 = false } }
+    func end() { isSettled.update { $0 = true } }
+
+    /// False when it takes longer.
+    func wait(_ duration: Duration) -> Bool { isSettled.wait(until: .after(duration)) { $0 ? true : nil } ?? false }
+}
+
 extension DiskTier {
-    /// Clears up behind an earlier run, beside the first answers: evicts down to a lowered ceiling, collects orphans after an unclean stop.
-    func startRecovery() {
+    /// How long a reservation waits for the count of what an earlier run left.
+    static let settlementWait: Duration = .seconds(10)
+    private static let retryInterval: Duration = .seconds(60)
+    private static let sweepInterval: Duration = .seconds(24 * 3600)
+    /// A file younger than this may be one that is just about to be entered into the index.
+    private static let orphanAgeNanoseconds: Int64 = 600_000_000_000
+
+    /// Clears up behind an earlier run, beside the first answers, and now and then behind this one.
+    func startHousekeeping() {
+        if run.isFirst || run.wasUnclean {
+            settlement.begin()
+            ledger.update { $0.unknownBytes = max(0, ledger.ceilingBytes - $0.usedBytes) }
+        }
         let openedAt = time.wallTime()
-        spawnThread(name: "recovery") { [weak self] in
-            guard let self else { return }
-            // What cannot be done now is done by the next eviction, or at the next start.
-            let excess = ledger.current.usedBytes - ledger.ceilingBytes
-            if excess > 0 { _ = try? evictFiles(atLeast: excess, for: 0) }
-            if run.wasUnclean { try? removeOrphans(before: openedAt) }
+        _ = background.start("housekeeping", self) { tier in
+            tier.settle(openedAt)
+            tier.evictExcess()
+            tier.keepHouse()
         }
     }
 
+    /// Waits until what an earlier run left is counted and cleared up.
+    public func waitUntilSettled() {
+        while !settlement.wait(.seconds(3600)) {}
+    }
+
+    private func settle(_ openedAt: WallTime) {
+        guard settlement.isPending else { return }
+        do throws(DiskTierError) {
+            let before = openedAt.nanosecondsSince1970
+            if run.isFirst { try adoptFiles(before: before) } else { try removeOrphans(before: before, pause: nil) }
+        } catch {
+            note(error)
+        }
+        ledger.update { $0.unknownBytes = 0 }
+        settlement.end()
+    }
+
+    /// Down to a ceiling that was lowered.
+    private func evictExcess() {
+        let excess = ledger.current.usedBytes - ledger.limitBytes
+        // What cannot be evicted now is evicted by the next reservation.
+        if excess > 0 { _ = try? evictFiles(atLeast: excess, for: 0) }
+    }
+
+    private func keepHouse() {
+        let start = time.monotonicNanoseconds()
+        var sweeps: UInt64 = 0
+        while background.pause(Self.retryInterval) {
+            retryRemovals()
+            let seconds = (time.monotonicNanoseconds() - start) / 1_000_000_000
+            guard seconds / UInt64(Self.sweepInterval.components.seconds) > sweeps else { continue }
+            sweeps += 1
+            do throws(DiskTierError) {
+                let before = time.wallTime().nanosecondsSince1970 - Self.orphanAgeNanoseconds
+                try removeOrphans(before: before, pause: .milliseconds(100))
+            } catch {
+                note(error)
+            }
+        }
+    }
+
+    private func retryRemovals() {
+        for path in ledger.strandedPaths {
+            do throws(FileError) {
+                _ = try fileSystem.remove(path)
+                ledger.unstrand(path)
+            } catch {
+                return note(.file(error))
+            }
+        }
+    }
+}
+
+// MARK: - Files that the index does not know
+
+extension DiskTier {
     /// Removes what an earlier run did not finish. It is as much as was under way then, so this does not delay a start.
     static func removeLeftovers(_ directory: String, _ fileSystem: any FileSystem) throws(DiskTierError) {
         try onDisk { () throws(FileError) in
@@ -26,74 +104,111 @@ extension DiskTier {
         }
     }
 
-    /// Files that are in place without the index knowing: the program stopped between the two.
-    func removeOrphans(before moment: WallTime) throws(DiskTierError) {
+    /// Files that are in place without the index knowing: the program stopped between the two, or the disk would not let them go.
+    ///
+    /// - Parameters:
+    ///   - moment: files changed after it are left alone.
+    ///   - pause: between two folders.
+    func removeOrphans(before moment: Int64, pause: Duration?) throws(DiskTierError) {
+        var count = 0
+        var bytes: Int64 = 0
+        try forEachFolder(pause) { folder, algorithm throws(DiskTierError) in
+            for name in try unknownFiles(folder, algorithm).map(\.name) {
+                let path = "\(folder)/\(name)"
+                let status = try onDisk { () throws(FileError) in try fileSystem.status(at: path) }
+                guard let status, !status.isDirectory, status.changedNanoseconds < moment else { continue }
+                discard(path, bytes: status.allocated)
+                count += 1
+                bytes += status.allocated
+            }
+        }
+        if count > 0 { report(.removedOrphans(count: count, bytes: bytes)) }
+    }
+
+    /// Takes over what lies there under an index that is new. Nothing of it is believed: it is hashed before it is first served.
+    private func adoptFiles(before moment: Int64) throws(DiskTierError) {
+        var count = 0
+        var bytes: Int64 = 0
+        try forEachFolder(nil) { folder, algorithm throws(DiskTierError) in
+            var adopted: [(key: [UInt8], facts: BlobRecord.FileFacts)] = []
+            for file in try unknownFiles(folder, algorithm) {
+                let path = "\(folder)/\(file.name)"
+                guard let status = try onDisk({ () throws(FileError) in try fileSystem.status(at: path) }),
+                    !status.isDirectory, status.changedNanoseconds < moment
+                else { continue }
+                if let digest = file.digest {
+                    adopted.append((Key.digest(digest), BlobRecord.FileFacts(status)))
+                } else {
+                    discard(path, bytes: status.allocated)
+                }
+            }
+            let sum = try enter(adopted)
+            count += adopted.count
+            bytes += sum
+        }
+        if count > 0 { report(.adopted(count: count, bytes: bytes)) }
+    }
+
+    /// Of a folder in one transaction.
+    private func enter(_ files: [(key: [UInt8], facts: BlobRecord.FileFacts)]) throws(DiskTierError) -> Int64 {
+        guard !files.isEmpty else { return 0 }
+        let index = index
+        let sum = try inIndex { () throws(LMDBError) in
+            try index.write { transaction throws(LMDBError) in
+                var sum: Int64 = 0
+                for file in files where try transaction.get(index.blobs, file.key) == nil {
+                    let record = BlobRecord(sequence: index.nextSequence(), run: 0, place: .file(file.facts))
+                    try index.put(record, file.key, transaction)
+                    sum += file.facts.allocated
+                }
+                return sum
+            }
+        }
+        let indexBytes = Int64(index.statistics.usedBytes)
+        ledger.update { entries in
+            entries.committedBytes += sum
+            entries.unknownBytes = max(0, entries.unknownBytes - sum - (indexBytes - entries.indexBytes))
+            entries.indexBytes = indexBytes
+        }
+        return sum
+    }
+
+    private func forEachFolder(
+        _ pause: Duration?,
+        _ body: (String, DigestAlgorithm) throws(DiskTierError) -> Void
+    ) throws(DiskTierError) {
         for algorithm in DigestAlgorithm.allCases {
             let root = "\(configuration.directory)/blobs/\(algorithm.rawValue)"
             for folder in try onDisk({ () throws(FileError) in try fileSystem.entries(of: root) }) {
-                let path = "\(root)/\(folder.name)"
-                for entry in try onDisk({ () throws(FileError) in try fileSystem.entries(of: path) }) {
-                    // A name that is no digest was never ours to serve.
-                    let digest = try? Digest(algorithm: algorithm.rawValue, hex: entry.name)
-                    let isKnown = try digest.map { digest throws(DiskTierError) in try record(of: digest) != nil }
-                    if isKnown != true { try removeIfOlder("\(path)/\(entry.name)", than: moment) }
-                }
+                guard pause.map({ background.pause($0) }) ?? !background.isStopping else { throw .cancelled }
+                try body("\(root)/\(folder.name)", algorithm)
             }
         }
     }
 
-    /// Files of this run are younger than its start.
-    private func removeIfOlder(_ path: String, than moment: WallTime) throws(DiskTierError) {
-        try onDisk { () throws(FileError) in
-            guard let status = try fileSystem.status(at: path), !status.isDirectory,
-                status.modifiedNanoseconds / 1_000_000_000 < moment.seconds
-            else { return }
-            try fileSystem.remove(path)
+    /// A name that is no digest was never ours to serve.
+    private func unknownFiles(
+        _ folder: String,
+        _ algorithm: DigestAlgorithm
+    ) throws(DiskTierError) -> [(name: String, digest: Digest?)] {
+        let entries = try onDisk { () throws(FileError) in try fileSystem.entries(of: folder) }
+        let index = index
+        return try inIndex { () throws(LMDBError) in
+            try index.read { transaction throws(LMDBError) in
+                var unknown: [(name: String, digest: Digest?)] = []
+                for entry in entries {
+                    let digest = try? Digest(algorithm: algorithm.rawValue, hex: entry.name)
+                    let isKnown = try digest.map { digest throws(LMDBError) in
+                        try transaction.withValue(index.blobs, Key.digest(digest)) { _ in true } ?? false
+                    }
+                    if isKnown != true { unknown.append((entry.name, digest)) }
+                }
+                return unknown
+            }
         }
     }
 }
 
-// MARK: - After an unclean stop
-
-extension DiskTier {
-    /// Hashes a file that may have suffered from a crash, once, before it is served for the first time. What is damaged goes.
-    func isVerified(_ digest: Digest, _ record: BlobRecord, _ file: File) throws(DiskTierError) -> Bool {
-        let isMine: Bool? = verifying.wait { $0.contains(digest) ? nil : $0.insert(digest).inserted }
-        precondition(isMine == true)
-        defer { verifying.update { _ = $0.remove(digest) } }
-        // Somebody else may have done it while this thread waited.
-        guard let current = try self.record(of: digest), current.sequence == record.sequence else { return false }
-        if current.run >= run.trustedSince { return true }
-        guard try hash(file, digest.algorithm) == digest else {
-            try drop(digest, record)
-            return false
-        }
-        try markVerified(digest, record)
-        return true
-    }
-
-    private func markVerified(_ digest: Digest, _ record: BlobRecord) throws(DiskTierError) {
-        var verified = record
-        verified.run = run.number
-        let (index, key, bytes) = (index, Key.digest(digest), verified.encoded)
-        try inIndex { () throws(LMDBError) in
-            try index.write { transaction throws(LMDBError) in
-                guard let current = try transaction.get(index.blobs, key),
-                    BlobRecord(current.span)?.sequence == record.sequence
-                else { return }
-                try transaction.put(index.blobs, key, bytes)
-            }
-        }
-    }
-
-    private func hash(_ file: File, _ algorithm: DigestAlgorithm) throws(DiskTierError) -> Digest {
-        var hash = ContentHash(algorithm)
-        var offset: Int64 = 0
-        while true {
-            let piece = try onDisk { () throws(FileError) in try fileSystem.read(file, at: offset, count: 1 << 20) }
-            if piece.isEmpty { return hash.digest() }
-            hash.update(piece.span)
-            offset += Int64(piece.count)
-        }
-    }
+extension WallTime {
+    var nanosecondsSince1970: Int64 { seconds * 1_000_000_000 + Int64(nanoseconds) }
 }

@@ -149,6 +149,7 @@ extension EdgeCache {
             switch try tier.lookup(digest) {
             case .inline(let bytes): return .bytes(bytes)
             case .file(let file, let size): return .file(file, size: size)
+            case .checking(let check): return .stream(CheckedFile(check, fileSystem), size: check.size)
             case nil: return nil
             }
         } catch {

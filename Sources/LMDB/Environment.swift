@@ -22,28 +22,12 @@ public enum Durability: Sendable {
 /// Sendable because LMDB is used as it allows (MDB_NOTLS): each pooled read transaction has one user at a time, kept so by `readers`,
 /// and a write transaction lives within one call on one thread.
 public final class Environment: @unchecked Sendable {
-    private struct Readers {
-        var idle: [PooledReader] = []
-        var made = 0
-    }
-
-    /// Sendable because a reader is either in the pool or with one user.
-    private struct PooledReader: @unchecked Sendable {
-        let transaction: OpaquePointer
-    }
-
-    private enum Grant {
-        case pooled(PooledReader)
-        case new
-    }
-
     private static let open = Mutex<Set<String>>([])
 
     private let env: OpaquePointer
     private let path: String
     private let tables: [String: Table]
-    private let maximumReaders: Int
-    private let readers = Monitor(Readers())
+    private let readers: ReaderPool
     private let writerThread = Atomic<UInt>(0)
     private let isPoisoned = Atomic<Bool>(false)
 
@@ -73,6 +57,7 @@ public final class Environment: @unchecked Sendable {
                 try check("mdb_env_set_maxdbs", mdb_env_set_maxdbs(env, UInt32(names.count)))
                 let flags = UInt32(MDB_NOTLS | MDB_NORDAHEAD) | (durability == .disposable ? UInt32(MDB_NOSYNC) : 0)
                 try check("mdb_env_open \(path)", mdb_env_open(env, path, flags, 0o644))
+                try Self.checkLength(of: env, path)
                 var dead: Int32 = 0
                 try check("mdb_reader_check", mdb_reader_check(env, &dead))
                 tables = try Self.open(names, in: env)
@@ -86,13 +71,11 @@ public final class Environment: @unchecked Sendable {
             throw error
         }
         self.path = path
-        self.maximumReaders = maximumReaders
+        readers = ReaderPool(env, limit: maximumReaders)
     }
 
     deinit {
-        readers.withLock { readers in
-            for reader in readers.idle { mdb_txn_abort(reader.transaction) }
-        }
+        readers.abortAll()
         mdb_env_close(env)
         Self.open.withLock { _ = $0.remove(path) }
     }
@@ -100,6 +83,22 @@ public final class Environment: @unchecked Sendable {
     public func table(_ name: String) -> Table {
         guard let table = tables[name] else { preconditionFailure("the table \(name) was not named at opening") }
         return table
+    }
+
+    /// A file that lost its end would be read past it, which is no error but the end of the process.
+    private static func checkLength(of env: OpaquePointer, _ path: String) throws(LMDBError) {
+        var info = MDB_envinfo()
+        var pages = MDB_stat()
+        mdb_env_info(env, &info)
+        mdb_env_stat(env, &pages)
+        var status = stat()
+        // By its name: closing a second descriptor would drop the library's locks.
+        guard stat("\(path)/data.mdb", &status) == 0 else {
+            throw LMDBError(operation: "stat \(path)/data.mdb", code: errno)
+        }
+        guard Int(status.st_size) >= (info.me_last_pgno + 1) * Int(pages.ms_psize) else {
+            throw LMDBError(operation: "\(path)/data.mdb is shorter than its pages", code: MDB_CORRUPTED)
+        }
     }
 
     private static func open(_ names: [String], in env: OpaquePointer) throws(LMDBError) -> [String: Table] {
@@ -128,9 +127,9 @@ extension Environment {
     public func read<Result>(_ body: (borrowing ReadTransaction) throws(LMDBError) -> Result) throws(LMDBError)
         -> Result
     {
-        let transaction = try acquire()
-        defer { release(transaction) }
-        return try body(ReadTransaction(transaction))
+        let reader = try readers.acquire()
+        defer { readers.release(reader) }
+        return try body(ReadTransaction(reader.transaction))
     }
 
     /// Runs `body` in the only write transaction; commits when it returns, aborts when it throws.
@@ -162,36 +161,6 @@ extension Environment {
         }
         return result
     }
-
-    private func acquire() throws(LMDBError) -> OpaquePointer {
-        let grant: Grant? = readers.wait { readers in
-            if let idle = readers.idle.popLast() { return .pooled(idle) }
-            guard readers.made < maximumReaders else { return nil }
-            readers.made += 1
-            return .new
-        }
-        var transaction: OpaquePointer?
-        do throws(LMDBError) {
-            if case .pooled(let reader)? = grant {
-                transaction = reader.transaction
-                try check("mdb_txn_renew", mdb_txn_renew(transaction))
-            } else {
-                try check("mdb_txn_begin", mdb_txn_begin(env, nil, UInt32(MDB_RDONLY), &transaction))
-            }
-        } catch {
-            if let transaction { mdb_txn_abort(transaction) }
-            readers.update { $0.made -= 1 }
-            throw error
-        }
-        guard let transaction else { preconditionFailure("LMDB gave no transaction") }
-        return transaction
-    }
-
-    private func release(_ transaction: OpaquePointer) {
-        mdb_txn_reset(transaction)
-        let reader = PooledReader(transaction: transaction)
-        readers.update { $0.idle.append(reader) }
-    }
 }
 
 // MARK: - Statistics
@@ -202,6 +171,8 @@ extension Environment {
         /// Of the map, as far as pages were ever used.
         public let usedBytes: Int
         public let readers: Int
+        /// Counts the commits (`me_last_txnid`).
+        public let lastTransaction: UInt64
     }
 
     public var statistics: Statistics {
@@ -212,7 +183,8 @@ extension Environment {
         return Statistics(
             mapBytes: info.me_mapsize,
             usedBytes: (info.me_last_pgno + 1) * Int(stat.ms_psize),
-            readers: Int(info.me_numreaders)
+            readers: Int(info.me_numreaders),
+            lastTransaction: UInt64(info.me_last_txnid)
         )
     }
 }

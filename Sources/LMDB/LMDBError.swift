@@ -11,6 +11,11 @@ public struct LMDBError: Error, Equatable, CustomStringConvertible {
     /// The volume is full (`ENOSPC`, `EDQUOT`).
     public var isNoSpace: Bool { code == ENOSPC || code == EDQUOT }
 
+    /// The file is not LMDB's, or not whole: it cannot be used and will not get better.
+    public var isDamage: Bool {
+        [MDB_INVALID, MDB_CORRUPTED, MDB_PAGE_NOTFOUND, MDB_VERSION_MISMATCH, MDB_INCOMPATIBLE].contains(code)
+    }
+
     public var description: String { "\(operation): \(String(cString: mdb_strerror(code))) (code \(code))" }
 }
 

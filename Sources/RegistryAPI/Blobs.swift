@@ -28,6 +28,7 @@ extension RegistryHandler {
             return Response(status: 200, headers: headers, body: content.body(0..<size))
         case .partial(let range):
             headers.append(("Content-Range", "bytes \(range.lowerBound)-\(range.upperBound - 1)/\(size)"))
+            let content = try edge { () throws(EdgeError) in try content.forRanges() }
             return Response(status: 206, headers: headers, body: content.body(range))
         case .unsatisfiable:
             throw APIError(

@@ -38,6 +38,9 @@ extension APIError {
         case .origin(let error): self.init(error)
         case .tier(let error) where error.isNoSpace:
             self.init(status: 507, code: .blobUploadInvalid, message: message)
+        case .tier(.damaged):
+            // It was put aside: the same request fetches it again.
+            self.init(status: 503, code: .tooManyRequests, message: message, headers: [("Retry-After", "0")])
         case .tier:
             self.init(status: 500, code: .unsupported, message: message)
         case .busy:

@@ -59,6 +59,20 @@ public struct SettingKey: Sendable, Hashable {
             "The disk tier; nothing in it is the only copy of anything."
         ),
         SettingKey("cache-size", "SIZE", "50%", "What the disk tier may take: a size, or a part of the file system."),
+        SettingKey(
+            "cache-min-free",
+            "SIZE",
+            "1GiB",
+            "What the disk tier leaves free for others: a size, or a part of the file system."
+        ),
+        SettingKey(
+            "cache-unreadable",
+            "refuse|rebuild",
+            "refuse",
+            "A damaged index, or one of another format: refuse to start, or begin a new one."
+        ),
+        SettingKey("scrub-interval", "DURATION", "7d", "How often all content on disk is hashed again; 0s is never."),
+        SettingKey("scrub-rate", "SIZE", "20MiB", "Bytes a second that are hashed again."),
         SettingKey("inline-limit", "SIZE", "16KiB", "Blobs up to this size lie in the index instead of a file."),
         SettingKey("fill-limit", "COUNT", "16", "Blobs that are fetched from the origin at once."),
         SettingKey("upload-limit", "COUNT", "1024", "Upload sessions at once."),

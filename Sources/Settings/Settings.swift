@@ -38,6 +38,10 @@ public struct Settings: Sendable {
     public var drainTimeout: Duration
     public var cacheDirectory: String
     public var cacheSize: CacheSize
+    public var cacheMinimumFree: CacheSize
+    public var rebuildsUnreadableCache: Bool
+    public var scrubInterval: Duration
+    public var scrubBytesPerSecond: Int64
     public var inlineLimitBytes: Int
     public var fillLimit: Int
     public var uploadLimit: Int
@@ -70,6 +74,16 @@ public struct Settings: Sendable {
             if case .bytes(let bytes) = size, bytes < 1 << 20 { return nil }
             return size
         }
+        cacheMinimumFree = try parser.read(
+            "cache-min-free",
+            "write a size such as 1GiB, or a percentage such as 5%",
+            Values.cacheSize
+        )
+        rebuildsUnreadableCache = try parser.read("cache-unreadable", "choose refuse or rebuild") {
+            ["refuse": false, "rebuild": true][$0]
+        }
+        scrubInterval = try parser.duration("scrub-interval")
+        scrubBytesPerSecond = Int64(try parser.size("scrub-rate", 64 << 10...1 << 40))
         inlineLimitBytes = try parser.size("inline-limit", 0...1 << 20)
         fillLimit = try parser.count("fill-limit", 1...1024)
         uploadLimit = try parser.count("upload-limit", 1...1_000_000)

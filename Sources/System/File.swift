@@ -43,13 +43,23 @@ public struct FileStatus: Sendable, Equatable {
     public let isDirectory: Bool
     /// Last modification, in nanoseconds since 1970.
     public let modifiedNanoseconds: Int64
+    /// Last change of bytes or attributes, in nanoseconds since 1970: nobody can set it back (`st_ctim`).
+    public let changedNanoseconds: Int64
     public let inode: UInt64
 
-    public init(size: Int64, allocated: Int64, isDirectory: Bool, modifiedNanoseconds: Int64, inode: UInt64) {
+    public init(
+        size: Int64,
+        allocated: Int64,
+        isDirectory: Bool,
+        modifiedNanoseconds: Int64,
+        changedNanoseconds: Int64,
+        inode: UInt64
+    ) {
         self.size = size
         self.allocated = allocated
         self.isDirectory = isDirectory
         self.modifiedNanoseconds = modifiedNanoseconds
+        self.changedNanoseconds = changedNanoseconds
         self.inode = inode
     }
 }

@@ -21,7 +21,15 @@ public struct FileError: Error, Equatable, CustomStringConvertible {
     /// The volume or the quota is full (`ENOSPC`, `EDQUOT`).
     public var isNoSpace: Bool { code == ENOSPC || code == EDQUOT }
 
+    /// The disk cannot give the bytes back (`EIO`).
+    public var isUnreadable: Bool { code == EIO }
+
     public var description: String {
         "\(operation) \(path): \(String(cString: strerror(code))) (errno \(code))"
     }
+}
+
+extension FileError {
+    /// A file that ended before the bytes it should have.
+    public static func truncated(_ path: String) -> FileError { FileError(operation: "pread", path: path, code: EIO) }
 }

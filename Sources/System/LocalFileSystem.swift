@@ -265,6 +265,7 @@ extension FileStatus {
             allocated: Int64(raw.st_blocks) * 512,
             isDirectory: raw.st_mode & S_IFMT == S_IFDIR,
             modifiedNanoseconds: Int64(raw.st_mtim.tv_sec) * 1_000_000_000 + Int64(raw.st_mtim.tv_nsec),
+            changedNanoseconds: Int64(raw.st_ctim.tv_sec) * 1_000_000_000 + Int64(raw.st_ctim.tv_nsec),
             inode: UInt64(raw.st_ino)
         )
     }

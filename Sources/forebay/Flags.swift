@@ -36,6 +36,18 @@ struct Flags: ParsableArguments {
     @Option(name: .customLong("cache-size"), help: help("cache-size"))
     var cacheSize: String?
 
+    @Option(name: .customLong("cache-min-free"), help: help("cache-min-free"))
+    var cacheMinFree: String?
+
+    @Option(name: .customLong("cache-unreadable"), help: help("cache-unreadable"))
+    var cacheUnreadable: String?
+
+    @Option(name: .customLong("scrub-interval"), help: help("scrub-interval"))
+    var scrubInterval: String?
+
+    @Option(name: .customLong("scrub-rate"), help: help("scrub-rate"))
+    var scrubRate: String?
+
     @Option(name: .customLong("inline-limit"), help: help("inline-limit"))
     var inlineLimit: String?
 
@@ -112,6 +124,10 @@ struct Flags: ParsableArguments {
             ("drain-timeout", drainTimeout),
             ("cache-dir", cacheDir),
             ("cache-size", cacheSize),
+            ("cache-min-free", cacheMinFree),
+            ("cache-unreadable", cacheUnreadable),
+            ("scrub-interval", scrubInterval),
+            ("scrub-rate", scrubRate),
             ("inline-limit", inlineLimit),
             ("fill-limit", fillLimit),
             ("upload-limit", uploadLimit),

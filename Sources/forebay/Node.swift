@@ -22,7 +22,7 @@ struct Node {
         origin = store.description
         let registry = Registry(store: store, prefix: settings.prefix)
         // Before anything is written: another process may have the directory.
-        tier = try Self.tier(settings)
+        tier = try Self.tier(settings, log)
         do {
             try store.check()
         } catch {
@@ -118,24 +118,35 @@ struct Node {
         }
     }
 
-    private static func tier(_ settings: Settings) throws -> DiskTier {
-        let ceiling: Int64
-        switch settings.cacheSize {
-        case .bytes(let bytes): ceiling = bytes
+    private static func tier(_ settings: Settings, _ log: Logger) throws -> DiskTier {
+        var configuration = DiskTier.Configuration(
+            directory: settings.cacheDirectory,
+            ceilingBytes: try bytes(settings.cacheSize, settings)
+        )
+        configuration.minimumFreeBytes = try bytes(settings.cacheMinimumFree, settings)
+        configuration.rebuildsIndex = settings.rebuildsUnreadableCache
+        configuration.scrubInterval = settings.scrubInterval
+        configuration.scrubBytesPerSecond = settings.scrubBytesPerSecond
+        configuration.inlineLimitBytes = settings.inlineLimitBytes
+        do {
+            return try DiskTier(configuration) { event in log.log(level: event.isProblem ? .warning : .info, "\(event)")
+            }
+        } catch {
+            throw Unavailable(description: "cache-dir: \(error)")
+        }
+    }
+
+    /// A percentage is one of the file system that the cache is on.
+    private static func bytes(_ size: CacheSize, _ settings: Settings) throws -> Int64 {
+        switch size {
+        case .bytes(let bytes): return bytes
         case .percent(let percent):
             do {
                 try LocalFileSystem().createDirectory(settings.cacheDirectory)
-                ceiling = try LocalFileSystem().space(at: settings.cacheDirectory).capacity / 100 * Int64(percent)
+                return try LocalFileSystem().space(at: settings.cacheDirectory).capacity / 100 * Int64(percent)
             } catch {
                 throw Unavailable(description: "cache-dir: \(error)")
             }
-        }
-        var configuration = DiskTier.Configuration(directory: settings.cacheDirectory, ceilingBytes: ceiling)
-        configuration.inlineLimitBytes = settings.inlineLimitBytes
-        do {
-            return try DiskTier(configuration)
-        } catch {
-            throw Unavailable(description: "cache-dir: \(error)")
         }
     }
 }

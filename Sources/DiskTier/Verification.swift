@@ -1,0 +1,236 @@
+internal import Hashing
+internal import LMDB
+public import OCI
+internal import System
+internal import Threading
+
+/// What became of one piece of content that was hashed again.
+public enum Verdict: Sendable, Equatable {
+    case verified
+    /// Not what its name says: it is in quarantine, or removed when that has no room.
+    case damaged
+    /// The index knew a file that is not there, and has forgotten it now.
+    case missing
+    /// The tier does not have it.
+    case unknown
+}
+
+/// How far a verification of everything has come.
+public struct VerificationProgress: Sendable, Equatable {
+    public var blobs = 0
+    public var bytes: Int64 = 0
+    public var damaged = 0
+    public var missing = 0
+    /// What there was to do in the beginning.
+    public var totalBlobs = 0
+    public var totalBytes: Int64 = 0
+}
+
+// MARK: - On demand
+
+extension DiskTier {
+    /// Hashes one piece of content, whatever is believed of it. Damage goes into quarantine.
+    public func verify(_ digest: Digest) throws(DiskTierError) -> Verdict {
+        try verify(digest, Pacer(bytesPerSecond: nil))
+    }
+
+    /// Hashes everything in the index, in the order of the digests, beside whatever else is going on.
+    ///
+    /// - Parameters:
+    ///   - bytesPerSecond: at most; `nil` for as fast as it goes.
+    ///   - progress: told after each blob; false ends the work. What was verified until then stays verified.
+    @discardableResult
+    public func verifyAll(
+        bytesPerSecond: Int64? = nil,
+        progress: (VerificationProgress) -> Bool = { _ in true }
+    ) throws(DiskTierError) -> VerificationProgress {
+        let pacer = Pacer(bytesPerSecond: bytesPerSecond)
+        return try verify(from: nil, pacer) { state, _, _ in progress(state) }
+    }
+
+    /// - Parameter visit: told after each blob which it was, and how much was hashed for it; false ends the work.
+    func verify(
+        from start: Digest?,
+        _ pacer: Pacer,
+        _ visit: (VerificationProgress, Digest, Verdict) -> Bool
+    ) throws(DiskTierError) -> VerificationProgress {
+        var state = VerificationProgress()
+        state.totalBytes = ledger.current.committedBytes
+        state.totalBlobs = try blobCount()
+        var next = start.map { Key.digest($0) } ?? []
+        while true {
+            let batch = try digests(from: next)
+            for (digest, size) in batch {
+                let verdict = try verify(digest, pacer)
+                state.blobs += 1
+                state.bytes += size
+                if verdict == .damaged { state.damaged += 1 }
+                if verdict == .missing { state.missing += 1 }
+                guard visit(state, digest, verdict) else { return state }
+            }
+            guard let last = batch.last else { return state }
+            // The least key above it.
+            next = Key.digest(last.digest) + [0]
+        }
+    }
+
+    func blobCount() throws(DiskTierError) -> Int {
+        let blobs = index.blobs
+        return try inIndex { () throws(LMDBError) in
+            try index.read { transaction throws(LMDBError) in try transaction.count(blobs) }
+        }
+    }
+
+    private func digests(from key: [UInt8]) throws(DiskTierError) -> [(digest: Digest, size: Int64)] {
+        let blobs = index.blobs
+        return try inIndex { () throws(LMDBError) in
+            try index.read { transaction throws(LMDBError) in
+                var batch: [(digest: Digest, size: Int64)] = []
+                try transaction.forEach(blobs, from: key) { key, value in
+                    if let digest = Digest(key: [UInt8](key)), let record = BlobRecord(value) {
+                        batch.append((digest, record.size))
+                    }
+                    return batch.count < 256
+                }
+                return batch
+            }
+        }
+    }
+
+    func verify(_ digest: Digest, _ pacer: Pacer) throws(DiskTierError) -> Verdict {
+        guard let record = try record(of: digest) else { return .unknown }
+        switch record.place {
+        case .inline(let bytes):
+            guard pacer.spend(Int64(bytes.count)) else { throw .cancelled }
+            return try isVerified(digest, record, bytes) ? .verified : .damaged
+        case .file(let facts):
+            switch try open(digest, record, facts) {
+            case .missing: return .missing
+            case .damaged: return .damaged
+            case .file(let file, let status): return try check(digest, record, file, status, pacer).verdict()
+            }
+        }
+    }
+}
+
+// MARK: - Before something is served
+
+extension DiskTier {
+    /// Nothing happened since the bytes were last known to be right, as far as the runs tell.
+    func isTrusted(_ record: BlobRecord) -> Bool { record.run >= run.trustedSince }
+
+    /// Hashes what lies in the index.
+    func isVerified(_ digest: Digest, _ record: BlobRecord, _ bytes: [UInt8]) throws(DiskTierError) -> Bool {
+        guard Digest(of: bytes, digest.algorithm) == digest else {
+            if try unlink(digest, record) { report(damage: digest, kept: nil) }
+            return false
+        }
+        if !isTrusted(record) { markVerified(digest, record, .inline(bytes)) }
+        return true
+    }
+
+    /// Hashes a file, together with everybody else who wants it hashed at this moment. Small ones on the calling thread.
+    ///
+    /// - Parameter pacer: of work that nobody waits for, which hashes on the calling thread even what was hashed before.
+    func check(
+        _ digest: Digest,
+        _ record: BlobRecord,
+        _ file: File,
+        _ status: FileStatus,
+        _ pacer: Pacer? = nil
+    ) -> FileCheck {
+        let facts = BlobRecord.FileFacts(status)
+        let (check, isNew) = checks.withLock { checks in
+            if let running = checks[FileCheck.Key(digest, facts)] { return (running, false) }
+            let check = FileCheck(digest, facts, file)
+            checks[check.key] = check
+            return (check, true)
+        }
+        guard isNew else {
+            // A client does not wait at the pace of a scrub.
+            if pacer == nil { check.hurry() }
+            return check
+        }
+        let isInBackground =
+            pacer == nil && status.size > configuration.verifiedAtOnceBytes
+            && background.start("verify", self) { tier in tier.run(check, record, nil) }
+        if !isInBackground { run(check, record, pacer) }
+        return check
+    }
+
+    private func run(_ check: FileCheck, _ record: BlobRecord, _ pacer: Pacer?) {
+        let outcome = outcome(of: check, record, pacer)
+        checks.update { _ = $0.removeValue(forKey: check.key) }
+        check.end(outcome)
+    }
+
+    private func outcome(of check: FileCheck, _ record: BlobRecord, _ pacer: Pacer?) -> FileCheck.Outcome {
+        do throws(DiskTierError) {
+            guard let current = try self.record(of: check.digest), current.sequence == record.sequence else {
+                return .gone
+            }
+            let isNoted = isTrusted(current) && current.place.facts == check.facts
+            // Another thread may have ended its check between this caller's look into the index and now.
+            if isNoted, pacer == nil { return .good }
+            guard try check.hash(fileSystem, pacer) == check.digest else {
+                try quarantine(check.digest, current)
+                return .damaged
+            }
+            if !isNoted { markVerified(check.digest, current, .file(check.facts)) }
+            return .good
+        } catch {
+            guard case .file(let reason) = error, reason.isUnreadable else { return .failed(error) }
+            // The disk cannot give the bytes back: no better than wrong ones.
+            return quarantining(check.digest, record)
+        }
+    }
+
+    private func quarantining(_ digest: Digest, _ record: BlobRecord) -> FileCheck.Outcome {
+        do throws(DiskTierError) {
+            try quarantine(digest, record)
+            return .damaged
+        } catch {
+            return .failed(error)
+        }
+    }
+
+    /// Notes that the bytes are right as they are now. Without the note they are hashed again the next time, no worse.
+    private func markVerified(_ digest: Digest, _ record: BlobRecord, _ place: BlobRecord.Place) {
+        let verified = BlobRecord(sequence: record.sequence, run: run.number, place: place)
+        let change = (place.facts?.allocated ?? 0) - (record.place.facts?.allocated ?? 0)
+        let (index, key) = (index, Key.digest(digest))
+        do throws(DiskTierError) {
+            let room = try reserveInIndex(verified.encoded.count)
+            defer { indexHasGrown(room) }
+            let isMarked = try inIndex { () throws(LMDBError) in
+                try index.write { transaction throws(LMDBError) in
+                    guard let current = try transaction.get(index.blobs, key),
+                        BlobRecord(current.span)?.sequence == record.sequence
+                    else { return false }
+                    try transaction.put(index.blobs, key, verified.encoded)
+                    if change != 0 { try index.addBytes(change, transaction) }
+                    return true
+                }
+            }
+            if isMarked { ledger.update { $0.committedBytes += change } }
+        } catch {
+            note(error)
+        }
+    }
+}
+
+extension BlobRecord {
+    /// In bytes.
+    var size: Int64 {
+        switch place {
+        case .inline(let bytes): Int64(bytes.count)
+        case .file(let facts): facts.size
+        }
+    }
+}
+
+extension BlobRecord.Place {
+    var facts: BlobRecord.FileFacts? {
+        if case .file(let facts) = self { facts } else { nil }
+    }
+}

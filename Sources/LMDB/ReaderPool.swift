@@ -1,0 +1,112 @@
+internal import CLMDB
+internal import Glibc
+internal import Synchronization
+internal import Threading
+
+/// Read transactions that are used again and again. Each thread comes back to the one it had: no lock, and no memory that all write to.
+///
+/// LMDB itself takes none either: a reset transaction keeps its slot in the reader table, and renewing it writes there only (`mdb_txn_renew`).
+///
+/// Sendable because a transaction is touched only by whoever has set its place to `busy`.
+final class ReaderPool: @unchecked Sendable {
+    struct Reader {
+        let transaction: OpaquePointer
+        fileprivate let place: Int
+    }
+
+    private enum Place {
+        static let empty = 0
+        static let idle = 1
+        static let busy = 2
+    }
+
+    /// Places that are tried before a thread waits for any.
+    private static let spacing = 8
+
+    private let env: OpaquePointer
+    private let limit: Int
+    /// A cache line each.
+    private let places: UnsafeMutablePointer<Atomic<Int>>
+    private let transactions: UnsafeMutablePointer<OpaquePointer?>
+    private let waiting = Atomic<Int>(0)
+    private let released = Monitor(())
+
+    init(_ env: OpaquePointer, limit: Int) {
+        self.env = env
+        self.limit = limit
+        places = .allocate(capacity: limit * Self.spacing)
+        for index in 0..<limit * Self.spacing { (places + index).initialize(to: Atomic(Place.empty)) }
+        transactions = .allocate(capacity: limit)
+        transactions.initialize(repeating: nil, count: limit)
+    }
+
+    deinit {
+        places.deallocate()
+        transactions.deallocate()
+    }
+
+    /// Before the environment closes. Nobody may read any more.
+    func abortAll() {
+        for place in 0..<limit {
+            if let transaction = transactions[place] { mdb_txn_abort(transaction) }
+            transactions[place] = nil
+        }
+    }
+
+    func acquire() throws(LMDBError) -> Reader {
+        if let place = take() { return try begin(place) }
+        waiting.add(1, ordering: .sequentiallyConsistent)
+        defer { waiting.subtract(1, ordering: .relaxed) }
+        guard let place = released.wait(for: { _ in take() }) else {
+            preconditionFailure("waiting without a deadline ended")
+        }
+        return try begin(place)
+    }
+
+    func release(_ reader: Reader) {
+        mdb_txn_reset(reader.transaction)
+        leave(reader.place, Place.idle)
+    }
+
+    private func leave(_ place: Int, _ state: Int) {
+        places[place * Self.spacing].store(state, ordering: .sequentiallyConsistent)
+        if waiting.load(ordering: .sequentiallyConsistent) > 0 { released.update { _ in } }
+    }
+
+    /// Any place that nobody uses, this thread's last one first.
+    private func take() -> Int? {
+        // Thread descriptors lie whole stacks apart: multiplying spreads them.
+        let start = Int((UInt(pthread_self()) >> 12 &* 0x9E37_79B9_7F4A_7C15) >> 32 % UInt(limit))
+        for step in 0..<limit {
+            let place = (start + step) % limit
+            if takes(place, Place.idle) || takes(place, Place.empty) { return place }
+        }
+        return nil
+    }
+
+    private func takes(_ place: Int, _ expected: Int) -> Bool {
+        places[place * Self.spacing].compareExchange(
+            expected: expected,
+            desired: Place.busy,
+            ordering: .sequentiallyConsistent
+        )
+        .exchanged
+    }
+
+    private func begin(_ place: Int) throws(LMDBError) -> Reader {
+        do throws(LMDBError) {
+            if let transaction = transactions[place] {
+                try check("mdb_txn_renew", mdb_txn_renew(transaction))
+            } else {
+                try check("mdb_txn_begin", mdb_txn_begin(env, nil, UInt32(MDB_RDONLY), &transactions[place]))
+            }
+        } catch {
+            if let transaction = transactions[place] { mdb_txn_abort(transaction) }
+            transactions[place] = nil
+            leave(place, Place.empty)
+            throw error
+        }
+        guard let transaction = transactions[place] else { preconditionFailure("LMDB gave no transaction") }
+        return Reader(transaction: transaction, place: place)
+    }
+}

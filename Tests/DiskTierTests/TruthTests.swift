@@ -1,0 +1,320 @@
+import DiskTier
+import Glibc
+import Hashing
+import OCI
+import System
+import TestDoubles
+import Testing
+import Threading
+
+/// Collects what a tier reports.
+final class Reports: Sendable {
+    private let events = Monitor<[DiskTier.Event]>([])
+
+    var report: @Sendable (DiskTier.Event) -> Void {
+        { [self] event in events.update { $0.append(event) } }
+    }
+
+    var all: [DiskTier.Event] { events.withLock { $0 } }
+
+    /// Waits for one of them.
+    func wait(_ matches: @Sendable (DiskTier.Event) -> Bool) -> DiskTier.Event? {
+        events.wait(until: .after(.seconds(60))) { events in events.first(where: matches) }
+    }
+}
+
+func overwrite(_ path: String, at offset: Int64 = 500, _ bytes: [UInt8] = [0, 1, 2]) throws {
+    try LocalFileSystem().write(bytes.span, to: LocalFileSystem().open(path, .readWrite), at: offset)
+}
+
+@Suite struct TruthTests {
+    let folder = TemporaryFolder()
+    let files = LocalFileSystem()
+
+    private func configuration(_ adjust: (inout DiskTier.Configuration) -> Void = { _ in }) -> DiskTier.Configuration {
+        var configuration = DiskTier.Configuration(directory: folder.path, ceilingBytes: 64 << 20)
+        adjust(&configuration)
+        return configuration
+    }
+
+    private var quarantine: [String] {
+        get throws { try files.entries(of: folder.path + "/quarantine").map(\.name).sorted() }
+    }
+
+    /// The size is right, the run is clean, and only the file's change time tells.
+    @Test(arguments: [false, true])
+    func anOverwrittenFileIsNeverServed(restarted: Bool) throws {
+        let content = pattern(100_000)
+        let digest = Digest(of: content)
+        var tier: DiskTier? = try DiskTier(folder.path)
+        try tier?.store(content)
+        if restarted {
+            tier?.close()
+            tier = nil
+        }
+        let path = path(folder, digest)
+        let modified = try #require(try files.status(at: path)).modifiedNanoseconds
+        try overwrite(path)
+        // As somebody does who wants it to look untouched.
+        try files.setModified(files.open(path, .readWrite), nanoseconds: modified)
+        if restarted { tier = try DiskTier(folder.path) }
+        let used = try #require(tier)
+        #expect(try used.contents(digest) == nil)
+        #expect(used.statistics.damagedBlobs == 1)
+        #expect(try quarantine == ["sha256-\(digest.hex)"])
+        #expect(used.statistics.quarantinedBytes > 0)
+        try used.store(content)
+        #expect(try used.contents(digest) == content)
+        used.close()
+    }
+
+    /// A copy of the directory has other inodes and change times: hashed once, and then trusted.
+    @Test func aTouchedFileIsHashedOnceAndKept() throws {
+        let tier = try DiskTier(folder.path)
+        let digest = try tier.store(pattern(100_000))
+        let path = path(folder, digest)
+        try files.setModified(files.open(path, .readWrite), nanoseconds: 5)
+        #expect(try tier.contents(digest) == pattern(100_000))
+        #expect(try quarantine == [])
+        #expect(tier.statistics.damagedBlobs == 0)
+        tier.close()
+    }
+
+    @Test func contentInTheIndexIsHashedAfterAnUncleanStop() throws {
+        try withCrashing(DiskTier(folder.path)) { tier in try tier.store(pattern(5000)) }
+        let index = folder.path + "/index/data.mdb"
+        let bytes = try #require(try files.contents(at: index))
+        let start = try #require(position(of: pattern(5000), in: bytes))
+        try overwrite(index, at: Int64(start + 100))
+        let tier = try DiskTier(folder.path)
+        #expect(try tier.contents(Digest(of: pattern(5000))) == nil)
+        #expect(tier.statistics.damagedBlobs == 1)
+        tier.close()
+    }
+
+    private func position(of needle: [UInt8], in bytes: [UInt8]) -> Int? {
+        (0..<bytes.count - needle.count).first { bytes[$0...].starts(with: needle.prefix(64)) }
+    }
+
+    /// The index is the one of before: what it knows and what lies there must not make an answer that is wrong, nor break the ceiling.
+    @Test func aLostLastCommitIsSeen() throws {
+        let (old, new, gone) = (pattern(100_000, seed: 1), pattern(200_000, seed: 2), pattern(300_000, seed: 3))
+        do {
+            let tier = try DiskTier(folder.path)
+            try tier.store(old)
+            try tier.store(gone)
+            tier.close()
+        }
+        let index = folder.path + "/index/data.mdb"
+        let before = try #require(try files.contents(at: index))
+        do {
+            let tier = try DiskTier(folder.path)
+            #expect(!tier.statistics.wasUnclean)
+            try tier.store(new)
+            try tier.remove(Digest(of: gone))
+            tier.close()
+        }
+        try files.remove(index)
+        try folder.write(before, to: "index/data.mdb")
+        let tier = try DiskTier(folder.path)
+        #expect(tier.statistics.wasUnclean, "although both stops were orderly")
+        tier.waitUntilSettled()
+        #expect(try tier.contents(Digest(of: old)) == old)
+        #expect(try tier.contents(Digest(of: new)) == nil)
+        #expect(try tier.contents(Digest(of: gone)) == nil)
+        #expect(try files.status(at: path(folder, Digest(of: new))) == nil, "an orphan takes no room")
+        tier.close()
+    }
+
+    @Test func orphansCountUntilTheyAreGone() throws {
+        try withCrashing(DiskTier(folder.path)) { tier in try tier.store(pattern(100_000)) }
+        let orphan = Digest(of: pattern(300_000, seed: 9))
+        try files.createDirectory(folder.path + "/blobs/sha256/\(orphan.hex.prefix(2))")
+        try folder.write(pattern(300_000, seed: 9), to: "blobs/sha256/\(orphan.hex.prefix(2))/\(orphan.hex)")
+        let reports = Reports()
+        let tier = try DiskTier(configuration(), report: reports.report)
+        tier.waitUntilSettled()
+        #expect(try files.status(at: path(folder, orphan)) == nil)
+        guard case .removedOrphans(1, 300_000...)? = reports.all.first(where: { !$0.isProblem }) else {
+            Issue.record("\(reports.all)")
+            return
+        }
+        tier.close()
+    }
+
+    // MARK: - Large files
+
+    /// The first client of a large file does not wait for its end, and gets none before it is right.
+    @Test(arguments: [false, true])
+    func aLargeFileIsVerifiedWhileItIsServed(damaged: Bool) throws {
+        let content = pattern(3 << 20)
+        let digest = Digest(of: content)
+        try withCrashing(DiskTier(folder.path)) { tier in try tier.store(content) }
+        if damaged { try overwrite(path(folder, digest), at: 2 << 20) }
+        let tier = try DiskTier(configuration { $0.verifiedAtOnceBytes = 1 << 20 })
+        guard case .checking(let check)? = try tier.lookup(digest) else {
+            Issue.record("it is large")
+            return
+        }
+        #expect(check.size == 3 << 20)
+        #expect(try check.waitForBytes(at: 0) > 0)
+        if damaged {
+            #expect(throws: DiskTierError.self) { try check.waitUntilVerified() }
+            #expect(throws: DiskTierError.self) { try check.waitForBytes(at: (3 << 20) - 1) }
+            #expect(try tier.contents(digest) == nil)
+            #expect(try quarantine.count == 1)
+        } else {
+            #expect(try check.waitForBytes(at: (3 << 20) - 1) == 1)
+            guard case .file? = try tier.lookup(digest) else {
+                Issue.record("once is enough")
+                return
+            }
+        }
+        tier.close()
+    }
+
+    // MARK: - Verify and scrub
+
+    @Test func verifyFindsWhatNobodyTouched() throws {
+        let tier = try DiskTier(folder.path)
+        let (good, bad, missing) = (pattern(100_000), pattern(100_000, seed: 1), pattern(100_000, seed: 2))
+        for content in [good, bad, missing, pattern(10)] { try tier.store(content) }
+        try overwrite(path(folder, Digest(of: bad)))
+        try files.remove(path(folder, Digest(of: missing)))
+        #expect(try tier.verify(Digest(of: good)) == .verified)
+        #expect(try tier.verify(Digest(of: [99])) == .unknown)
+        var steps = 0
+        let done = try tier.verifyAll { state in
+            steps += 1
+            return state.totalBlobs == 4
+        }
+        #expect(steps == 4)
+        #expect(done.blobs == 4 && done.damaged == 1 && done.missing == 1)
+        #expect(try tier.contents(Digest(of: good)) == good)
+        #expect(try tier.contents(Digest(of: bad)) == nil)
+        #expect(try tier.verifyAll().blobs == 2)
+        #expect(tier.statistics.missingBlobs == 1 && tier.statistics.damagedBlobs == 1)
+        tier.close()
+    }
+
+    @Test func verifyEndsWhenTold() throws {
+        let tier = try DiskTier(folder.path)
+        for seed in 0..<10 { try tier.store(pattern(20_000, seed: seed)) }
+        #expect(try tier.verifyAll { $0.blobs < 3 }.blobs == 3)
+        tier.close()
+    }
+
+    @Test func theScrubGoesRoundByItself() throws {
+        let reports = Reports()
+        let bad = pattern(100_000, seed: 1)
+        do {
+            let tier = try DiskTier(folder.path)
+            try tier.store(pattern(100_000))
+            try tier.store(bad)
+            tier.close()
+        }
+        try overwrite(path(folder, Digest(of: bad)))
+        let tier = try DiskTier(
+            configuration {
+                $0.scrubInterval = .milliseconds(1)
+                $0.scrubBytesPerSecond = 1 << 40
+            },
+            report: reports.report
+        )
+        guard case .scrubbed(let done)? = reports.wait({ if case .scrubbed = $0 { true } else { false } }) else {
+            Issue.record("\(reports.all)")
+            return
+        }
+        #expect(done.blobs == 2 && done.damaged == 1)
+        #expect(tier.statistics.scrubs >= 1)
+        tier.close()
+    }
+
+    @Test func theQuarantineIsBounded() throws {
+        var counted: Int64 = 0
+        do {
+            let tier = try DiskTier(folder.path, ceilingBytes: 8 << 20)
+            for seed in 0..<10 {
+                let digest = try tier.store(pattern(100_000, seed: seed))
+                try overwrite(path(folder, digest))
+                #expect(try tier.contents(digest) == nil)
+            }
+            // 5 % of 8 MiB.
+            #expect(try quarantine.count == 4)
+            let large = try tier.store(pattern(1_000_000))
+            try overwrite(path(folder, large))
+            #expect(try tier.contents(large) == nil)
+            #expect(try quarantine.count == 4, "what does not fit is not kept")
+            #expect(try folder.allocatedBytes() <= 8 << 20)
+            counted = tier.statistics.quarantinedBytes
+            #expect(counted > 0 && counted <= (8 << 20) / 20)
+            tier.close()
+        }
+        let tier = try DiskTier(folder.path, ceilingBytes: 8 << 20)
+        #expect(tier.statistics.quarantinedBytes == counted, "it counts after a restart too")
+        tier.close()
+    }
+
+    // MARK: - Opening
+
+    private func openingError(_ path: String, rebuilds: Bool = false) -> DiskTierError? {
+        do throws(DiskTierError) {
+            try DiskTier(configuration { $0.rebuildsIndex = rebuilds }).close()
+            return nil
+        } catch {
+            return error
+        }
+    }
+
+    @Test(arguments: ["truncated", "garbage", "short", "format", "no format"])
+    func anUnusableIndexIsRefusedOrRebuilt(_ damage: String) throws {
+        let content = pattern(100_000)
+        do {
+            let tier = try DiskTier(folder.path)
+            try tier.store(content)
+            for seed in 1..<30 { try tier.store(pattern(10_000, seed: seed)) }
+            tier.close()
+        }
+        let index = folder.path + "/index/data.mdb"
+        let file = try files.open(index, .readWrite)
+        switch damage {
+        case "truncated": try files.truncate(file, to: 64 << 10)
+        case "short": try files.truncate(file, to: 100)
+        case "garbage": try files.write(pattern(8192, seed: 5).span, to: file, at: 0)
+        case "format": try overwrite(folder.path + "/format", at: 0, Array("forebay 9".utf8))
+        default: try files.remove(folder.path + "/format")
+        }
+        let refusal = try #require(openingError(folder.path))
+        switch refusal {
+        case .unknownFormat, .unusableIndex: #expect(refusal.description.contains("rebuild"))
+        default: Issue.record("\(refusal)")
+        }
+        #expect(openingError(folder.path)?.description == refusal.description, "a refusal changes nothing")
+        let reports = Reports()
+        let tier = try DiskTier(configuration { $0.rebuildsIndex = true }, report: reports.report)
+        tier.waitUntilSettled()
+        #expect(try tier.contents(Digest(of: content)) == content, "the files are taken over")
+        #expect(tier.statistics.usedBytes < 16 << 20)
+        #expect(reports.all.contains { if case .rebuilt = $0 { true } else { false } })
+        #expect(reports.all.contains { if case .adopted(1, _) = $0 { true } else { false } })
+        tier.close()
+    }
+
+    /// What is taken over is not believed.
+    @Test func anAdoptedFileIsVerifiedBeforeItIsServed() throws {
+        let (good, bad) = (pattern(100_000), pattern(100_000, seed: 1))
+        do {
+            let tier = try DiskTier(folder.path)
+            try tier.store(good)
+            try tier.store(bad)
+            tier.close()
+        }
+        try overwrite(path(folder, Digest(of: bad)))
+        try files.remove(folder.path + "/index/data.mdb")
+        let tier = try DiskTier(folder.path)
+        tier.waitUntilSettled()
+        #expect(try tier.contents(Digest(of: bad)) == nil)
+        #expect(try tier.contents(Digest(of: good)) == good)
+        tier.close()
+    }
+}
