@@ -49,7 +49,11 @@ let package = Package(
         .target(name: "Hashing", dependencies: ["CCrypto", "OCI"], swiftSettings: wrapper),
         .target(name: "LMDB", dependencies: ["CLMDB", "System", "Threading"], swiftSettings: wrapper),
         .target(name: "HTTPClient", dependencies: ["CCurl", "System", "Threading"], swiftSettings: wrapper),
-        .target(name: "HTTPServer", dependencies: ["CMicroHTTPD", "System", "Threading"], swiftSettings: wrapper),
+        .target(
+            name: "HTTPServer",
+            dependencies: ["CGlibc", "CMicroHTTPD", "System", "Threading"],
+            swiftSettings: wrapper
+        ),
         .target(
             name: "ObjectStorage",
             dependencies: ["HTTPClient", "Hashing", "OCI", "System", "Threading"],

@@ -94,17 +94,19 @@ extension DiskTier {
     private static let blobHeaderBytes = 17
 
     private func found<Answer>(_ record: Span<UInt8>, _ inline: (UInt64, Span<UInt8>) -> Answer) -> Found<Answer>? {
-        guard record.count >= Self.blobHeaderBytes, bigEndianNumber(record, at: 8) >= run.trustedSince else { return nil }
+        guard record.count >= Self.blobHeaderBytes, bigEndianNumber(record, at: 8) >= run.trustedSince else {
+            return nil
+        }
         guard record[16] == 0 else { return BlobRecord(record).map { .file($0) } }
         return .answer(inline(bigEndianNumber(record, at: 0), record.extracting(Self.blobHeaderBytes..<record.count)))
     }
 
     /// `nil` when the file is not exactly what the index says.
     private func openUntouched(_ digest: Digest, _ record: BlobRecord) -> (File, Int64)? {
-        guard case .file(let size, _) = record.place else { return nil }
+        guard case .file(let facts) = record.place else { return nil }
         do throws(FileError) {
             let file = try fileSystem.open(path(of: digest), .read)
-            return try fileSystem.status(of: file).size == size ? (file, size) : nil
+            return facts.describes(try fileSystem.status(of: file)) ? (file, facts.size) : nil
         } catch {
             return nil
         }
@@ -123,7 +125,11 @@ extension DiskTier {
             try transaction.withValue(index.manifests, key) { record in
                 guard record.count > 8, record.count >= 9 + Int(record[8]) else { return nil }
                 let end = 9 + Int(record[8])
-                return body(bigEndianNumber(record, at: 0), record.extracting(9..<end), record.extracting(end..<record.count))
+                return body(
+                    bigEndianNumber(record, at: 0),
+                    record.extracting(9..<end),
+                    record.extracting(end..<record.count)
+                )
             } ?? nil
         }
     }

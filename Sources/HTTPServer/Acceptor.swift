@@ -1,4 +1,4 @@
-internal import CGlibc
+internal import CMicroHTTPD
 internal import Glibc
 internal import Synchronization
 internal import Threading
@@ -38,7 +38,7 @@ final class Acceptor: Sendable {
         var length = socklen_t(MemoryLayout<sockaddr_storage>.size)
         let (descriptor, address) = withUnsafeMutablePointer(to: &storage) { pointer in
             pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) { address in
-                let descriptor = accept4(socket, address, &length, forebay_SOCK_CLOEXEC | forebay_SOCK_NONBLOCK)
+                let descriptor = accept4(socket, address, &length, Int32(forebay_SOCK_FLAGS))
                 return (descriptor, descriptor < 0 ? ClientAddress.none : ClientAddress(address))
             }
         }

@@ -1,3 +1,4 @@
+internal import CGlibc
 internal import CMicroHTTPD
 internal import Glibc
 internal import Synchronization
@@ -36,7 +37,7 @@ final class EventLoop: @unchecked Sendable {
 
     init(_ configuration: ServerConfiguration, _ exchanges: Exchanges) throws(ServerError) {
         self.exchanges = exchanges
-        wakeup = eventfd(0, Int32(EFD_CLOEXEC.rawValue | EFD_NONBLOCK.rawValue))
+        wakeup = eventfd(0, Int32(forebay_EFD_FLAGS))
         guard wakeup >= 0 else { throw ServerError(operation: "eventfd", address: "", code: errno) }
         var options = forebay_mhd_options(
             connection_limit: UInt32(configuration.connectionLimit),
@@ -63,11 +64,11 @@ final class EventLoop: @unchecked Sendable {
         wake()
     }
 
-    /// Closes all connections and ends the thread. No request may be under way.
-    func stop() {
+    /// Closes all connections and ends the thread. False when a request still waits at the deadline.
+    func stop(until deadline: Deadline) -> Bool {
         isStopping.store(true, ordering: .sequentiallyConsistent)
         wake()
-        _ = hasEnded.wait { $0 ? true : nil }
+        return hasEnded.wait(until: deadline) { $0 ? true : nil } ?? false
     }
 
     private func wake() {
@@ -166,16 +167,4 @@ private func monotonicNanoseconds() -> UInt64 {
     var time = timespec()
     clock_gettime(CLOCK_MONOTONIC, &time)
     return UInt64(time.tv_sec) * 1_000_000_000 + UInt64(time.tv_nsec)
-}
-
-/// `MHD_OPTION_NOTIFY_CONNECTION`.
-private func onConnection(
-    _ context: UnsafeMutableRawPointer?,
-    _ connection: OpaquePointer?,
-    _ state: UnsafeMutablePointer<UnsafeMutableRawPointer?>?,
-    _ code: MHD_ConnectionNotificationCode
-) {
-    guard code == .NOTIFY_CLOSED, let context else { return }
-    let address = ClientAddress(connection.flatMap { forebay_mhd_client_address($0) })
-    Unmanaged<EventLoop>.fromOpaque(context).takeUnretainedValue().left(address)
 }

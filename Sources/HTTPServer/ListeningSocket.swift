@@ -1,6 +1,7 @@
 internal import Glibc
+internal import System
 
-/// A bound and listening TCP socket. libmicrohttpd takes it over.
+/// A bound and listening socket. libmicrohttpd takes it over.
 struct ListeningSocket {
     let descriptor: Int32
     let port: UInt16
@@ -8,13 +9,20 @@ struct ListeningSocket {
     let address: String
 
     init(_ configuration: ServerConfiguration) throws(ServerError) {
-        let shown = configuration.host.contains(":") ? "[\(configuration.host)]" : configuration.host
-        address = "\(shown):\(configuration.port)"
+        switch configuration.address {
+        case .tcp(let host, let port): try self.init(host, port, backlog: configuration.backlog)
+        case .unixSocket(let path): try self.init(path, backlog: configuration.backlog)
+        }
+    }
+
+    private init(_ host: String, _ port: UInt16, backlog: Int) throws(ServerError) {
+        let shown = host.contains(":") ? "[\(host)]" : host
+        address = "\(shown):\(port)"
         var hints = addrinfo()
         hints.ai_socktype = Int32(SOCK_STREAM.rawValue)
         hints.ai_flags = AI_PASSIVE
         var found: UnsafeMutablePointer<addrinfo>?
-        let code = getaddrinfo(configuration.host, "\(configuration.port)", &hints, &found)
+        let code = getaddrinfo(host, "\(port)", &hints, &found)
         guard code == 0, let first = found else {
             throw ServerError(operation: "resolve", address: address, code: code == EAI_SYSTEM ? errno : code)
         }
@@ -22,11 +30,38 @@ struct ListeningSocket {
         descriptor = socket(first.pointee.ai_family, Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue), 0)
         guard descriptor >= 0 else { throw ServerError(operation: "socket", address: address, code: errno) }
         do throws(ServerError) {
-            try Self.listen(descriptor, on: first.pointee, address, backlog: configuration.backlog)
-            port = try Self.port(of: descriptor, address)
+            try Self.listen(descriptor, on: first.pointee, address, backlog: backlog)
+            self.port = try Self.port(of: descriptor, address)
         } catch {
             close(descriptor)
             throw error
+        }
+    }
+
+    /// A socket in the file system, with mode 0600 from its first moment (`unix(7)`).
+    private init(_ path: SocketPath, backlog: Int) throws(ServerError) {
+        address = path.path
+        port = 0
+        descriptor = socket(AF_UNIX, Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue), 0)
+        guard descriptor >= 0 else { throw ServerError(operation: "socket", address: address, code: errno) }
+        var target = sockaddr_un()
+        target.sun_family = sa_family_t(AF_UNIX)
+        withUnsafeMutableBytes(of: &target.sun_path) { $0.copyBytes(from: path.address.utf8) }
+        // A process that was killed leaves its socket behind. The new name takes its mode from the descriptor.
+        unlink(path.address)
+        let code = fchmod(descriptor, 0o600) == 0 ? Self.bind(descriptor, to: &target) : errno
+        guard code == 0, Glibc.listen(descriptor, Int32(backlog)) == 0 else {
+            let error = ServerError(operation: "listen", address: address, code: code == 0 ? errno : code)
+            close(descriptor)
+            throw error
+        }
+    }
+
+    private static func bind(_ descriptor: Int32, to target: inout sockaddr_un) -> Int32 {
+        withUnsafePointer(to: &target) { pointer in
+            pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+                Glibc.bind(descriptor, $0, socklen_t(MemoryLayout<sockaddr_un>.size)) == 0 ? 0 : errno
+            }
         }
     }
 
@@ -39,7 +74,7 @@ struct ListeningSocket {
         // A restart must not wait for the connections of the one before; two at a time still exclude each other.
         var yes: Int32 = 1
         setsockopt(descriptor, SOL_SOCKET, SO_REUSEADDR, &yes, socklen_t(MemoryLayout<Int32>.size))
-        guard bind(descriptor, target.ai_addr, target.ai_addrlen) == 0 else {
+        guard Glibc.bind(descriptor, target.ai_addr, target.ai_addrlen) == 0 else {
             throw ServerError(operation: "bind", address: address, code: errno)
         }
         guard Glibc.listen(descriptor, Int32(backlog)) == 0 else {

@@ -1,7 +1,7 @@
 internal import CMicroHTTPD
 internal import Glibc
 
-/// One request. Valid until it is answered: nothing may keep it.
+/// One request. Valid until ``RequestHandler/ended(_:_:)`` has returned: nothing may keep it.
 public final class Request {
     public let method: String
     /// The path as it came over the wire, percent-encoded.
@@ -12,12 +12,22 @@ public final class Request {
     public internal(set) var contentLength: Int64?
     /// A body follows.
     public internal(set) var hasBody = false
+    /// The handler's own, from ``RequestHandler/handle(_:)`` until ``RequestHandler/ended(_:_:)``.
+    public var note: UInt64 = 0
+    /// What the handler calls it in logs.
+    public var id = ""
 
     private let connection: OpaquePointer
 
     init(_ connection: OpaquePointer, method: String, target: String) {
         self.connection = connection
         self.method = method
+        // Nearly every target is a plain path.
+        guard target.utf8.first != UInt8(ascii: "/") || target.utf8.contains(UInt8(ascii: "?")) else {
+            path = target
+            query = ""
+            return
+        }
         var origin = target[...]
         // The absolute form names the server again (RFC 9112, section 3.2.2).
         if !origin.hasPrefix("/"), let scheme = origin.firstRange(of: "://") {
@@ -35,6 +45,18 @@ public final class Request {
     /// The value of a header, whatever its case; `nil` when it is not there (`MHD_lookup_connection_value`).
     public func header(_ name: String) -> String? {
         MHD_lookup_connection_value(connection, .HEADER_KIND, name).map { String(cString: $0) }
+    }
+
+    /// Whether there is such a header, whatever its case.
+    public func hasHeader(_ name: String) -> Bool {
+        MHD_lookup_connection_value(connection, .HEADER_KIND, name) != nil
+    }
+
+    /// Looks at each header as it lies in memory (`MHD_get_connection_values`).
+    func scanHeaders(_ scan: inout HeaderScan) {
+        withUnsafeMutablePointer(to: &scan) { pointer in
+            _ = MHD_get_connection_values(connection, .HEADER_KIND, scanHeader, pointer)
+        }
     }
 
     /// All headers in their order (`MHD_get_connection_values`).
@@ -61,12 +83,15 @@ public final class Request {
         parameters.first { $0.name == name }?.value
     }
 
-    /// The client's address without its port; empty when unknown.
+    /// The client's address without its port; empty when it has none.
     public var clientAddress: String {
         guard let address = forebay_mhd_client_address(connection) else { return "" }
-        let length =
-            address.pointee.sa_family == sa_family_t(AF_INET6)
-            ? MemoryLayout<sockaddr_in6>.size : MemoryLayout<sockaddr_in>.size
+        let length: Int
+        switch Int32(address.pointee.sa_family) {
+        case AF_INET: length = MemoryLayout<sockaddr_in>.size
+        case AF_INET6: length = MemoryLayout<sockaddr_in6>.size
+        default: return ""
+        }
         return withUnsafeTemporaryAllocation(of: CChar.self, capacity: Int(NI_MAXHOST)) { text in
             let code = getnameinfo(
                 address,
@@ -96,5 +121,16 @@ private func collectHeader(
     context.assumingMemoryBound(to: HeaderList.self).pointee.headers.append(
         (String(cString: name), value.map { String(cString: $0) } ?? "")
     )
+    return MHD_Result.YES
+}
+
+private func scanHeader(
+    _ context: UnsafeMutableRawPointer?,
+    _ kind: MHD_ValueKind,
+    _ name: UnsafePointer<CChar>?,
+    _ value: UnsafePointer<CChar>?
+) -> MHD_Result {
+    guard let context, let name else { return MHD_Result.NO }
+    context.assumingMemoryBound(to: HeaderScan.self).pointee.visit(name, value)
     return MHD_Result.YES
 }

@@ -5,10 +5,12 @@ public struct Response {
     public enum Body {
         case empty
         case bytes([UInt8])
-        /// A part of a file, by `sendfile(2)`. The file is given away.
+        /// A part of a file, by `sendfile(2)` when it is in memory. The file is given away.
         case file(File, offset: Int64, length: Int64)
         /// Bytes that arrive while they are sent.
         case stream(length: Int64, any BodyProducer)
+        /// The same, of a length that nobody knows: a producer that appends nothing ends the body.
+        case chunked(any BodyProducer)
         /// The answer to a HEAD: this length is announced, nothing is sent.
         case withheld(length: Int64)
     }
@@ -26,8 +28,8 @@ public struct Response {
 
 /// The source of a streamed body.
 public protocol BodyProducer: AnyObject {
-    /// Appends at least one byte of the body from `offset` on; may wait for it. An error, or nothing, breaks the connection: the client
-    /// sees that the body is not whole.
+    /// Appends at least one byte of the body from `offset` on; may wait for it. An error breaks the connection, and so does nothing where the
+    /// length was announced: the client sees that the body is not whole. A producer goes when the answer is through or the client is gone.
     func produce(at offset: Int64, into buffer: inout OutputSpan<UInt8>) throws
 }
 
@@ -41,6 +43,30 @@ public protocol BodyReceiver: AnyObject {
     func abandon()
 }
 
+/// Takes a body into memory.
+public final class CollectedBody: BodyReceiver {
+    private let limitBytes: Int
+    private let complete: ([UInt8]?) -> Response
+    private var bytes: [UInt8]? = []
+
+    /// - Parameter complete: gets `nil` when more than `limitBytes` came.
+    public init(limitBytes: Int, complete: @escaping ([UInt8]?) -> Response) {
+        self.limitBytes = limitBytes
+        self.complete = complete
+    }
+
+    public func receive(_ piece: Span<UInt8>) {
+        guard let count = bytes?.count, count + piece.count <= limitBytes else {
+            bytes = nil
+            return
+        }
+        bytes?.append(piece)
+    }
+
+    public func finish() -> Response { complete(bytes) }
+    public func abandon() {}
+}
+
 /// How a request goes on.
 public enum Reply {
     /// Answer now. If the body of the request was not read, the connection is closed after the answer.
@@ -49,10 +75,39 @@ public enum Reply {
     case receive(any BodyReceiver)
 }
 
-/// What answers requests. Each connection has a thread, so all of it may block.
+/// An answer that was there already.
+public enum ReadyAnswer {
+    case prepared(PreparedResponse)
+    case response(Response)
+}
+
+/// What answers requests.
 public protocol RequestHandler: Sendable {
-    /// Called when the header section is in and in order.
+    /// Called when the header section is in and in order, on a thread of the request's own: this may block, and so may what it returns.
     func handle(_ request: Request) -> Reply
+    /// Asked first for a request without a body, on a thread that many connections share: this must not wait for anything. `nil` leaves it
+    /// to ``handle(_:)``.
+    func answerAtOnce(_ request: Request) -> ReadyAnswer?
     /// The answer to a request that is refused for its form.
     func refusal(status: Int, reason: String) -> Response
+    /// Called once for each request, when it is through, whatever became of it, on a thread that many connections share. Its headers can still
+    /// be read.
+    func ended(_ request: Request, _ end: ExchangeEnd)
+}
+
+extension RequestHandler {
+    public func answerAtOnce(_ request: Request) -> ReadyAnswer? { nil }
+    public func ended(_ request: Request, _ end: ExchangeEnd) {}
+}
+
+/// How a request ended.
+public struct ExchangeEnd: Sendable {
+    /// 499 when the client left before there was an answer.
+    public let status: Int
+    /// Of the answer's body: as announced, or as many as were given out where its length was not known.
+    public let bodyBytes: Int64
+    /// From the request line to the last byte of the answer.
+    public let nanoseconds: UInt64
+    /// The whole answer went out.
+    public let isComplete: Bool
 }

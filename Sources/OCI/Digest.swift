@@ -7,7 +7,13 @@ public enum DigestAlgorithm: String, Sendable, Hashable, CaseIterable {
     public var byteCount: Int { self == .sha256 ? 32 : 64 }
 
     fileprivate init?(_ name: Span<UInt8>) {
-        if equals(name, "sha256") { self = .sha256 } else if equals(name, "sha512") { self = .sha512 } else { return nil }
+        if equals(name, "sha256") {
+            self = .sha256
+        } else if equals(name, "sha512") {
+            self = .sha512
+        } else {
+            return nil
+        }
     }
 }
 
@@ -46,7 +52,8 @@ public struct Digest: Sendable, Hashable, CustomStringConvertible {
 
     /// Reads `algorithm:hex` in UTF-8, without an allocation.
     public init(_ text: Span<UInt8>) throws(NameError) {
-        guard text.count > 7, text[6] == UInt8(ascii: ":"), let algorithm = DigestAlgorithm(text.extracting(0..<6)) else {
+        guard text.count > 7, text[6] == UInt8(ascii: ":"), let algorithm = DigestAlgorithm(text.extracting(0..<6))
+        else {
             throw NameError(.digest, text)
         }
         try self.init(algorithm, hex: text.extracting(7..<text.count), of: text)

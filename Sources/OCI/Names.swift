@@ -90,7 +90,9 @@ public struct Tag: Sendable, Hashable, Comparable, CustomStringConvertible {
     /// Reads a tag in UTF-8.
     public init(_ text: Span<UInt8>) throws(NameError) {
         guard !text.isEmpty, text.count <= 128, Self.isWord(text[0]),
-            text.indices.allSatisfy({ Self.isWord(text[$0]) || text[$0] == UInt8(ascii: ".") || text[$0] == UInt8(ascii: "-") })
+            text.indices.allSatisfy({
+                Self.isWord(text[$0]) || text[$0] == UInt8(ascii: ".") || text[$0] == UInt8(ascii: "-")
+            })
         else { throw NameError(.tag, text) }
         description = asciiString(text)
     }

@@ -1,7 +1,6 @@
 internal import EdgeCache
 internal import HTTPServer
 internal import OCI
-internal import System
 
 extension RegistryHandler {
     /// GET and HEAD of a manifest. (distribution-spec, "Pulling manifests")
@@ -13,16 +12,25 @@ extension RegistryHandler {
         guard let answer = try edge({ () throws(EdgeError) in try edge.manifest(name, reference) }) else {
             throw unknownManifest(name, reference)
         }
-        let etag = "\"\(answer.digest)\""
-        var headers = [
-            (name: "Docker-Content-Digest", value: answer.digest.description),
-            (name: "ETag", value: etag),
-            (name: "Content-Type", value: answer.mediaType.rawValue),
-        ]
-        headers += staleHeaders(answer.staleSeconds)
-        if request.header("If-None-Match") == etag { return Response(status: 304, headers: headers, body: .empty) }
-        let body: Response.Body =
-            request.method == "HEAD" ? .withheld(length: Int64(answer.bytes.count)) : .bytes(answer.bytes)
+        let headers = manifestHeaders(answer.digest, answer.mediaType) + staleHeaders(answer.staleSeconds)
+        return self.answer(answer.digest, headers, answer.bytes, request)
+    }
+
+    func manifestHeaders(_ digest: Digest, _ mediaType: MediaType) -> [(name: String, value: String)] {
+        let text = digest.description
+        return [("Docker-Content-Digest", text), ("ETag", "\"\(text)\""), ("Content-Type", mediaType.rawValue)]
+    }
+
+    func answer(
+        _ digest: Digest,
+        _ headers: [(name: String, value: String)],
+        _ bytes: [UInt8],
+        _ request: Request
+    ) -> Response {
+        if request.header("If-None-Match") == "\"\(digest)\"" {
+            return Response(status: 304, headers: headers, body: .empty)
+        }
+        let body: Response.Body = request.method == "HEAD" ? .withheld(length: Int64(bytes.count)) : .bytes(bytes)
         return Response(status: 200, headers: headers, body: body)
     }
 
@@ -37,7 +45,7 @@ extension RegistryHandler {
         let tags = try tagParameters(reference, request)
         let contentType = request.header("Content-Type").map { MediaType(rawValue: $0) }
         return .receive(
-            ManifestBody(limitBytes: limit) { bytes in
+            CollectedBody(limitBytes: limit) { bytes in
                 guard let bytes else { return failed(Self.manifestTooLarge(limit), "PUT manifest of \(name)") }
                 do throws(EdgeError) {
                     let pushed = try edge.pushManifest(name, reference, tags: tags, bytes, contentType: contentType)
@@ -99,30 +107,6 @@ extension RegistryHandler {
     private static func manifestTooLarge(_ limit: Int) -> APIError {
         APIError(status: 413, code: .manifestInvalid, message: "a manifest may have at most \(limit) bytes")
     }
-}
-
-/// Collects a manifest in memory.
-private final class ManifestBody: BodyReceiver {
-    private let limitBytes: Int
-    private let complete: ([UInt8]?) -> Response
-    private var bytes: [UInt8]? = []
-
-    /// - Parameter complete: gets `nil` when more than `limitBytes` came.
-    init(limitBytes: Int, complete: @escaping ([UInt8]?) -> Response) {
-        self.limitBytes = limitBytes
-        self.complete = complete
-    }
-
-    func receive(_ piece: Span<UInt8>) {
-        guard let count = bytes?.count, count + piece.count <= limitBytes else {
-            bytes = nil
-            return
-        }
-        bytes?.append(piece)
-    }
-
-    func finish() -> Response { complete(bytes) }
-    func abandon() {}
 }
 
 /// Marks what may be stale, because the origin is down. (RFC 9111, section 5.1; RFC 7234, section 5.5.1)

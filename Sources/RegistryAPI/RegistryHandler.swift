@@ -18,6 +18,7 @@ public struct RegistryHandler: RequestHandler {
     let edge: EdgeCache
     let configuration: Configuration
     let log: Logger
+    let preparedAnswers = PreparedAnswers()
 
     public init(_ edge: EdgeCache, configuration: Configuration = Configuration(), log: Logger) {
         self.edge = edge

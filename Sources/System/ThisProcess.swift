@@ -5,6 +5,8 @@ internal import Synchronization
 /// Exit statuses that service managers know (`sysexits.h`).
 public enum ExitStatus: Int32, Sendable {
     case success = 0
+    /// The work was done, but not all of it succeeded, or it found something wrong.
+    case problems = 1
     /// Something that is needed cannot be had now (`EX_UNAVAILABLE`).
     case unavailable = 69
     /// The configuration is no good (`EX_CONFIG`).
@@ -45,13 +47,31 @@ public func writeToStandardError(_ text: String) {
     text.withUTF8 { _ = write(STDERR_FILENO, $0.baseAddress, $0.count) }
 }
 
+/// Writing to a pipe or connection that nobody reads is an error of that call then, not the end of the process.
+public func ignoreBrokenPipes() { signal(SIGPIPE, SIG_IGN) }
+
+/// False when nobody reads it any more, or it cannot be written.
+public func writeToStandardOutput(_ text: String) -> Bool {
+    var text = text
+    return text.withUTF8 { bytes in
+        var written = 0
+        while written < bytes.count {
+            let count = write(STDOUT_FILENO, bytes.baseAddress! + written, bytes.count - written)
+            if count < 0, errno == EINTR { continue }
+            guard count > 0 else { return false }
+            written += count
+        }
+        return true
+    }
+}
+
 /// Keeps glibc from making an arena for each thread: with a thread for each connection they would multiply (`mallopt(3)`).
 public func limitMemoryArenas() { mallopt(M_ARENA_MAX, 4) }
 
 /// SIGTERM and SIGINT, as something to wait for.
 ///
 /// The handler writes a byte into a pipe, which is all that one may do; any thread may be the one that the kernel interrupts.
-public struct Signals {
+public struct Signals: Sendable {
     private let reader: File
 
     public init() {
