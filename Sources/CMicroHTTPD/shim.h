@@ -2,8 +2,6 @@
 // The variadic functions of libmicrohttpd with fixed arguments, and the constants that Swift does not import.
 #include <microhttpd.h>
 #include <stdint.h>
-#include <sys/socket.h>
-#include <sys/uio.h>
 
 struct forebay_mhd_options {
     unsigned int connection_limit;
@@ -47,4 +45,4 @@ static const ssize_t forebay_mhd_end_with_error = MHD_CONTENT_READER_END_WITH_ER
 // What glibc declares only under _GNU_SOURCE, here because sockets are met in this room alone.
 extern int accept4(int listening, struct sockaddr *address, socklen_t *length, int flags);
 extern ssize_t preadv2(int descriptor, const struct iovec *parts, int count, off_t offset, int flags);
-enum { forebay_SOCK_FLAGS = SOCK_CLOEXEC | SOCK_NONBLOCK, forebay_RWF_NOWAIT = 8 };
+enum { forebay_RWF_NOWAIT = 8 };

@@ -34,11 +34,12 @@ final class Acceptor: Sendable {
 
     /// False when the socket is shut down.
     private func accept() -> Bool {
+        let flags = Int32(SOCK_CLOEXEC.rawValue | SOCK_NONBLOCK.rawValue)
         var storage = sockaddr_storage()
         var length = socklen_t(MemoryLayout<sockaddr_storage>.size)
         let (descriptor, address) = withUnsafeMutablePointer(to: &storage) { pointer in
             pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) { address in
-                let descriptor = accept4(socket, address, &length, Int32(forebay_SOCK_FLAGS))
+                let descriptor = accept4(socket, address, &length, flags)
                 return (descriptor, descriptor < 0 ? ClientAddress.none : ClientAddress(address))
             }
         }

@@ -43,8 +43,10 @@ final class BodyStream: @unchecked Sendable {
     /// libmicrohttpd wants bytes: those that are there, or none and the connection waits.
     fileprivate func read(at position: Int64, into buffer: UnsafeMutableRawPointer, room: Int) -> Int {
         exchange.isBack()
-        defer { state = .idle }
-        switch state {
+        let found = state
+        // Before another thread may have it again.
+        state = .idle
+        switch found {
         case .failed:
             return forebay_mhd_end_with_error
         case .filled(let count, at: let address):

@@ -113,13 +113,14 @@ private final class Echo: BodyReceiver {
     func abandon() { handler.seen.update { $0.abandoned += 1 } }
 }
 
-/// The byte at each offset is the offset.
+/// The byte at each offset is the offset. Gives each byte once: an answer that asked twice would not get its end.
 private final class Pattern: BodyProducer {
-    struct Exhausted: Error {}
+    struct AskedTwice: Error {}
 
     private let handler: ScriptedHandler
     private let length: Int64
     private let waits: Bool
+    private var next: Int64 = 0
 
     init(_ handler: ScriptedHandler, length: Int64, waits: Bool = false) {
         self.handler = handler
@@ -130,9 +131,11 @@ private final class Pattern: BodyProducer {
     deinit { handler.seen.update { $0.producersGone += 1 } }
 
     func produce(at offset: Int64, into buffer: inout OutputSpan<UInt8>) throws {
+        guard offset == next else { throw AskedTwice() }
         if waits { handler.waitAtGate() }
         // Less than there is room for, and no round number.
         let end = min(length, offset + 99_991, offset + Int64(buffer.freeCapacity))
         for place in offset..<end { buffer.append(UInt8(truncatingIfNeeded: place)) }
+        next = end
     }
 }

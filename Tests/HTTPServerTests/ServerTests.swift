@@ -147,11 +147,14 @@ struct ServerTests {
     func aBodyIsStreamed(path: String) throws {
         try with { server, handler in
             let client = try RawClient(port: server.port)
-            let answer = try client.get(path)
-            #expect(answer.body == (0..<600_000).map { UInt8(truncatingIfNeeded: $0) })
+            // Often: a block that was there before libmicrohttpd was told to wait for it used to get lost.
+            for _ in 0..<30 {
+                let answer = try client.get(path)
+                #expect(answer.body == (0..<600_000).map { UInt8(truncatingIfNeeded: $0) })
+            }
             #expect(try client.get("/now").text == "now")
             #expect(handler.waitForEnds(1)?.first?.bodyBytes == 600_000)
-            #expect(handler.seen.withLock { $0.producersGone } == 1)
+            #expect(handler.seen.wait(until: .after(.seconds(20))) { $0.producersGone == 30 ? true : nil } == true)
         }
     }
 
