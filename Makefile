@@ -5,13 +5,16 @@ SWIFT_BUILD := swift build -c release --product forebay --static-swift-stdlib -X
 BUILD_PACKAGES := g++ pkg-config libmicrohttpd-dev liblmdb-dev libcurl4-openssl-dev libssl-dev
 # Clients and servers that the end-to-end tests drive.
 TEST_PACKAGES := curl openssl python3 python3-venv skopeo buildah podman containerd debootstrap \
-	ceph-mon ceph-osd radosgw ceph-common
+	ceph-mon ceph-osd radosgw ceph-common prometheus
 
-.PHONY: help run build test lint format bench clean
+# Servers to measure beside, and what measures.
+BENCH_PACKAGES := nginx-light varnish docker-registry wrk valgrind binutils curl python3 ceph-mon ceph-osd radosgw ceph-common
+
+.PHONY: help run build test lint format bench bench-short bench-budget clean
 .DEFAULT_GOAL := help
 
 help: ## This list.
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: build ## Build, and serve on 127.0.0.1:5000 with a directory as the origin.
 	.build/release/forebay serve
@@ -31,9 +34,21 @@ lint: ## Check the format.
 format: ## Format all sources.
 	swift format --in-place --recursive Sources Tests Package.swift
 
-bench: build ## Warm GETs beside nginx.
-	@conf/install-packages nginx-light curl python3
-	bench/warm_blob.py
+bench: build ## Beside nginx, Varnish and docker-registry, and instructions per request against their budget: half an hour.
+	@conf/install-packages $(BENCH_PACKAGES)
+	python3 -m doctest bench/peers.py
+	bench/side_by_side.py
+	bench/budget.py
+
+bench-short: build ## The same in less than 10 minutes.
+	@conf/install-packages $(BENCH_PACKAGES)
+	python3 -m doctest bench/peers.py
+	bench/side_by_side.py --short
+	bench/budget.py --requests 100
+
+bench-budget: build ## Record the instructions per request as the new budget.
+	@conf/install-packages valgrind binutils python3
+	bench/budget.py --record
 
 clean: ## Remove everything built.
 	rm -rf .build

@@ -24,10 +24,11 @@ let package = Package(
     products: [
         .executable(name: "forebay", targets: ["forebay"]),
         // With the values in its interface.
-        .library(name: "Registry", targets: ["Registry", "ObjectStorage", "Hashing", "OCI"]),
+        .library(name: "Registry", targets: ["Registry", "ObjectStorage", "Hashing", "Metrics", "OCI"]),
         .executable(name: "registry-example", targets: ["RegistryExample"]),
     ],
     dependencies: [
+        .package(url: "https://github.com/HdrHistogram/hdrhistogram-swift", from: "0.2.0"),
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.5.0"),
         .package(url: "https://github.com/apple/swift-configuration", from: "1.0.0", traits: ["YAML"]),
         .package(url: "https://github.com/apple/swift-log", from: "1.6.4"),
@@ -46,6 +47,7 @@ let package = Package(
         .target(name: "Threading", dependencies: ["CGlibc"], swiftSettings: wrapper),
         .target(name: "System", dependencies: ["CGlibc"], swiftSettings: wrapper),
         .target(name: "OCI", swiftSettings: safe),
+        .target(name: "Metrics", swiftSettings: safe),
         .target(name: "Hashing", dependencies: ["CCrypto", "OCI"], swiftSettings: wrapper),
         .target(name: "LMDB", dependencies: ["CLMDB", "System", "Threading"], swiftSettings: wrapper),
         .target(name: "HTTPClient", dependencies: ["CCurl", "System", "Threading"], swiftSettings: wrapper),
@@ -56,7 +58,7 @@ let package = Package(
         ),
         .target(
             name: "ObjectStorage",
-            dependencies: ["HTTPClient", "Hashing", "OCI", "System", "Threading"],
+            dependencies: ["HTTPClient", "Hashing", "Metrics", "OCI", "System", "Threading"],
             swiftSettings: safe
         ),
         .target(
@@ -82,7 +84,16 @@ let package = Package(
         .target(
             name: "RegistryAPI",
             dependencies: [
-                "DiskTier", "EdgeCache", "HTTPServer", "OCI", "ObjectStorage", "Registry", "System", logging,
+                "DiskTier", "EdgeCache", "HTTPServer", "Metrics", "OCI", "ObjectStorage", "Registry", "System",
+                "Threading", logging,
+            ],
+            swiftSettings: safe
+        ),
+        .target(
+            name: "AdminAPI",
+            dependencies: [
+                "DiskTier", "EdgeCache", "HTTPServer", "Hashing", "Metrics", "OCI", "ObjectStorage", "RegistryAPI",
+                "System", "Threading", logging,
             ],
             swiftSettings: safe
         ),
@@ -95,17 +106,32 @@ let package = Package(
             ],
             swiftSettings: safe
         ),
+        .target(
+            name: "Benchmark",
+            dependencies: [
+                "HTTPClient", "Hashing", "OCI", "System", "Threading",
+                .product(name: "Histogram", package: "hdrhistogram-swift"),
+            ],
+            swiftSettings: safe
+        ),
         .executableTarget(
             name: "forebay",
             dependencies: [
-                "CGlibc", "DiskTier", "EdgeCache", "HTTPClient", "HTTPServer", "ObjectStorage", "Registry",
-                "RegistryAPI",
-                "Settings", "System", logging,
+                "AdminAPI", "Benchmark", "CGlibc", "DiskTier", "EdgeCache", "HTTPClient", "HTTPServer", "OCI",
+                "ObjectStorage", "Registry",
+                "RegistryAPI", "Settings", "System", "Threading", logging,
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
             swiftSettings: safe
         ),
 
+        // Measurements that need more than a client: `swift run -c release TierBench`.
+        .executableTarget(
+            name: "TierBench",
+            dependencies: ["DiskTier", "Hashing", "OCI", "System", "Threading"],
+            path: "bench/TierBench",
+            swiftSettings: wrapper
+        ),
         .target(
             name: "TestDoubles",
             dependencies: ["Hashing", "ObjectStorage", "System", "Threading"],
@@ -120,12 +146,12 @@ let package = Package(
         test("OCITests", ["OCI"]),
         test("HashingTests", ["Hashing", "OCI"]),
         test("LMDBTests", ["LMDB", "System", "TestDoubles", "Threading"]),
-        test("HTTPServerTests", ["HTTPServer", "System", "Threading"]),
+        test("HTTPServerTests", ["HTTPClient", "HTTPServer", "System", "TestDoubles", "Threading"]),
         test("SettingsTests", ["ObjectStorage", "Settings", "System", "TestDoubles"]),
         test("HTTPClientTests", ["HTTPClient", "System", "Threading"]),
         test(
             "ObjectStorageTests",
-            ["FaultProxy", "HTTPClient", "Hashing", "OCI", "ObjectStorage", "System", "Threading"]
+            ["FaultProxy", "HTTPClient", "Hashing", "OCI", "ObjectStorage", "System", "TestDoubles", "Threading"]
         ),
         test("RegistryTests", ["Hashing", "OCI", "ObjectStorage", "Registry", "System", "TestDoubles", "Threading"]),
         test("DiskTierTests", ["DiskTier", "Hashing", "OCI", "System", "TestDoubles", "Threading"]),
@@ -136,6 +162,14 @@ let package = Package(
                 "Threading", logging,
             ]
         ),
+        test(
+            "AdminAPITests",
+            [
+                "AdminAPI", "DiskTier", "EdgeCache", "HTTPClient", "HTTPServer", "Hashing", "Metrics", "OCI",
+                "ObjectStorage", "Registry", "RegistryAPI", "System", "TestDoubles", "Threading", logging,
+            ]
+        ),
+        test("BenchmarkTests", ["Benchmark", "HTTPServer", "Hashing", "OCI"]),
         // Starts the built binary and drives it with real clients; meets no room but the hash.
         test("EndToEndTests", ["FaultProxy", "Hashing", "OCI"]),
     ]

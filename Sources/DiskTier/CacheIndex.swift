@@ -59,6 +59,8 @@ final class CacheIndex: Sendable {
     /// The disk space that the index takes; what deletes freed stays with it for later writes.
     var statistics: Environment.Statistics { environment.statistics }
 
+    var oldestReaderNanoseconds: Int { environment.oldestReaderNanoseconds }
+
     /// How much of it holds something.
     func liveBytes() throws(LMDBError) -> Int {
         let tables = [blobs, files, small, manifests, tags, lists, pins, pinned]

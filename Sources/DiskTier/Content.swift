@@ -85,53 +85,6 @@ extension DiskTier {
 
 // MARK: - Writing
 
-/// A file of the tier that is being written. Without ``commit(as:size:since:)`` it disappears with the value, unless it is an upload's.
-public final class IncomingFile {
-    public let file: File
-    private let tier: DiskTier
-    private let reservation: Reservation
-    /// It outlives the value, and the process.
-    private let isKept: Bool
-    private var isCommitted = false
-
-    init(_ tier: DiskTier, _ reservation: Reservation, _ file: File, isKept: Bool = false) {
-        self.tier = tier
-        self.reservation = reservation
-        self.file = file
-        self.isKept = isKept
-    }
-
-    deinit {
-        guard !isCommitted, !isKept else { return }
-        tier.discard(file.path, bytes: reservation.held)
-    }
-
-    /// Makes the bytes part of the tier, durably. The caller has verified that they have this digest.
-    ///
-    /// - Returns: false, and nothing is kept, when the digest was deleted after the stamp was taken.
-    public func commit(as digest: Digest, size: Int64, since stamp: DiskTier.Stamp) throws(DiskTierError) -> Bool {
-        let path = tier.path(of: digest)
-        let (fileSystem, file) = (tier.fileSystem, file)
-        do throws(DiskTierError) {
-            let status = try onDisk { () throws(FileError) in
-                try fileSystem.truncate(file, to: size)
-                try fileSystem.createDirectory(parentDirectory(of: path))
-                try fileSystem.publish(file, from: file.path, as: path)
-                return try fileSystem.status(of: file)
-            }
-            isCommitted = true
-            let isKept = try tier.enter(digest, BlobRecord.FileFacts(status), reservation, since: stamp)
-            if !isKept { tier.discard(path, bytes: status.allocated) }
-            return isKept
-        } catch {
-            // The name may be there already, and the index does not know it.
-            tier.discard(path, bytes: isCommitted ? reservation.held : 0)
-            tier.note(error)
-            throw error
-        }
-    }
-}
-
 extension DiskTier {
     /// Room for a file; evicts if needed. Zero bytes are a reservation to grow.
     public func reserve(_ bytes: Int64) throws(DiskTierError) -> Reservation {
@@ -176,6 +129,7 @@ extension DiskTier {
     /// The file goes first: whatever happens to the index, it cannot be found again.
     public func remove(_ digest: Digest) throws(DiskTierError) {
         stamps.delete(Key.digest(digest))
+        dropLeftFill(digest)
         guard let record = try record(of: digest) else { return }
         if case .file = record.place {
             try onDisk { () throws(FileError) in _ = try fileSystem.remove(path(of: digest)) }
@@ -184,7 +138,7 @@ extension DiskTier {
     }
 
     /// The file is in place; now the index learns of it.
-    fileprivate func enter(
+    func enter(
         _ digest: Digest,
         _ facts: BlobRecord.FileFacts,
         _ reservation: Reservation,
@@ -211,6 +165,7 @@ extension DiskTier {
     func unlink(_ digest: Digest, _ expected: BlobRecord) throws(DiskTierError) -> Bool {
         let key = Key.digest(digest)
         let index = index
+        defer { noteIndexSize() }
         return try inIndex { () throws(LMDBError) in
             try index.write { transaction throws(LMDBError) in
                 guard let bytes = try transaction.get(index.blobs, key),
@@ -230,12 +185,15 @@ extension DiskTier {
     }
 
     /// Removes a file that nothing refers to any more. While that cannot be done, the books count its blocks, and it is tried again.
-    func discard(_ path: String, bytes: Int64) {
+    @discardableResult
+    func discard(_ path: String, bytes: Int64) -> Bool {
         do throws(FileError) {
             _ = try fileSystem.remove(path)
+            return true
         } catch {
             ledger.strand(path, bytes)
             note(.file(error))
+            return false
         }
     }
 }

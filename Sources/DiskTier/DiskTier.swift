@@ -12,7 +12,7 @@ internal import Threading
 /// <directory>/lock                           who uses the directory
 /// <directory>/index/                         LMDB
 /// <directory>/blobs/<algorithm>/<2>/<hex>    content, named by its digest
-/// <directory>/incoming/                      what is being written
+/// <directory>/incoming/                      what is being written, with notes of what has landed of it
 /// <directory>/uploads/                       uploads that are not finished; they outlive a restart
 /// <directory>/quarantine/                    damaged files, for whoever wants to know
 /// ```
@@ -67,6 +67,7 @@ public final class DiskTier: Sendable {
     let visited = VisitedBits()
     let run: CacheIndex.Run
     let evictor = Evictor()
+    let leftFills = LeftFills()
     let pinnedBytes: Atomic<Int64>
     let checks = Monitor<[FileCheck.Key: FileCheck]>([:])
     let damagedFiles = Quarantine()
@@ -76,6 +77,7 @@ public final class DiskTier: Sendable {
     let scrubPacer: Pacer
     let notices = Notices()
     let report: @Sendable (Event) -> Void
+    private let fixedBytes: Int64
     private let lock: ProcessLock
     private let isClosed = Atomic(false)
 
@@ -97,18 +99,19 @@ public final class DiskTier: Sendable {
         let directory = configuration.directory
         lock = try Self.prepare(directory, fileSystem)
         index = try Self.openIndex(configuration, fileSystem, report)
-        try Self.removeLeftovers(directory, fileSystem)
+        fixedBytes = try Self.fixedBytes(directory, fileSystem)
         run = try Self.beginRun(index, directory, fileSystem)
         let index = index
         pinnedBytes = Atomic(try inIndex { () throws(LMDBError) in try index.pinnedBytes() })
         ledger = Ledger(ceilingBytes: configuration.ceilingBytes)
         scrubPacer = Pacer(bytesPerSecond: configuration.scrubBytesPerSecond)
         let committed = try inIndex { () throws(LMDBError) in try index.committedBytes() }
-        let indexBytes = Int64(index.statistics.usedBytes)
+        let indexBytes = indexBytes
         ledger.update { entries in
             entries.committedBytes = committed
             entries.indexBytes = indexBytes
         }
+        try adoptLeftFills()
         try loadQuarantine()
         observeVolume()
         startHousekeeping()
@@ -118,7 +121,7 @@ public final class DiskTier: Sendable {
     /// Ends what runs in the background, and marks the directory as cleanly stopped. No call may be under way any more.
     public func close() {
         stop()
-        guard !isClosed.exchange(true, ordering: .relaxed), !settlement.isPending else { return }
+        guard !isClosed.exchange(true, ordering: .relaxed), settlement.isComplete else { return }
         // Without the mark the next start verifies more than it must, no worse.
         try? CleanMark(run: run.number, transaction: index.statistics.lastTransaction)
             .write(configuration.directory, fileSystem)
@@ -131,6 +134,16 @@ public final class DiskTier: Sendable {
         background.stop()
     }
 
+    /// What the index and the small files beside it take, and what one more small write may add.
+    var indexBytes: Int64 { Int64(index.statistics.usedBytes) + fixedBytes }
+
+    private static func fixedBytes(_ directory: String, _ fileSystem: any FileSystem) throws(DiskTierError) -> Int64 {
+        let readers = try onDisk { () throws(FileError) in try fileSystem.status(at: directory + "/index/lock.mdb") }
+        return Ledger.blocks(readers?.size ?? 0) + 3 * Ledger.blockBytes + indexGrowthBytes
+    }
+
+    public var directory: String { configuration.directory }
+    public var minimumFreeBytes: Int64 { configuration.minimumFreeBytes }
     public var inlineLimitBytes: Int { configuration.inlineLimitBytes }
 
     /// Taken before the origin is asked; without it what the answer brings may be older than a delete.

@@ -32,9 +32,15 @@ extension DiskTier {
         observeVolume()
         while !ledger.reserve(bytes) {
             if settlement.isPending, settlement.wait(Self.settlementWait) { continue }
+            if ledger.hasStranded {
+                guard retryRemovals() else { throw noRoom(for: bytes) }
+                continue
+            }
             let step = ledger.ceilingBytes * configuration.evictionStepPercent / 100
-            let missing = ledger.current.usedBytes + bytes - ledger.limitBytes
-            guard try evictFiles(atLeast: max(missing, step), for: bytes) else {
+            let missing = ledger.missing(for: bytes)
+            if dropLeftFills(atLeast: missing) { continue }
+            // What is not counted yet is probably little: nothing goes for it beyond need.
+            guard try evict(atLeast: settlement.isPending ? missing : max(missing, step), for: bytes) else {
                 let reason = noRoom(for: bytes)
                 note(reason)
                 throw reason
@@ -64,10 +70,10 @@ extension DiskTier {
             }
         }
         // Somebody else may have made the room while this thread waited.
-        guard ledger.current.usedBytes + wanted > ledger.limitBytes else { return true }
+        guard ledger.missing(for: wanted) > 0 else { return true }
         var freed: Int64 = 0
         var passes = 0
-        while freed < bytes, passes < 3 {
+        while freed < bytes, passes < 3, !ledger.hasStranded {
             let pass = try sieve(from: hand, wanted: bytes - freed)
             hand = pass.hand
             freed += pass.freed
@@ -85,7 +91,7 @@ extension DiskTier {
 
     private func sieve(from hand: UInt64, wanted: Int64) throws(DiskTierError) -> Pass {
         let (index, visited) = (index, visited)
-        let pass = try inIndex { () throws(LMDBError) in
+        var pass = try inIndex { () throws(LMDBError) in
             try index.write { transaction throws(LMDBError) in
                 var pass = Pass(hand: hand)
                 var seen: [(sequence: UInt64, key: [UInt8])] = []
@@ -108,8 +114,12 @@ extension DiskTier {
                 return pass
             }
         }
-        for victim in pass.victims { discard(path(of: victim.digest), bytes: victim.bytes) }
-        ledger.update { $0.committedBytes -= pass.freed }
+        let forgotten = pass.freed
+        for victim in pass.victims where !discard(path(of: victim.digest), bytes: victim.bytes) {
+            pass.freed -= victim.bytes
+        }
+        ledger.update { $0.committedBytes -= forgotten }
+        noteIndexSize()
         evictor.evictedBytes.wrappingAdd(pass.freed, ordering: .relaxed)
         evictor.evictedBlobs.wrappingAdd(Int64(pass.victims.count), ordering: .relaxed)
         return pass
@@ -130,7 +140,7 @@ extension DiskTier {
     /// The index takes what it takes, and the reservation is given back. Beyond its share, its oldest content goes.
     func indexHasGrown(_ reservation: Reservation) {
         let statistics = index.statistics
-        ledger.update { $0.indexBytes = Int64(statistics.usedBytes) }
+        noteIndexSize()
         reservation.release()
         let share = min(
             ledger.ceilingBytes * configuration.indexSharePercent / 100,
@@ -138,6 +148,11 @@ extension DiskTier {
         )
         // What cannot be evicted now is tried again with the next insert.
         if let live = try? index.liveBytes(), Int64(live) > share { try? evictSmall(count: 20) }
+    }
+
+    func noteIndexSize() {
+        let indexBytes = indexBytes
+        ledger.update { $0.indexBytes = indexBytes }
     }
 
     private func evictSmall(count: Int) throws(DiskTierError) {

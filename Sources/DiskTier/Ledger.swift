@@ -15,12 +15,14 @@ final class Ledger: Sendable {
         var strandedBytes: Int64 = 0
         /// What an earlier run may have left, until it is counted.
         var unknownBytes: Int64 = 0
-        /// What the tier may grow to before the volume has no more than its floor left.
+        /// What the tier may grow to before the volume has no more than its floor left. What is unknown takes its room there already.
         var volumeLimitBytes = Int64.max
 
         var usedBytes: Int64 {
-            committedBytes + reservedBytes + indexBytes + quarantinedBytes + strandedBytes + unknownBytes
+            knownBytes + unknownBytes
         }
+
+        var knownBytes: Int64 { committedBytes + reservedBytes + indexBytes + quarantinedBytes + strandedBytes }
     }
 
     static let blockBytes: Int64 = 4096
@@ -37,15 +39,19 @@ final class Ledger: Sendable {
 
     var current: Entries { entries.withLock { $0 } }
 
-    /// The ceiling, or what the volume leaves of it.
-    var limitBytes: Int64 { min(ceilingBytes, current.volumeLimitBytes) }
+    /// By how much these bytes do not fit, below the ceiling or on the volume; zero or less when they do.
+    func missing(for bytes: Int64) -> Int64 { entries.withLock { missing(for: bytes, $0) } }
+
+    private func missing(for bytes: Int64, _ entries: Entries) -> Int64 {
+        bytes + max(entries.usedBytes - ceilingBytes, entries.knownBytes - entries.volumeLimitBytes)
+    }
 
     func update(_ body: (inout Entries) -> Void) { entries.withLock { body(&$0) } }
 
     /// Takes the bytes if they fit.
     func reserve(_ bytes: Int64) -> Bool {
         entries.withLock { entries in
-            guard entries.usedBytes + bytes <= min(ceilingBytes, entries.volumeLimitBytes) else { return false }
+            guard missing(for: bytes, entries) <= 0 else { return false }
             entries.reservedBytes += bytes
             return true
         }
@@ -67,6 +73,8 @@ extension Ledger {
         if added { update { $0.strandedBytes += bytes } }
     }
 
+    var hasStranded: Bool { stranded.withLock { !$0.isEmpty } }
+
     var strandedPaths: [String] { stranded.withLock { Array($0.keys) } }
 
     func unstrand(_ path: String) {
@@ -84,7 +92,22 @@ public final class Reservation: Sendable {
         self.tier = tier
     }
 
+    /// Bytes that are entered as reserved already.
+    init(_ tier: DiskTier, adopting reserved: Int64) {
+        self.tier = tier
+        bytes.withLock { $0 = reserved }
+    }
+
     deinit { release() }
+
+    /// Gives back all but `kept` bytes, which stay reserved without it.
+    func handOver(_ kept: Int64) {
+        let held = bytes.withLock { bytes in
+            defer { bytes = 0 }
+            return bytes
+        }
+        tier.ledger.update { $0.reservedBytes -= held - kept }
+    }
 
     /// In bytes.
     var held: Int64 { bytes.withLock { $0 } }
@@ -104,11 +127,5 @@ public final class Reservation: Sendable {
     }
 
     /// Gives everything back.
-    func release() {
-        let held = bytes.withLock { bytes in
-            defer { bytes = 0 }
-            return bytes
-        }
-        tier.ledger.update { $0.reservedBytes -= held }
-    }
+    func release() { handOver(0) }
 }

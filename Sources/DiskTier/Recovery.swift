@@ -7,14 +7,20 @@ internal import Threading
 ///
 /// Until then it counts for all that it may be, so that the ceiling holds: a reservation waits a while before it evicts for that.
 final class Settlement: Sendable {
-    private let isSettled = Monitor(true)
+    private enum State { case pending, done, failed }
 
-    var isPending: Bool { isSettled.withLock { !$0 } }
-    func begin() { isSettled.update { $0 = false } }
-    func end() { isSettled.update { $0 = true } }
+    private let state = Monitor(State.done)
+
+    var isPending: Bool { state.withLock { $0 == .pending } }
+    /// Nothing is left that is not counted.
+    var isComplete: Bool { state.withLock { $0 == .done } }
+    func begin() { state.update { $0 = .pending } }
+    func end(complete: Bool) { state.update { $0 = complete ? .done : .failed } }
 
     /// False when it takes longer.
-    func wait(_ duration: Duration) -> Bool { isSettled.wait(until: .after(duration)) { $0 ? true : nil } ?? false }
+    func wait(_ duration: Duration) -> Bool {
+        state.wait(until: .after(duration)) { $0 == .pending ? nil : true } ?? false
+    }
 }
 
 extension DiskTier {
@@ -46,19 +52,21 @@ extension DiskTier {
 
     private func settle(_ openedAt: WallTime) {
         guard settlement.isPending else { return }
+        var isComplete = false
         do throws(DiskTierError) {
             let before = openedAt.nanosecondsSince1970
             if run.isFirst { try adoptFiles(before: before) } else { try removeOrphans(before: before, pause: nil) }
+            isComplete = true
         } catch {
             note(error)
         }
         ledger.update { $0.unknownBytes = 0 }
-        settlement.end()
+        settlement.end(complete: isComplete)
     }
 
     /// Down to a ceiling that was lowered.
     private func evictExcess() {
-        let excess = ledger.current.usedBytes - ledger.limitBytes
+        let excess = ledger.missing(for: 0)
         // What cannot be evicted now is evicted by the next reservation.
         if excess > 0 { _ = try? evictFiles(atLeast: excess, for: 0) }
     }
@@ -80,30 +88,25 @@ extension DiskTier {
         }
     }
 
-    private func retryRemovals() {
+    /// False while files that nothing refers to cannot be removed: evicting more would only lose them.
+    @discardableResult
+    func retryRemovals() -> Bool {
         for path in ledger.strandedPaths {
             do throws(FileError) {
                 _ = try fileSystem.remove(path)
                 ledger.unstrand(path)
             } catch {
-                return note(.file(error))
+                note(.file(error))
+                return false
             }
         }
+        return true
     }
 }
 
 // MARK: - Files that the index does not know
 
 extension DiskTier {
-    /// Removes what an earlier run did not finish. It is as much as was under way then, so this does not delay a start.
-    static func removeLeftovers(_ directory: String, _ fileSystem: any FileSystem) throws(DiskTierError) {
-        try onDisk { () throws(FileError) in
-            for entry in try fileSystem.entries(of: directory + "/incoming") {
-                try fileSystem.remove("\(directory)/incoming/\(entry.name)")
-            }
-        }
-    }
-
     /// Files that are in place without the index knowing: the program stopped between the two, or the disk would not let them go.
     ///
     /// - Parameters:
@@ -164,7 +167,7 @@ extension DiskTier {
                 return sum
             }
         }
-        let indexBytes = Int64(index.statistics.usedBytes)
+        let indexBytes = indexBytes
         ledger.update { entries in
             entries.committedBytes += sum
             entries.unknownBytes = max(0, entries.unknownBytes - sum - (indexBytes - entries.indexBytes))

@@ -200,8 +200,8 @@ extension DiskTier {
         let change = (place.facts?.allocated ?? 0) - (record.place.facts?.allocated ?? 0)
         let (index, key) = (index, Key.digest(digest))
         do throws(DiskTierError) {
-            let room = try reserveInIndex(verified.encoded.count)
-            defer { indexHasGrown(room) }
+            // No reservation: the record is as long as before, and the first answers after a crash must not wait for room.
+            defer { noteIndexSize() }
             let isMarked = try inIndex { () throws(LMDBError) in
                 try index.write { transaction throws(LMDBError) in
                     guard let current = try transaction.get(index.blobs, key),

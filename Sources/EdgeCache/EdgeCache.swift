@@ -3,7 +3,6 @@ public import Logging
 public import OCI
 internal import ObjectStorage
 public import Registry
-internal import Synchronization
 public import System
 internal import Threading
 
@@ -20,10 +19,20 @@ public final class EdgeCache: Sendable {
         public var tagTTL: Duration = .seconds(10)
         /// How long after its last confirmation a tag may be served while the origin is down.
         public var staleIfError: Duration = .seconds(24 * 3600)
-        /// Transfers from the origin at once.
-        public var fillThreads = 16
-        /// Blobs that may wait for a transfer.
+        /// Transfers from the origin at once, over all blobs.
+        public var fillThreads = 32
+        /// Transfers that may wait for a thread.
         public var fillQueueLimit = 4096
+        /// Of one transfer, in bytes: larger blobs come in parts.
+        public var fillPartBytes: Int64 = 8 << 20
+        /// Parts of one blob at once. Readers who wait for bytes elsewhere in it may double that.
+        public var fillPartsInFlight = 8
+        /// A fill whose last client left goes on as long as no more than this is still to fetch.
+        public var fillUnattendedBytes: Int64 = 1 << 30
+        /// How long a blob that the origin does not have is believed to be nowhere; zero asks each time.
+        public var absentTTL: Duration = .seconds(3)
+        /// Blobs that are remembered to be nowhere.
+        public var absentBlobLimit = 4096
         /// Upload sessions at once.
         public var uploadSessionLimit = 1024
         /// How long an upload session may stay unused.
@@ -42,11 +51,10 @@ public final class EdgeCache: Sendable {
     let time: any TimeSource
     let log: Logger
     let uploads: UploadSessions
+    let activity = ActivityCounters()
     let manifestFlights = SingleFlight<ManifestFlight, Result<ManifestAnswer?, EdgeError>>()
     let listFlights = SingleFlight<NameList, Result<[String]?, EdgeError>>()
-    private let fills = Monitor<[Digest: Fill]>([:])
-    private let fillPool: WorkerPool
-    private let isClosing = Atomic(false)
+    let fills: Fills
 
     public init(
         registry: Registry,
@@ -72,10 +80,13 @@ public final class EdgeCache: Sendable {
             log: log
         )
         uploads.startSweeping()
-        fillPool = WorkerPool(
-            name: "fill",
-            threads: configuration.fillThreads,
-            queueLimit: configuration.fillQueueLimit
+        fills = Fills(
+            configuration,
+            registry: registry,
+            tier: tier,
+            fileSystem: fileSystem,
+            time: time,
+            log: log
         )
     }
 
@@ -83,16 +94,20 @@ public final class EdgeCache: Sendable {
     /// origin at the limit.
     @discardableResult
     public func close(within limit: Duration = .seconds(30)) -> Bool {
-        isClosing.store(true, ordering: .relaxed)
         let deadline = Deadline.after(limit)
         let haveUploadsEnded = uploads.close(until: deadline)
-        return fillPool.close(until: deadline) && haveUploadsEnded
+        return fills.close(until: deadline) && haveUploadsEnded
     }
 
     /// Waits until no fill is under way.
     public func waitForFills() {
-        _ = fills.wait { $0.isEmpty ? true : nil }
+        fills.waitUntilIdle()
     }
+
+    /// Waits until this blob is not being filled.
+    public func waitForFill(of digest: Digest) { fills.waitUntilIdle(digest) }
+
+    public var fillStatistics: FillStatistics { fills.counters.statistics }
 }
 
 // MARK: - Blobs
@@ -101,11 +116,30 @@ extension EdgeCache {
     /// A blob's bytes: from disk, or from the origin while they land on disk. `nil` when nobody has it.
     ///
     /// Blocks until the size is known, so that an answer can announce it.
-    public func blob(_ digest: Digest) throws(EdgeError) -> BlobContent? {
+    ///
+    /// - Parameter near: where the client wants to read, as far as is known: of a blob that is nowhere here, these bytes come first.
+    public func blob(_ digest: Digest, near: Int64 = 0) throws(EdgeError) -> BlobContent? {
+        try find(digest, near: near)?.content
+    }
+
+    /// ``blob(_:near:)``, and where it came from.
+    public func find(
+        _ digest: Digest,
+        near: Int64 = 0
+    ) throws(EdgeError) -> (content: BlobContent, status: CacheStatus)? {
+        var status = CacheStatus.hit
+        defer { activity.count(status) }
+        return try look(digest, near, &status).map { ($0, status) }
+    }
+
+    private func look(_ digest: Digest, _ near: Int64, _ status: inout CacheStatus) throws(EdgeError) -> BlobContent? {
         for _ in 0..<Self.maximumLooks {
             if let content = cached(digest) { return content }
-            let fill = try fill(digest)
-            switch fill.waitForOpening() {
+            status = .miss
+            let joined = try fills.join(digest, near: near) { cachedSize(digest) != nil }
+            guard let (member, isNew) = joined else { return nil }
+            if !isNew { status = .joined }
+            switch member.fill.waitForOpening() {
             case .onDisk:
                 continue
             case .unknownBlob:
@@ -113,12 +147,9 @@ extension EdgeCache {
             case .bytes(let bytes):
                 return .bytes(bytes)
             case .streaming(let size):
-                let reader = FillReader(fill, fileSystem: fileSystem) { [registry] from in
-                    PassThrough(registry: registry, digest: digest, size: size, alreadyRead: from)
-                }
-                return .stream(reader, size: size)
+                return .stream(FillReader(member, fills, size: size), size: size)
             case .notStored(let size):
-                return .stream(PassThrough(registry: registry, digest: digest, size: size), size: size)
+                return .stream(PassThrough(fills, digest, size: size), size: size)
             case .failed(let error):
                 throw error
             }
@@ -129,7 +160,11 @@ extension EdgeCache {
     /// A blob's size in bytes, without fetching it. `nil` when nobody has it.
     public func blobSize(_ digest: Digest) throws(EdgeError) -> Int64? {
         if let size = cachedSize(digest) { return size }
-        return try atOrigin { () throws(RegistryError) in try registry.blobInfo(digest)?.size }
+        if fills.isAbsent(digest) { return nil }
+        let pushes = fills.pushes
+        let info = try atOrigin { () throws(RegistryError) in try registry.blobInfo(digest) }
+        if info == nil { fills.foundAbsent(digest, since: pushes) }
+        return info?.size
     }
 
     /// Removes a blob from the origin and from here; false when neither had it.
@@ -167,48 +202,8 @@ extension EdgeCache {
         }
     }
 
-    /// The fill under way for this digest, begun now if there is none.
-    private func fill(_ digest: Digest) throws(EdgeError) -> Fill {
-        let (fill, isNew) = fills.withLock { fills in
-            // One that ended without the blob may still be listed; what it found may be no longer true.
-            if let running = fills[digest], !running.hasEndedInVain { return (running, false) }
-            let fill = Fill(digest)
-            fills[digest] = fill
-            return (fill, true)
-        }
-        guard isNew else { return fill }
-        // The one before may have ended after the caller's look and before ours.
-        if cachedSize(digest) != nil {
-            end(fill, .onDisk)
-            return fill
-        }
-        let started = fillPool.submit { [self] in
-            FillWorker(fill, registry: registry, tier: tier, fileSystem: fileSystem, log: log) { [self] in
-                isClosing.load(ordering: .relaxed)
-            }.run()
-            forget(fill)
-        }
-        if !started {
-            end(fill, .failed(.origin(.busy("\(configuration.fillQueueLimit) blobs already wait to be fetched"))))
-        }
-        return fill
-    }
-
-    private func end(_ fill: Fill, _ phase: Fill.Phase) {
-        forget(fill)
-        fill.update { $0.phase = phase }
-    }
-
-    /// The origin has the blob now: whoever asks from now on does not join a fill that may have looked before.
-    func hasPushed(_ digest: Digest) {
-        fills.update { $0[digest] = nil }
-    }
-
-    private func forget(_ fill: Fill) {
-        fills.update { fills in
-            if fills[fill.digest] === fill { fills[fill.digest] = nil }
-        }
-    }
+    /// The origin has the blob now.
+    func hasPushed(_ digest: Digest) { fills.hasPushed(digest) }
 }
 
 // MARK: - Errors

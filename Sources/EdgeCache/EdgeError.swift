@@ -12,6 +12,8 @@ public enum EdgeError: Error, CustomStringConvertible {
     case busy(String)
     /// The bytes do not have the digest they were announced with.
     case digestMismatch(expected: Digest, actual: Digest)
+    /// The blob's object was replaced at the origin while it was read.
+    case originChanged(Digest)
     case uploadUnknown(String)
     /// Another request is writing to the upload.
     case uploadBusy(String)
@@ -23,6 +25,9 @@ public enum EdgeError: Error, CustomStringConvertible {
     /// The manifest refers to blobs that nobody pushed.
     case manifestBlobsUnknown([Digest])
 
+    /// The program is about to end.
+    static let closing = EdgeError.busy("the server is about to end")
+
     public var description: String {
         switch self {
         case .origin(let error): "\(error)"
@@ -30,6 +35,8 @@ public enum EdgeError: Error, CustomStringConvertible {
         case .busy(let what): "\(what); try again later"
         case .digestMismatch(let expected, let actual):
             "the content has the digest \(actual), not \(expected)"
+        case .originChanged(let digest):
+            "blob \(digest) was replaced at the origin while it was read; ask again"
         case .uploadUnknown(let id): "there is no upload \(id): it was finished, canceled or expired"
         case .uploadBusy(let id): "another request is writing to upload \(id)"
         case .chunkOutOfOrder(let offset): "the chunk must start at byte \(offset)"

@@ -1,3 +1,4 @@
+internal import DiskTier
 internal import OCI
 internal import Registry
 internal import System
@@ -5,11 +6,13 @@ internal import Threading
 
 /// A blob on its way from the origin into the disk tier: one for each digest, shared by every client that asks meanwhile.
 ///
-/// It belongs to the cache. Clients come and go; the transfer runs at the origin's pace to its end.
+/// It belongs to the cache. Clients come and go; its parts arrive at the origin's pace.
 final class Fill: Sendable {
     enum Failure {
-        /// The origin failed, or what it sent is not the blob.
+        /// The origin failed. What has landed is good.
         case origin(EdgeError)
+        /// What the origin sent is not the blob.
+        case damaged(EdgeError)
         /// The local disk failed: the blob can still be streamed past it.
         case storage
     }
@@ -17,7 +20,7 @@ final class Fill: Sendable {
     enum Phase {
         /// Nothing is known yet.
         case starting
-        /// Bytes go to this file; `State.available` of them can be read.
+        /// Bytes land; `State.map` says which of them can be read.
         case streaming(File)
         /// All bytes are there and have the digest.
         case verified(File)
@@ -26,37 +29,116 @@ final class Fill: Sendable {
         /// The tier had the blob after all.
         case onDisk
         case failed(Failure)
+        /// Nobody waits for what is missing, or the program is about to end.
+        case paused
     }
 
     struct State {
         var phase = Phase.starting
         /// The blob's size in bytes, once the origin has told it.
         var size: Int64?
-        /// How many bytes from the start can be read.
-        var available: Int64 = 0
+        /// Of the origin's object.
+        var etag: String?
+        var map: PartMap?
+        /// Clients that read along, or are about to.
+        var members = 0
+        /// Offsets at which readers wait, in the order in which they came.
+        var waiting: [Int64] = []
+        /// Jobs of the pool that run for this fill, and those that wait for a thread.
+        var running = 1
+        var queued = 0
+        /// Everything before this offset was hashed.
+        var hashed: Int64 = 0
+        var isHashing = false
+        /// Bytes that had landed when what landed was last noted.
+        var notedBytes: Int64 = 0
+        var isNoting = false
+        /// Of a fill that has a file.
+        var content: FillContent?
+        var isConcluded = false
+        /// No thread touches it any more.
+        var isOver = false
     }
 
     let digest: Digest
-    private let state = Monitor(State())
+    /// Where the first client wants to read.
+    let near: Int64
+    /// From before the origin was asked.
+    let stamp: DiskTier.Stamp
+    let state = Monitor(State())
 
-    init(_ digest: Digest) {
+    init(_ digest: Digest, near: Int64, since stamp: DiskTier.Stamp) {
         self.digest = digest
+        self.near = near
+        self.stamp = stamp
     }
 
     func update(_ body: (inout State) -> Void) {
         state.update { body(&$0) }
     }
 
-    /// It is over, and a new one may fare better.
-    var hasEndedInVain: Bool {
-        state.withLock { state in
-            switch state.phase {
-            case .unknownBlob, .failed: true
-            case .starting, .streaming, .verified, .verifiedInMemory, .onDisk: false
-            }
+    /// The blob's size, once it is known, and how much of it is there.
+    var progress: (size: Int64?, available: Int64) { state.withLock { ($0.size, $0.map?.landed.bytes ?? 0) } }
+
+    /// Ends it in vain, unless it has ended already; false then.
+    @discardableResult
+    func fail(_ failure: Failure) -> Bool {
+        state.update { state in
+            guard state.phase.isLive else { return false }
+            state.phase = .failed(failure)
+            return true
         }
     }
 
+    /// It still fetches.
+    var isLive: Bool { state.withLock { $0.phase.isLive } }
+
+    var isOver: Bool { state.withLock { $0.isOver } }
+
+    func waitUntilOver(_ deadline: Deadline) {
+        _ = state.wait(until: deadline) { $0.isOver ? true : nil }
+    }
+}
+
+extension Fill.Phase {
+    /// It may still become the blob.
+    var isLive: Bool {
+        switch self {
+        case .starting, .streaming: true
+        case .verified, .verifiedInMemory, .unknownBlob, .onDisk, .failed, .paused: false
+        }
+    }
+
+    /// It is over, and a new one may fare better.
+    var isInVain: Bool {
+        switch self {
+        case .unknownBlob, .failed, .paused: true
+        case .starting, .streaming, .verified, .verifiedInMemory, .onDisk: false
+        }
+    }
+}
+
+// MARK: - Clients
+
+/// A client of a fill, from its question until its answer is through.
+final class FillMember: Sendable {
+    let fill: Fill
+
+    /// `nil` when the fill has ended in vain: what it found may be no longer true.
+    init?(of fill: Fill) {
+        self.fill = fill
+        let isWelcome = fill.state.withLock { state in
+            guard !state.phase.isInVain else { return false }
+            state.members += 1
+            return true
+        }
+        if !isWelcome { return nil }
+    }
+
+    deinit { fill.state.withLock { $0.members -= 1 } }
+}
+
+extension Fill {
     /// What a new client can be answered with, as soon as that is known.
     enum Opening: Sendable {
         case unknownBlob
@@ -77,7 +159,8 @@ final class Fill: Sendable {
             case .verifiedInMemory(let bytes): .bytes(bytes)
             case .streaming, .verified: .streaming(size: state.size ?? 0)
             case .failed(.storage): .notStored(size: state.size ?? 0)
-            case .failed(.origin(let error)): .failed(error)
+            case .failed(.origin(let error)), .failed(.damaged(let error)): .failed(error)
+            case .paused: .failed(.closing)
             }
         }
         guard let opening else { preconditionFailure("waiting without a deadline ended") }
@@ -92,61 +175,43 @@ final class Fill: Sendable {
     }
 
     /// Waits until there is something to read at `offset`. The last byte counts only once the content is verified.
-    func waitForBytes(at offset: Int64) -> Readable {
+    ///
+    /// - Parameter order: called when the byte is not there yet, to see to it that somebody fetches it.
+    func waitForBytes(at offset: Int64, order: () -> Void) -> Readable {
+        let ready: Readable? = state.withLock { state in
+            if let readable = state.readable(at: offset) { return readable }
+            state.waiting.append(offset)
+            return nil
+        }
+        if let ready { return ready }
+        order()
         let readable: Readable? = state.wait { state in
-            let size = state.size ?? 0
-            switch state.phase {
-            case .streaming(let file):
-                let end = min(state.available, size - 1)
-                return end > offset ? .bytes(in: file, count: end - offset) : nil
-            case .verified(let file):
-                return .bytes(in: file, count: size - offset)
-            case .failed(.origin(let error)):
-                return .failed(error)
-            case .failed(.storage):
-                return .storageFailed
-            case .starting, .unknownBlob, .onDisk, .verifiedInMemory:
-                preconditionFailure("a reader came before the fill was open")
-            }
+            guard let readable = state.readable(at: offset) else { return nil }
+            if let index = state.waiting.firstIndex(of: offset) { state.waiting.remove(at: index) }
+            return readable
         }
         guard let readable else { preconditionFailure("waiting without a deadline ended") }
         return readable
     }
 }
 
-/// Reads along with a fill; when the local disk fails under it, goes on straight from the origin.
-///
-/// Sendable because one request reads at a time, from its own thread.
-final class FillReader: BlobStream, @unchecked Sendable {
-    private let fill: Fill
-    private let fileSystem: any FileSystem
-    private let passThrough: (_ from: Int64) -> any BlobStream
-    private var first: Int64?
-    private var fallback: (any BlobStream)?
-
-    init(_ fill: Fill, fileSystem: any FileSystem, passThrough: @escaping @Sendable (_ from: Int64) -> any BlobStream) {
-        self.fill = fill
-        self.fileSystem = fileSystem
-        self.passThrough = passThrough
-    }
-
-    func read(at offset: Int64, into buffer: inout OutputSpan<UInt8>) throws(EdgeError) {
-        if let fallback { return try fallback.read(at: offset, into: &buffer) }
-        switch fill.waitForBytes(at: offset) {
-        case .failed(let error):
-            throw error
-        case .bytes(let file, let count):
-            let wanted = Int(min(count, Int64(buffer.freeCapacity)))
-            do throws(FileError) {
-                if try fileSystem.read(file, at: offset, count: wanted, into: &buffer) > 0 { return }
-            } catch {
-                // The bytes still exist at the origin.
-            }
-        case .storageFailed:
-            break
+extension Fill.State {
+    fileprivate func readable(at offset: Int64) -> Fill.Readable? {
+        let size = size ?? 0
+        switch phase {
+        case .streaming(let file):
+            guard let end = map?.landed.end(from: offset).map({ min($0, size - 1) }), end > offset else { return nil }
+            return .bytes(in: file, count: end - offset)
+        case .verified(let file):
+            return .bytes(in: file, count: size - offset)
+        case .failed(.origin(let error)), .failed(.damaged(let error)):
+            return .failed(error)
+        case .failed(.storage):
+            return .storageFailed
+        case .paused:
+            return .failed(.closing)
+        case .starting, .unknownBlob, .onDisk, .verifiedInMemory:
+            preconditionFailure("a reader came before the fill was open")
         }
-        let stream = passThrough(offset)
-        fallback = stream
-        try stream.read(at: offset, into: &buffer)
     }
 }

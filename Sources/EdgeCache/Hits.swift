@@ -14,7 +14,7 @@ extension EdgeCache {
         inline: (UInt64, Span<UInt8>) -> Answer,
         file: (File, Int64) -> Answer
     ) -> Answer? {
-        tier.hit(digest, inline: inline, file: file)
+        counted(tier.hit(digest, inline: inline, file: file))
     }
 
     /// - Parameter body: gets the digest, a number that stands for what follows as long as the program runs, the media type and the bytes,
@@ -26,9 +26,14 @@ extension EdgeCache {
     ) -> Answer? {
         switch reference {
         case .digest(let digest):
-            tier.hit(repository: name, digest: digest) { body(digest, $0, $1, $2) }
+            counted(tier.hit(repository: name, digest: digest) { body(digest, $0, $1, $2) })
         case .tag(let tag):
-            tier.hit(repository: name, tag: tag, isFresh: { age(since: $0) < configuration.tagTTL }, body)
+            counted(tier.hit(repository: name, tag: tag, isFresh: { age(since: $0) < configuration.tagTTL }, body))
         }
+    }
+
+    private func counted<Answer>(_ answer: Answer?) -> Answer? {
+        if answer != nil { activity.count(.hit) }
+        return answer
     }
 }

@@ -13,6 +13,7 @@ public struct ManifestAnswer: Sendable {
     public let mediaType: MediaType
     /// Seconds since the origin last confirmed the tag, when the origin is down and the tag may be stale; else `nil`.
     public let staleSeconds: Int64?
+    public internal(set) var status = CacheStatus.miss
 }
 
 /// What became of a pushed manifest.
@@ -34,6 +35,14 @@ extension EdgeCache {
     /// A digest on disk is served without asking anyone. A tag is believed for ``Configuration/tagTTL``; while the origin is down, for
     /// ``Configuration/staleIfError``.
     public func manifest(_ name: RepositoryName, _ reference: Reference) throws(EdgeError) -> ManifestAnswer? {
+        var status = CacheStatus.miss
+        defer { activity.count(status) }
+        let answer = try look(name, reference)
+        status = answer?.status ?? .miss
+        return answer
+    }
+
+    private func look(_ name: RepositoryName, _ reference: Reference) throws(EdgeError) -> ManifestAnswer? {
         switch reference {
         case .digest(let digest):
             if let answer = cachedManifest(name, digest) { return answer }
@@ -43,14 +52,18 @@ extension EdgeCache {
             }
         }
         let flight = ManifestFlight(name: name, reference: reference)
-        return try manifestFlights.run(flight) {
-            Result { () throws(EdgeError) in
+        var isMine = false
+        var answer = try manifestFlights.run(flight) {
+            isMine = true
+            return Result { () throws(EdgeError) in
                 switch reference {
                 case .digest(let digest): try fetch(name, digest)
                 case .tag(let tag): try refresh(name, tag)
                 }
             }
         }.get()
+        if !isMine, answer?.status == .miss { answer?.status = .joined }
+        return answer
     }
 
     private func fetch(_ name: RepositoryName, _ digest: Digest) throws(EdgeError) -> ManifestAnswer? {
@@ -86,6 +99,8 @@ extension EdgeCache {
                 return nil
             case .unchanged:
                 if let cached { confirm(name, tag, cached, since: stamp) }
+                var known = known
+                known?.status = .revalidated
                 return known
             case .found(let stored):
                 record(name, tag, stored, since: stamp)
@@ -98,7 +113,8 @@ extension EdgeCache {
                 bytes: known.bytes,
                 digest: known.digest,
                 mediaType: known.mediaType,
-                staleSeconds: age(of: cached).components.seconds
+                staleSeconds: age(of: cached).components.seconds,
+                status: .stale
             )
         }
     }
@@ -293,7 +309,7 @@ extension EdgeCache {
 
 extension ManifestAnswer {
     fileprivate init(_ cached: CachedManifest, digest: Digest) {
-        self.init(bytes: cached.bytes, digest: digest, mediaType: cached.mediaType, staleSeconds: nil)
+        self.init(bytes: cached.bytes, digest: digest, mediaType: cached.mediaType, staleSeconds: nil, status: .hit)
     }
 
     fileprivate init(_ stored: StoredManifest) {

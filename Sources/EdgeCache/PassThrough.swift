@@ -1,7 +1,9 @@
 internal import Hashing
+internal import Logging
 internal import OCI
 internal import ObjectStorage
 internal import Registry
+internal import Synchronization
 internal import System
 internal import Threading
 
@@ -12,19 +14,23 @@ internal import Threading
 ///
 /// Sendable because everything shared with the fetching thread is in `channel`; the rest belongs to the one reading thread.
 final class PassThrough: BlobStream, @unchecked Sendable {
-    private let registry: Registry
+    /// What the origin may be ahead of the client. Memory: as much for each client.
+    private static let channelBytes = 128 << 10
+
+    private let fills: Fills
     private let digest: Digest
     private let size: Int64
-    /// Where the client started: bytes before the first read that it already has.
-    private let alreadyRead: Int64
+    /// The client has, or reads, the blob from its start.
+    private let isWhole: Bool?
     private var channel: ByteChannel?
 
-    /// - Parameter alreadyRead: bytes that the client has from elsewhere; they are fetched again to verify the whole, and not given out.
-    init(registry: Registry, digest: Digest, size: Int64, alreadyRead: Int64 = 0) {
-        self.registry = registry
+    /// - Parameter isWhole: the client has all bytes before the first read from elsewhere; they are fetched again to verify the whole, and
+    ///   not given out. `nil`: if it begins at the start.
+    init(_ fills: Fills, _ digest: Digest, size: Int64, isWhole: Bool? = nil) {
+        self.fills = fills
         self.digest = digest
         self.size = size
-        self.alreadyRead = alreadyRead
+        self.isWhole = isWhole
     }
 
     deinit { channel?.abandon() }
@@ -35,13 +41,13 @@ final class PassThrough: BlobStream, @unchecked Sendable {
     }
 
     private func start(at offset: Int64) -> ByteChannel {
-        let channel = ByteChannel(limitBytes: 1 << 20)
-        let (registry, digest, size) = (registry, digest, size)
-        let whole = offset == alreadyRead
+        let channel = ByteChannel(limitBytes: Self.channelBytes)
+        let (fills, digest, size) = (fills, digest, size)
+        let whole = isWhole ?? (offset == 0)
         spawnThread(name: "pass-through") {
             do throws(EdgeError) {
                 try Self.fetch(
-                    registry,
+                    fills,
                     digest,
                     range: whole ? 0..<size : offset..<size,
                     skip: whole ? offset : 0,
@@ -57,7 +63,7 @@ final class PassThrough: BlobStream, @unchecked Sendable {
     }
 
     private static func fetch(
-        _ registry: Registry,
+        _ fills: Fills,
         _ digest: Digest,
         range: Range<Int64>,
         skip: Int64,
@@ -68,7 +74,8 @@ final class PassThrough: BlobStream, @unchecked Sendable {
         var held: [UInt8] = []
         var toSkip = skip
         do throws(RegistryError) {
-            try registry.streamBlob(digest, range: verifies ? nil : range) { piece in
+            try fills.registry.streamBlob(digest, range: verifies ? nil : range) { piece in
+                fills.counters.originBytes.wrappingAdd(Int64(piece.count), ordering: .relaxed)
                 if verifies { hash.update(piece) }
                 let skipped = min(toSkip, Int64(piece.count))
                 toSkip -= skipped
@@ -81,7 +88,11 @@ final class PassThrough: BlobStream, @unchecked Sendable {
             throw .origin(error)
         }
         if verifies, hash.digest() != digest {
-            throw .origin(.damaged(key: registry.layout.blob(digest), expected: digest, actual: hash.digest()))
+            let key = fills.registry.layout.blob(digest)
+            let error = EdgeError.origin(.damaged(key: key, expected: digest, actual: hash.digest()))
+            fills.counters.damaged.wrappingAdd(1, ordering: .relaxed)
+            fills.log.error("the origin's content is damaged", metadata: ["digest": "\(digest)", "error": "\(error)"])
+            throw error
         }
         if !held.isEmpty { _ = channel.send(held) }
     }

@@ -1,3 +1,5 @@
+public import System
+
 /// The limits of a ``Client``. The defaults suit an object store, in the next rack or on another continent.
 public struct ClientConfiguration: Sendable {
     /// For name lookup, TCP and TLS together.
@@ -25,6 +27,8 @@ public struct ClientConfiguration: Sendable {
     /// A PEM file of the only authorities to trust; `nil` trusts the system's. Certificates are always verified.
     public var certificateAuthorityFile: String?
     public var userAgent = "forebay"
+    /// Connect to this Unix-domain socket, whatever the URL's host (`CURLOPT_UNIX_SOCKET_PATH(3)`).
+    public var unixSocket: SocketPath?
     public var proxy = Proxy.environment
 
     public init() {}

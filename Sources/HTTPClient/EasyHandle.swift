@@ -1,4 +1,5 @@
 internal import CCurl
+internal import System
 
 /// libcurl said no to an option: out of memory, or built without it.
 struct OptionRefused: Error {
@@ -119,6 +120,7 @@ final class EasyHandle: @unchecked Sendable {
             // The system's directory of authorities would be searched beside the file.
             try set(CURLOPT_CAPATH, nil)
         }
+        if let socket = configuration.unixSocket { try set(CURLOPT_UNIX_SOCKET_PATH, socket.address) }
         // A proxy's answer to CONNECT is no response of the server.
         try set(CURLOPT_SUPPRESS_CONNECT_HEADERS, 1)
         switch configuration.proxy {

@@ -68,12 +68,13 @@ final class HandlePool: Sendable {
     }
 
     func give(_ handle: EasyHandle) {
+        // Read before the lock is held: another thread may have read a later moment and come first.
         let now = time.monotonicNanoseconds()
         // Held until the lock is free: the last reference closes connections.
         let expired: [EasyHandle] = state.update { state in
             state.lent -= 1
             guard !state.isClosed else { return [handle] }
-            let fresh = state.idle.firstIndex { now - $0.since < maxIdleNanoseconds } ?? state.idle.count
+            let fresh = state.idle.firstIndex { now < $0.since + maxIdleNanoseconds } ?? state.idle.count
             let expired = state.idle[..<fresh].map(\.handle)
             state.idle.removeFirst(fresh)
             state.idle.append((handle, now))

@@ -175,6 +175,9 @@ extension Environment {
         public let lastTransaction: UInt64
     }
 
+    /// How long the oldest read has lasted so far, in nanoseconds: as long, nothing that was freed since can be used again.
+    public var oldestReaderNanoseconds: Int { readers.oldestAge }
+
     public var statistics: Statistics {
         var info = MDB_envinfo()
         var stat = MDB_stat()

@@ -7,7 +7,7 @@ internal import Threading
 ///
 /// LMDB itself takes none either: a reset transaction keeps its slot in the reader table, and renewing it writes there only (`mdb_txn_renew`).
 ///
-/// Sendable because a transaction is touched only by whoever has set its place to `busy`.
+/// Sendable because a transaction is touched only by whoever has set its place to busy.
 final class ReaderPool: @unchecked Sendable {
     struct Reader {
         let transaction: OpaquePointer
@@ -17,7 +17,12 @@ final class ReaderPool: @unchecked Sendable {
     private enum Place {
         static let empty = 0
         static let idle = 1
-        static let busy = 2
+        /// Busy since this moment; the clock is long past the others.
+        static var busy: Int {
+            var now = timespec()
+            clock_gettime(CLOCK_MONOTONIC_COARSE, &now)
+            return now.tv_sec * 1_000_000_000 + now.tv_nsec
+        }
     }
 
     /// Places that are tried before a thread waits for any.
@@ -68,6 +73,12 @@ final class ReaderPool: @unchecked Sendable {
         leave(reader.place, Place.idle)
     }
 
+    /// How long the oldest read has lasted so far, in nanoseconds; 0 when nobody reads.
+    var oldestAge: Int {
+        let busy = (0..<limit).map { places[$0 * Self.spacing].load(ordering: .relaxed) }.filter { $0 > Place.idle }
+        return busy.min().map { max(0, Place.busy - $0) } ?? 0
+    }
+
     private func leave(_ place: Int, _ state: Int) {
         places[place * Self.spacing].store(state, ordering: .sequentiallyConsistent)
         if waiting.load(ordering: .sequentiallyConsistent) > 0 { released.update { _ in } }
@@ -75,19 +86,20 @@ final class ReaderPool: @unchecked Sendable {
 
     /// Any place that nobody uses, this thread's last one first.
     private func take() -> Int? {
+        let now = Place.busy
         // Thread descriptors lie whole stacks apart: multiplying spreads them.
         let start = Int((UInt(pthread_self()) >> 12 &* 0x9E37_79B9_7F4A_7C15) >> 32 % UInt(limit))
         for step in 0..<limit {
             let place = (start + step) % limit
-            if takes(place, Place.idle) || takes(place, Place.empty) { return place }
+            if takes(place, Place.idle, now) || takes(place, Place.empty, now) { return place }
         }
         return nil
     }
 
-    private func takes(_ place: Int, _ expected: Int) -> Bool {
+    private func takes(_ place: Int, _ expected: Int, _ now: Int) -> Bool {
         places[place * Self.spacing].compareExchange(
             expected: expected,
-            desired: Place.busy,
+            desired: now,
             ordering: .sequentiallyConsistent
         )
         .exchanged

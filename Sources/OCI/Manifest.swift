@@ -10,6 +10,8 @@ public struct Descriptor: Sendable, Hashable, Codable {
     public let annotations: [String: String]?
     /// Where else the content may be fetched from; such layers need not be pushed.
     public let urls: [String]?
+    /// What an index's child runs on.
+    public let platform: Platform?
 
     public init(
         mediaType: MediaType,
@@ -17,8 +19,10 @@ public struct Descriptor: Sendable, Hashable, Codable {
         size: Int64,
         artifactType: String? = nil,
         annotations: [String: String]? = nil,
-        urls: [String]? = nil
+        urls: [String]? = nil,
+        platform: Platform? = nil
     ) {
+        self.platform = platform
         self.mediaType = mediaType
         self.digest = digest
         self.size = size
@@ -39,6 +43,8 @@ public struct Descriptor: Sendable, Hashable, Codable {
         artifactType = try values.decodeIfPresent(String.self, forKey: .artifactType)
         annotations = try values.decodeIfPresent([String: String].self, forKey: .annotations)
         urls = try values.decodeIfPresent([String].self, forKey: .urls)
+        // Odd ones are no reason to refuse a manifest.
+        platform = try? values.decodeIfPresent(Platform.self, forKey: .platform)
     }
 
     /// Foreign layers: clients need not push them, so their absence is no error (image-spec, "Non-Distributable Layers").
@@ -46,6 +52,29 @@ public struct Descriptor: Sendable, Hashable, Codable {
         urls?.isEmpty == false || mediaType.rawValue.contains(".nondistributable.")
             || mediaType.rawValue.contains(".foreign.")
     }
+}
+
+/// What an image runs on (image-spec, image-index.md, "platform").
+public struct Platform: Sendable, Hashable, Codable, CustomStringConvertible {
+    public let os: String
+    public let architecture: String
+    public let variant: String?
+
+    /// Reads `os/architecture` or `os/architecture/variant`, as tools write them; `nil` for anything else.
+    public init?(_ text: String) {
+        let parts = text.split(separator: "/", omittingEmptySubsequences: false)
+        guard 2...3 ~= parts.count, parts.allSatisfy({ !$0.isEmpty }) else { return nil }
+        os = String(parts[0])
+        architecture = String(parts[1])
+        variant = parts.count == 3 ? String(parts[2]) : nil
+    }
+
+    /// Whether a child for `other` is wanted: a variant counts only where one is asked for.
+    public func includes(_ other: Platform) -> Bool {
+        os == other.os && architecture == other.architecture && (variant == nil || variant == other.variant)
+    }
+
+    public var description: String { "\(os)/\(architecture)\(variant.map { "/\($0)" } ?? "")" }
 }
 
 /// What a registry needs to know of a manifest: its type and what it refers to. The bytes stay as they were pushed.

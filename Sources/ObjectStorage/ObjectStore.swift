@@ -1,3 +1,4 @@
+internal import Hashing
 public import OCI
 public import System
 
@@ -66,6 +67,9 @@ public protocol ObjectStore: Sendable, CustomStringConvertible {
     /// What the store can do, as far as is known without asking it.
     var capabilities: StoreCapabilities { get }
 
+    /// How it fares. Answers from memory.
+    var health: StoreHealth { get }
+
     /// Finds out what the store can do by writing at `key`, which is removed in the end.
     @discardableResult
     func probe(at key: ObjectKey) throws(StoreError) -> StoreCapabilities
@@ -80,12 +84,21 @@ public struct ObjectInfo: Sendable, Equatable {
     /// As it was put.
     public var contentType: String?
     public var lastModified: WallTime?
+    /// The MD5 of the bytes in hexadecimal, where the store is known to tell it.
+    public var md5: String?
 
-    public init(size: Int64, etag: String? = nil, contentType: String? = nil, lastModified: WallTime? = nil) {
+    public init(
+        size: Int64,
+        etag: String? = nil,
+        contentType: String? = nil,
+        lastModified: WallTime? = nil,
+        md5: String? = nil
+    ) {
         self.size = size
         self.etag = etag
         self.contentType = contentType
         self.lastModified = lastModified
+        self.md5 = md5
     }
 }
 
@@ -193,20 +206,45 @@ extension ObjectStore {
         of key: ObjectKey,
         limitBytes: Int
     ) throws(StoreError) -> (info: ObjectInfo, bytes: [UInt8])? {
+        switch try contents(of: key, limitBytes: limitBytes, ifNoneMatch: nil) {
+        case .complete(let bytes, let info): return (info, bytes)
+        case .notFound, .notModified: return nil
+        }
+    }
+
+    /// A small object as a whole. Where its MD5 is known, bytes without it are read again, and an error if that does not help.
+    ///
+    /// - Parameter ifNoneMatch: an ETag without quotes; when it is still the object's, nothing is read.
+    public func contents(
+        of key: ObjectKey,
+        limitBytes: Int,
+        ifNoneMatch: String?
+    ) throws(StoreError) -> SmallObject {
+        for _ in 0..<2 {
+            let object = try read(key, limitBytes, ifNoneMatch)
+            guard case .complete(let bytes, let info) = object, let expected = info.md5 else { return object }
+            if hexadecimal(md5(bytes)) == expected { return object }
+        }
+        let message = "twice, the bytes did not have the MD5 that the store tells"
+        throw StoreError(.get, in: description, key: key, .damagedBody, message, isRetryable: true)
+    }
+
+    private func read(_ key: ObjectKey, _ limitBytes: Int, _ ifNoneMatch: String?) throws(StoreError) -> SmallObject {
         var bytes: [UInt8] = []
         let outcome = try get(
             key,
             range: nil,
-            ifNoneMatch: nil,
+            ifNoneMatch: ifNoneMatch,
             begin: { info in
                 guard info.size <= limitBytes else { throw TooLarge(size: info.size, limitBytes: limitBytes) }
                 bytes.reserveCapacity(Int(info.size))
             },
             receive: { bytes.append($0) }
         )
-        switch outcome {
-        case .complete(let info): return (info, bytes)
-        case .notFound, .notModified: return nil
+        return switch outcome {
+        case .notFound: .notFound
+        case .notModified: .notModified
+        case .complete(let info): .complete(bytes, info)
         }
     }
 
@@ -233,6 +271,13 @@ extension ObjectStore {
             continuation = page.continuation
         } while continuation != nil
     }
+}
+
+/// What became of reading a small object.
+public enum SmallObject: Sendable {
+    case notFound
+    case notModified
+    case complete([UInt8], ObjectInfo)
 }
 
 /// An object that is larger than its reader allows.

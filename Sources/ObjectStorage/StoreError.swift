@@ -5,12 +5,14 @@ public import System
 /// Holds no secret. Texts from a server are cut and cleaned, so that all of it may be logged.
 public struct StoreError: Error, Sendable, CustomStringConvertible {
     public enum Operation: String, Sendable {
-        case head, get, put, delete, list, check, probe
+        case head, get, put, delete, list, check, probe, sign
     }
 
     public enum Kind: Sendable {
         /// No connection, or one that broke.
         case unreachable
+        /// The store has been down a moment ago, so nothing was sent.
+        case unavailable
         /// The server's certificate was not accepted.
         case untrusted
         case timeout
@@ -22,6 +24,8 @@ public struct StoreError: Error, Sendable, CustomStringConvertible {
         case denied
         /// Unknown, expired or with a wrong signature.
         case badCredentials
+        /// Their source gives none now.
+        case noCredentials
         case noSuchBucket
         /// The bucket is elsewhere; in `expected`, if the store said where.
         case wrongRegion(expected: String?)
@@ -60,6 +64,8 @@ public struct StoreError: Error, Sendable, CustomStringConvertible {
     public let retryAfterSeconds: Int?
     /// The same request may succeed later.
     public let isRetryable: Bool
+    /// The store's clock, when it answered.
+    let serverTime: WallTime?
 
     package init(
         _ operation: Operation,
@@ -71,7 +77,8 @@ public struct StoreError: Error, Sendable, CustomStringConvertible {
         code: String? = nil,
         requestID: String? = nil,
         retryAfterSeconds: Int? = nil,
-        isRetryable: Bool? = nil
+        isRetryable: Bool? = nil,
+        serverTime: WallTime? = nil
     ) {
         self.operation = operation
         self.store = store
@@ -83,6 +90,7 @@ public struct StoreError: Error, Sendable, CustomStringConvertible {
         self.requestID = requestID.map { printable($0, limit: 128) }
         self.retryAfterSeconds = retryAfterSeconds
         self.isRetryable = isRetryable ?? kind.isTransient
+        self.serverTime = serverTime
     }
 
     public var description: String {
@@ -97,20 +105,22 @@ public struct StoreError: Error, Sendable, CustomStringConvertible {
 extension StoreError.Kind {
     var isTransient: Bool {
         switch self {
-        case .unreachable, .timeout, .throttled, .serverFailure: true
+        case .unreachable, .unavailable, .timeout, .throttled, .serverFailure, .noCredentials: true
         default: false
         }
     }
 
-    fileprivate var text: String {
+    var text: String {
         switch self {
         case .unreachable: "unreachable"
+        case .unavailable: "down; nothing was sent"
         case .untrusted: "not trusted"
         case .timeout: "timeout"
         case .throttled: "throttled"
         case .serverFailure: "the store failed"
         case .denied: "access denied"
         case .badCredentials: "the credentials were not accepted"
+        case .noCredentials: "no valid credentials"
         case .noSuchBucket: "there is no such bucket"
         case .wrongRegion(let expected): "wrong region\(expected.map { ", the bucket is in \($0)" } ?? "")"
         case .clockSkew: "the clocks differ"
@@ -128,10 +138,11 @@ extension StoreError.Kind {
 
     fileprivate var remedy: String? {
         switch self {
-        case .unreachable: "check the endpoint and the network"
+        case .unreachable, .unavailable: "check the endpoint and the network"
         case .untrusted: "check the endpoint's certificate, or name the authority's file"
         case .denied: "check what the access key may do in this bucket"
         case .badCredentials: "check the access key, the secret key and the session token"
+        case .noCredentials: "correct their source, or choose another with s3-credentials"
         case .noSuchBucket: "create it, or correct the bucket's name"
         case .wrongRegion: "correct the region or the endpoint"
         case .clockSkew: "set this machine's clock"
@@ -153,7 +164,8 @@ extension StoreError {
             code: code,
             requestID: requestID,
             retryAfterSeconds: retryAfterSeconds,
-            isRetryable: false
+            isRetryable: false,
+            serverTime: serverTime
         )
     }
 }

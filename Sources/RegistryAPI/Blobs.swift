@@ -11,7 +11,9 @@ extension RegistryHandler {
             guard let size = try edge({ () throws(EdgeError) in try edge.blobSize(digest) }) else { throw unknown() }
             return Response(status: 200, headers: blobHeaders(digest), body: .withheld(length: size))
         }
-        guard let content = try edge({ () throws(EdgeError) in try edge.blob(digest) }) else { throw unknown() }
+        let found = try edge { () throws(EdgeError) in try edge.find(digest, near: rangeStart(request)) }
+        guard let (content, status) = found else { throw unknown() }
+        request.note(status)
         return try answer(digest, content, request)
     }
 
@@ -49,6 +51,15 @@ extension RegistryHandler {
                 headers: [("Content-Range", "bytes */\(size)")]
             )
         }
+    }
+
+    /// Where the client wants to read, before anybody knows the blob's size: a range from its end cannot be told yet.
+    private func rangeStart(_ request: Request) -> Int64 {
+        let limit: Int64 = 1 << 50
+        guard case .partial(let range) = ByteRange.parse(request.header("Range"), size: limit),
+            range.upperBound < limit || request.header("Range")?.hasSuffix("-") == true
+        else { return 0 }
+        return range.lowerBound
     }
 
     func deleteBlob(_ digest: Digest) throws(APIError) -> Response {

@@ -47,6 +47,8 @@ extension APIError {
             self.init(status: 503, code: .tooManyRequests, message: message, headers: [("Retry-After", "1")])
         case .digestMismatch:
             self.init(status: 400, code: .digestInvalid, message: message)
+        case .originChanged:
+            self.init(status: 502, code: .unsupported, message: message)
         case .uploadUnknown:
             self.init(status: 404, code: .blobUploadUnknown, message: message)
         case .uploadBusy:
@@ -73,10 +75,14 @@ extension APIError {
         switch error.kind {
         case .throttled where error.status == 429:
             self.init(status: 429, code: .tooManyRequests, message: message, headers: retryAfter)
-        case .throttled, .unreachable:
+        case .throttled, .unreachable, .unavailable, .noCredentials:
             self.init(status: 503, code: .tooManyRequests, message: message, headers: retryAfter)
         case .timeout:
             self.init(status: 504, code: .tooManyRequests, message: message, headers: retryAfter)
+        case .serverFailure:
+            self.init(status: 502, code: .unsupported, message: message, headers: retryAfter)
+        case .denied where error.operation == .put || error.operation == .delete:
+            self.init(status: 403, code: .denied, message: "this registry can only be read from: \(message)")
         case .noSpace:
             self.init(status: 507, code: .denied, message: message)
         default:

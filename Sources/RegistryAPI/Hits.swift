@@ -5,17 +5,25 @@ internal import Synchronization
 internal import System
 
 extension RegistryHandler {
-    /// A blob or manifest that this node has ready; everything else waits for something, or is rare.
+    /// A blob or manifest that this node has ready; everything else waits for something, or is rare. With an access log each answer has a name
+    /// of its own, so that none can be prepared.
     public func answerAtOnce(_ request: Request) -> ReadyAnswer? {
-        guard request.method == "GET" || request.method == "HEAD" else { return nil }
+        guard observer.accessLog == .off, request.method == "GET" || request.method == "HEAD" else { return nil }
         do throws(Route.Failure) {
-            switch try Route(path: request.path) {
-            case .blob(_, let digest): return blobAtOnce(digest, request)
-            case .manifest(let name, let reference): return manifestAtOnce(name, reference, request)
-            default: return nil
-            }
+            let route = try Route(path: request.path)
+            guard let answer = ready(route, request) else { return nil }
+            request.note = RequestNote(route.label, .hit).number
+            return answer
         } catch {
             return nil
+        }
+    }
+
+    private func ready(_ route: Route, _ request: Request) -> ReadyAnswer? {
+        switch route {
+        case .blob(_, let digest): blobAtOnce(digest, request)
+        case .manifest(let name, let reference): manifestAtOnce(name, reference, request)
+        default: nil
         }
     }
 

@@ -12,6 +12,7 @@ extension RegistryHandler {
         guard let answer = try edge({ () throws(EdgeError) in try edge.manifest(name, reference) }) else {
             throw unknownManifest(name, reference)
         }
+        request.note(answer.status)
         let headers = manifestHeaders(answer.digest, answer.mediaType) + staleHeaders(answer.staleSeconds)
         return self.answer(answer.digest, headers, answer.bytes, request)
     }

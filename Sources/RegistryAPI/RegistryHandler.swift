@@ -2,6 +2,7 @@ public import EdgeCache
 public import HTTPServer
 public import Logging
 internal import OCI
+internal import Threading
 
 /// Answers the requests of the OCI distribution protocol from an ``EdgeCache``.
 public struct RegistryHandler: RequestHandler {
@@ -17,16 +18,31 @@ public struct RegistryHandler: RequestHandler {
 
     let edge: EdgeCache
     let configuration: Configuration
+    let observer: RequestObserver
     let log: Logger
     let preparedAnswers = PreparedAnswers()
 
-    public init(_ edge: EdgeCache, configuration: Configuration = Configuration(), log: Logger) {
+    public init(
+        _ edge: EdgeCache,
+        configuration: Configuration = Configuration(),
+        observer: RequestObserver = RequestObserver(),
+        log: Logger
+    ) {
         self.edge = edge
         self.configuration = configuration
+        self.observer = observer
         self.log = log
     }
 
     public func handle(_ request: Request) -> Reply {
+        observer.began(request)
+        guard let traceparent = traceparent(of: request) else { return named(request.id, nil, reply(to: request)) }
+        return TraceContext.$current.withValue(traceparent) { named(request.id, traceparent, reply(to: request)) }
+    }
+
+    public func ended(_ request: Request, _ end: ExchangeEnd) { observer.ended(request, end) }
+
+    private func reply(to request: Request) -> Reply {
         do throws(APIError) {
             return try route(request)
         } catch {
@@ -54,6 +70,7 @@ public struct RegistryHandler: RequestHandler {
                 throw invalidName(name, request)
             }
         }
+        request.note = RequestNote(route.label).number
         if request.method == "DELETE", route.isContent, !configuration.allowsDeletes {
             throw APIError(
                 status: 405,
@@ -102,6 +119,15 @@ public struct RegistryHandler: RequestHandler {
 // MARK: - Answers
 
 extension RegistryHandler {
+    /// The answer with the request's name, wherever it is made.
+    private func named(_ id: String, _ traceparent: String?, _ reply: Reply) -> Reply {
+        guard !id.isEmpty || traceparent != nil else { return reply }
+        switch reply {
+        case .respond(let response): return .respond(response.named(id))
+        case .receive(let receiver): return .receive(NamedBody(receiver, id, traceparent))
+        }
+    }
+
     func respond(_ response: Response) -> Reply { .respond(finished(response)) }
 
     /// What every answer carries.
@@ -140,6 +166,13 @@ extension RegistryHandler {
 }
 
 extension Response {
+    fileprivate func named(_ id: String) -> Response {
+        guard !id.isEmpty else { return self }
+        var response = self
+        response.headers.append(("X-Request-Id", id))
+        return response
+    }
+
     init(json: String, status: Int = 200, headers: [(name: String, value: String)] = []) {
         self.init(
             status: status,
@@ -147,6 +180,23 @@ extension Response {
             body: .bytes(Array(json.utf8))
         )
     }
+}
+
+/// Takes a body in for a request that has a name or belongs to a trace.
+private final class NamedBody: BodyReceiver {
+    private let receiver: any BodyReceiver
+    private let id: String
+    private let traceparent: String?
+
+    init(_ receiver: any BodyReceiver, _ id: String, _ traceparent: String?) {
+        self.receiver = receiver
+        self.id = id
+        self.traceparent = traceparent
+    }
+
+    func receive(_ bytes: Span<UInt8>) { receiver.receive(bytes) }
+    func finish() -> Response { TraceContext.$current.withValue(traceparent) { receiver.finish().named(id) } }
+    func abandon() { receiver.abandon() }
 }
 
 /// Reads a refused body to its end.

@@ -113,6 +113,19 @@ enum Route: Equatable {
         }
     }
 
+    var label: RouteLabel {
+        switch self {
+        case .support: .support
+        case .catalog: .catalog
+        case .tags: .tags
+        case .referrers: .referrers
+        case .manifest: .manifest
+        case .blob: .blob
+        case .uploads: .uploads
+        case .upload: .upload
+        }
+    }
+
     /// Names content that lasts, not an upload.
     var isContent: Bool {
         switch self {

@@ -1,4 +1,5 @@
 internal import Configuration
+internal import ObjectStorage
 internal import Synchronization
 internal import SystemPackage
 internal import Yams
@@ -66,6 +67,8 @@ public struct EffectiveSettings: Sendable {
                     }
                 settings[key.name] = Setting(text: Self.expanded(text, environment), source: source)
                 if key.name == "origin" { isSeedOrigin = log.lastProvider == 2 }
+            } else if key.name == "s3-region", let region = Self.profileRegion(settings["origin"], environment) {
+                settings[key.name] = region
             } else if let standard = key.standard {
                 settings[key.name] = Setting(
                     text: Self.expanded(standard, environment),
@@ -90,6 +93,16 @@ public struct EffectiveSettings: Sendable {
             }
         }
         return text
+    }
+
+    /// That of the profile in AWS's shared files, as AWS's tools would take it.
+    private static func profileRegion(_ origin: Setting?, _ environment: [String: String]) -> Setting? {
+        guard origin?.text.hasPrefix("s3://") == true else { return nil }
+        // A file that cannot be read is told by whoever needs what is in it.
+        guard let profile = try? AWSProfile.named(nil, AWSEnvironment(environment)), let region = profile.region else {
+            return nil
+        }
+        return Setting(text: region, source: "profile '\(profile.name)' of \(profile.source)")
     }
 
     private static func checkVariables(_ environment: [String: String]) throws(SettingsError) {

@@ -74,7 +74,21 @@ public struct SettingKey: Sendable, Hashable {
         SettingKey("scrub-interval", "DURATION", "7d", "How often all content on disk is hashed again; 0s is never."),
         SettingKey("scrub-rate", "SIZE", "20MiB", "Bytes a second that are hashed again."),
         SettingKey("inline-limit", "SIZE", "16KiB", "Blobs up to this size lie in the index instead of a file."),
-        SettingKey("fill-limit", "COUNT", "16", "Blobs that are fetched from the origin at once."),
+        SettingKey("fill-limit", "COUNT", "32", "Transfers of blobs from the origin at once, over all blobs."),
+        SettingKey("fill-part-size", "SIZE", "8MiB", "Of one such transfer: larger blobs come in parts."),
+        SettingKey("fill-parts-in-flight", "COUNT", "8", "Parts of one blob that are fetched at once."),
+        SettingKey(
+            "fill-unattended-limit",
+            "SIZE",
+            "1GiB",
+            "A blob that every client has left is fetched to its end when no more than this is missing."
+        ),
+        SettingKey(
+            "absent-ttl",
+            "DURATION",
+            "3s",
+            "How long a blob that the origin does not have counts as missing; 0s asks always."
+        ),
         SettingKey("upload-limit", "COUNT", "1024", "Upload sessions at once."),
         SettingKey("upload-expiry", "DURATION", "24h", "An upload session that is not used for so long ends."),
         // Freshness.
@@ -125,11 +139,18 @@ public struct SettingKey: Sendable, Hashable {
             "Certificate authorities for the endpoint, PEM."
         ),
         SettingKey(
+            "s3-credentials",
+            "SOURCE",
+            "chain",
+            "chain: s3-access-key, else what the AWS SDKs would find; web-identity, profile, container or instance: that alone; anonymous: "
+                + "requests are not signed."
+        ),
+        SettingKey(
             "s3-access-key",
             "KEY",
             nil,
             aliases: ["AWS_ACCESS_KEY_ID", "EPOCH_S3_ACCESS_KEY"],
-            "Without one, requests are not signed."
+            "Goes before all other sources of the chain."
         ),
         SettingKey(
             "s3-secret-key",
@@ -150,8 +171,37 @@ public struct SettingKey: Sendable, Hashable {
         SettingKey("s3-connection-limit", "COUNT", "64", "Connections to the object store at once."),
         SettingKey("s3-connect-timeout", "DURATION", "5s", "For a connection to the object store."),
         SettingKey("s3-stall-timeout", "DURATION", "20s", "A transfer that crawls for so long is broken off."),
+        SettingKey(
+            "s3-request-timeout",
+            "DURATION",
+            "60s",
+            "For an answer of the object store, beside a second for each 32 KiB of a body."
+        ),
         SettingKey("s3-part-size", "SIZE", "16MiB", "Of one part of a large upload; at least 5MiB."),
         SettingKey("s3-parts-in-flight", "COUNT", "4", "Parts of one upload that are sent at once."),
+        SettingKey(
+            "s3-encryption",
+            "AES256|aws:kms",
+            nil,
+            "With what the object store encrypts new objects; without one, as the bucket has it."
+        ),
+        SettingKey("s3-kms-key", "KEY", nil, "For s3-encryption aws:kms; without one, the account's own."),
+        SettingKey("s3-storage-class", "CLASS", nil, "Of new objects, such as STANDARD_IA."),
+        SettingKey("s3-acl", "ACL", nil, "Of new objects, such as bucket-owner-full-control."),
+        // Seen from outside.
+        SettingKey(
+            "admin-listen",
+            "HOST:PORT",
+            nil,
+            "An address for /metrics, /healthz and /readyz; without one, they are on the same as the registry."
+        ),
+        SettingKey(
+            "access-log",
+            "off|sampled|full",
+            "off",
+            "A JSON line on standard output for each request, or for one in so many and all failures."
+        ),
+        SettingKey("access-log-sample", "COUNT", "100", "Of so many requests, a sampled access log has one."),
         // The log.
         SettingKey("log-level", "LEVEL", "info", "trace, debug, info, notice, warning, error or critical."),
         SettingKey("log-format", "auto|text|json", "auto", "auto: text on a terminal, else JSON lines."),

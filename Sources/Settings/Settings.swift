@@ -12,19 +12,31 @@ public struct Settings: Sendable {
         case auto, text, json
     }
 
+    public enum AccessLog: String, Sendable {
+        case off, sampled, full
+    }
+
+    public enum CredentialChoice: Sendable {
+        case anonymous
+        /// Keys that are settings, and where they come from.
+        case fixed(Credentials, source: String)
+        case chain([CredentialChain.Source])
+    }
+
     public struct S3: Sendable {
         public var endpoint: String?
         public var region: String
         /// `nil`: as suits the endpoint.
         public var addressing: S3Endpoint.Addressing?
         public var certificateAuthorityFile: String?
-        /// `nil`: anonymous.
-        public var credentials: Credentials?
+        public var credentials: CredentialChoice
         public var connectionLimit: Int
         public var connectTimeout: Duration
         public var stallTimeout: Duration
+        public var requestTimeout: Duration
         public var partBytes: Int64
         public var partsInFlight: Int
+        public var objectOptions: S3ObjectOptions
     }
 
     public var host: String
@@ -44,6 +56,10 @@ public struct Settings: Sendable {
     public var scrubBytesPerSecond: Int64
     public var inlineLimitBytes: Int
     public var fillLimit: Int
+    public var fillPartBytes: Int
+    public var fillPartsInFlight: Int
+    public var fillUnattendedBytes: Int
+    public var absentTTL: Duration
     public var uploadLimit: Int
     public var uploadExpiry: Duration
     public var tagTTL: Duration
@@ -52,6 +68,10 @@ public struct Settings: Sendable {
     /// Put before every key in the origin.
     public var prefix: String
     public var s3: S3
+    /// `nil`: on the registry's address.
+    public var adminAddress: (host: String, port: UInt16)?
+    public var accessLog: AccessLog
+    public var accessLogSample: Int
     public var logLevel: Logger.Level
     public var logFormat: LogFormat
 
@@ -86,6 +106,10 @@ public struct Settings: Sendable {
         scrubBytesPerSecond = Int64(try parser.size("scrub-rate", 64 << 10...1 << 40))
         inlineLimitBytes = try parser.size("inline-limit", 0...1 << 20)
         fillLimit = try parser.count("fill-limit", 1...1024)
+        fillPartBytes = try parser.size("fill-part-size", 1 << 20...1 << 30)
+        fillPartsInFlight = try parser.count("fill-parts-in-flight", 1...64)
+        fillUnattendedBytes = try parser.size("fill-unattended-limit", 0...1 << 50)
+        absentTTL = try parser.duration("absent-ttl")
         uploadLimit = try parser.count("upload-limit", 1...1_000_000)
         uploadExpiry = try parser.duration("upload-expiry", atLeast: .seconds(1))
         tagTTL = try parser.duration("tag-ttl")
@@ -95,6 +119,13 @@ public struct Settings: Sendable {
         // The seed puts its prefix before a key as it is.
         prefix = effective.seedPrefix ?? parsed.prefix
         s3 = try S3(parser)
+        adminAddress = try parser.optional(
+            "admin-listen",
+            "write HOST:PORT, for example 127.0.0.1:5001",
+            Values.address
+        )
+        accessLog = try parser.read("access-log", "choose off, sampled or full") { AccessLog(rawValue: $0) }
+        accessLogSample = try parser.count("access-log-sample", 1...1_000_000)
         logLevel = try parser.read("log-level", "choose trace, debug, info, notice, warning, error or critical") {
             Logger.Level(rawValue: $0)
         }
@@ -148,9 +179,40 @@ extension Settings.S3 {
         stallTimeout = try parser.duration("s3-stall-timeout", atLeast: .seconds(1))
         partBytes = Int64(try parser.size("s3-part-size", 5 << 20...5 << 30))
         partsInFlight = try parser.count("s3-parts-in-flight", 1...64)
+        requestTimeout = try parser.duration("s3-request-timeout", atLeast: .seconds(1))
+        objectOptions = S3ObjectOptions(
+            encryption: try Self.encryption(parser),
+            storageClass: try parser.optional("s3-storage-class", "write a class such as STANDARD_IA", word),
+            acl: try parser.optional("s3-acl", "write an ACL such as bucket-owner-full-control", word)
+        )
     }
 
-    private static func credentials(_ parser: Parser) throws(SettingsError) -> Credentials? {
+    private static func encryption(_ parser: Parser) throws(SettingsError) -> S3ObjectOptions.Encryption? {
+        let key = try parser.optional("s3-kms-key", "write a key's id, ARN or alias", word)
+        let encryption = try parser.optional("s3-encryption", "choose AES256 or aws:kms") { text in
+            ["AES256": S3ObjectOptions.Encryption.storeKeys, "aws:kms": .kms(key: key)][text]
+        }
+        if key != nil, encryption != .kms(key: key) {
+            throw SettingsError("s3-kms-key: it needs s3-encryption: aws:kms")
+        }
+        return encryption
+    }
+
+    private static func credentials(_ parser: Parser) throws(SettingsError) -> Settings.CredentialChoice {
+        let fixed = try fixedCredentials(parser)
+        let choices = "choose chain, web-identity, profile, container, instance or anonymous"
+        return try parser.read("s3-credentials", choices) { text in
+            switch text {
+            case "anonymous": .anonymous
+            // The environment's own keys are a setting here.
+            case "chain": fixed ?? .chain(CredentialChain.Source.allCases.filter { $0 != .environment })
+            case "environment": nil
+            default: CredentialChain.Source(rawValue: text).map { .chain([$0]) }
+            }
+        }
+    }
+
+    private static func fixedCredentials(_ parser: Parser) throws(SettingsError) -> Settings.CredentialChoice? {
         let accessKey = try parser.optional("s3-access-key", "write a key") { $0.isEmpty ? nil : $0 }
         let secretKey = try parser.optional("s3-secret-key", "write a key") { $0.isEmpty ? nil : $0 }
         switch (accessKey, secretKey) {
@@ -158,17 +220,23 @@ extension Settings.S3 {
             return nil
         case (let accessKey?, let secretKey?):
             let token = try parser.optional("s3-session-token", "write a token") { $0.isEmpty ? nil : $0 }
-            return Credentials(
+            let credentials = Credentials(
                 accessKey: accessKey,
                 secretKey: Secret(secretKey),
                 sessionToken: token.map { Secret($0) }
             )
+            return .fixed(credentials, source: parser.effective["s3-access-key"]?.source ?? "")
         case (_?, nil):
             throw SettingsError("s3-secret-key: there is an s3-access-key without it; set both or neither")
         case (nil, _?):
             throw SettingsError("s3-access-key: there is an s3-secret-key without it; set both or neither")
         }
     }
+}
+
+/// What may stand in a header as it is.
+private func word(_ text: String) -> String? {
+    1...2048 ~= text.utf8.count && text.utf8.allSatisfy({ 33...126 ~= $0 }) ? text : nil
 }
 
 /// Turns texts into values, and what cannot be one into an error that says what to do.

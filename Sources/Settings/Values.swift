@@ -5,9 +5,9 @@ public enum CacheSize: Sendable, Equatable {
 }
 
 /// Reads the forms that people write.
-enum Values {
+public enum Values {
     /// `512`, `100MiB`, `2TiB`, `10GB`: binary and decimal units.
-    static func size(_ text: String) -> Int64? {
+    public static func size(_ text: String) -> Int64? {
         let units: [(String, Int64)] = [
             ("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30), ("TiB", 1 << 40), ("KB", 1000), ("kB", 1000),
             ("MB", 1_000_000), ("GB", 1_000_000_000), ("TB", 1_000_000_000_000), ("B", 1), ("", 1),
@@ -27,7 +27,7 @@ enum Values {
     }
 
     /// `500ms`, `10s`, `5m`, `24h`, `7d`; a bare 0.
-    static func duration(_ text: String) -> Duration? {
+    public static func duration(_ text: String) -> Duration? {
         let units: [(String, Int64)] = [("ms", 1), ("s", 1000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)]
         if text == "0" { return .zero }
         for (unit, milliseconds) in units where text.hasSuffix(unit) {
@@ -37,7 +37,7 @@ enum Values {
         return nil
     }
 
-    static func count(_ text: String) -> Int? { digits(text).map { Int($0) } }
+    public static func count(_ text: String) -> Int? { digits(text).map { Int($0) } }
 
     /// `127.0.0.1:5000`, `[::1]:5000`, `:5000` for all addresses.
     static func address(_ text: String) -> (host: String, port: UInt16)? {

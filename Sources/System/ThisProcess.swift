@@ -6,11 +6,13 @@ internal import Synchronization
 public enum ExitStatus: Int32, Sendable {
     case success = 0
     /// The work was done, but not all of it succeeded, or it found something wrong.
-    case problems = 1
+    case failure = 1
     /// Something that is needed cannot be had now (`EX_UNAVAILABLE`).
     case unavailable = 69
     /// The configuration is no good (`EX_CONFIG`).
     case configuration = 78
+    /// Ended by SIGINT, as a shell has it.
+    case interrupted = 130
 }
 
 /// Ends the process at once (`_exit(2)`), after what is buffered was written: threads may still run, so nothing is torn down under them.
@@ -37,6 +39,14 @@ public func processEnvironment() -> [String: String] {
         next = next.advanced(by: 1)
     }
     return variables
+}
+
+/// CPU time of all threads so far, in user and kernel mode (`getrusage(2)`).
+public func processCPUTime() -> Duration {
+    var usage = rusage()
+    precondition(getrusage(Int32(RUSAGE_SELF.rawValue), &usage) == 0)
+    let seconds = usage.ru_utime.tv_sec + usage.ru_stime.tv_sec
+    return .seconds(seconds) + .microseconds(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec)
 }
 
 public func standardErrorIsTerminal() -> Bool { isatty(STDERR_FILENO) == 1 }

@@ -1,8 +1,11 @@
 /// A queue of at most `limit` elements between threads.
 public final class BoundedQueue<Element: Sendable>: Sendable {
     private struct State {
-        var elements: [Element] = []
+        /// Empty before the head: what was taken is not held.
+        var elements: [Element?] = []
         var head = 0
+        /// How many of those at the head are urgent.
+        var urgent = 0
         var closed = false
         var count: Int { elements.count - head }
     }
@@ -17,11 +20,16 @@ public final class BoundedQueue<Element: Sendable>: Sendable {
 
     public var count: Int { state.withLock { $0.count } }
 
-    /// False when the queue is full or closed.
-    public func offer(_ element: Element) -> Bool {
+    /// False when the queue is full or closed. Urgent elements are taken before the others.
+    public func offer(_ element: Element, urgent: Bool = false) -> Bool {
         state.update { state in
             guard !state.closed, state.count < limit else { return false }
-            state.elements.append(element)
+            if urgent {
+                state.elements.insert(element, at: state.head + state.urgent)
+                state.urgent += 1
+            } else {
+                state.elements.append(element)
+            }
             return true
         }
     }
@@ -42,8 +50,9 @@ public final class BoundedQueue<Element: Sendable>: Sendable {
     public func take(until deadline: Deadline = .never) -> Element? {
         let taken: Element?? = state.wait(until: deadline) { state in
             guard state.count > 0 else { return state.closed ? .some(nil) : nil }
-            let element = state.elements[state.head]
+            let element = state.elements[state.head].take()
             state.head += 1
+            state.urgent = max(0, state.urgent - 1)
             if state.head > 64, state.head * 2 > state.elements.count {
                 state.elements.removeFirst(state.head)
                 state.head = 0

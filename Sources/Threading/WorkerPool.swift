@@ -28,7 +28,9 @@ public final class WorkerPool: Sendable {
     }
 
     /// False when the queue is full or the pool is closed; the job then never runs.
-    public func submit(_ job: @escaping Job) -> Bool { queue.offer(job) }
+    ///
+    /// - Parameter urgent: it runs before those that are not.
+    public func submit(urgent: Bool = false, _ job: @escaping Job) -> Bool { queue.offer(TraceContext.carrying(job), urgent: urgent) }
 
     /// Jobs waiting for a thread.
     public var backlog: Int { queue.count }
@@ -107,7 +109,7 @@ private func createThread(name: String, stackBytes: Int, _ run: @escaping @Senda
     pthread_attr_setstacksize(&attributes, stackBytes)
     defer { pthread_attr_destroy(&attributes) }
     var thread = pthread_t()
-    let body = Unmanaged.passRetained(ThreadBody(name: String(name.prefix(15)), run: run))
+    let body = Unmanaged.passRetained(ThreadBody(name: String(name.prefix(15)), run: TraceContext.carrying(run)))
     let code = pthread_create(&thread, &attributes, threadMain, body.toOpaque())
     if code != 0 { body.release() }
     return code

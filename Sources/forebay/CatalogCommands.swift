@@ -1,4 +1,5 @@
 internal import ArgumentParser
+internal import Logging
 internal import Registry
 internal import Settings
 internal import System
@@ -25,7 +26,7 @@ struct RebuildCatalog: AsyncParsableCommand {
 
     func run() async throws {
         let settings = try Settings(await flags.effective())
-        let registry = Registry(store: try Node.store(settings), prefix: settings.prefix)
+        let registry = Registry(store: try Node.store(settings, log: Logger(label: "forebay")), prefix: settings.prefix)
         let progress = ProgressLine()
         do {
             try registry.probe()

@@ -54,6 +54,18 @@ struct Flags: ParsableArguments {
     @Option(name: .customLong("fill-limit"), help: help("fill-limit"))
     var fillLimit: String?
 
+    @Option(name: .customLong("fill-part-size"), help: help("fill-part-size"))
+    var fillPartSize: String?
+
+    @Option(name: .customLong("fill-parts-in-flight"), help: help("fill-parts-in-flight"))
+    var fillPartsInFlight: String?
+
+    @Option(name: .customLong("fill-unattended-limit"), help: help("fill-unattended-limit"))
+    var fillUnattendedLimit: String?
+
+    @Option(name: .customLong("absent-ttl"), help: help("absent-ttl"))
+    var absentTtl: String?
+
     @Option(name: .customLong("upload-limit"), help: help("upload-limit"))
     var uploadLimit: String?
 
@@ -81,6 +93,9 @@ struct Flags: ParsableArguments {
     @Option(name: .customLong("s3-ca-file"), help: help("s3-ca-file"))
     var s3CaFile: String?
 
+    @Option(name: .customLong("s3-credentials"), help: help("s3-credentials"))
+    var s3Credentials: String?
+
     @Option(name: .customLong("s3-access-key"), help: help("s3-access-key"))
     var s3AccessKey: String?
 
@@ -99,11 +114,35 @@ struct Flags: ParsableArguments {
     @Option(name: .customLong("s3-stall-timeout"), help: help("s3-stall-timeout"))
     var s3StallTimeout: String?
 
+    @Option(name: .customLong("s3-request-timeout"), help: help("s3-request-timeout"))
+    var s3RequestTimeout: String?
+
     @Option(name: .customLong("s3-part-size"), help: help("s3-part-size"))
     var s3PartSize: String?
 
     @Option(name: .customLong("s3-parts-in-flight"), help: help("s3-parts-in-flight"))
     var s3PartsInFlight: String?
+
+    @Option(name: .customLong("s3-encryption"), help: help("s3-encryption"))
+    var s3Encryption: String?
+
+    @Option(name: .customLong("s3-kms-key"), help: help("s3-kms-key"))
+    var s3KmsKey: String?
+
+    @Option(name: .customLong("s3-storage-class"), help: help("s3-storage-class"))
+    var s3StorageClass: String?
+
+    @Option(name: .customLong("s3-acl"), help: help("s3-acl"))
+    var s3Acl: String?
+
+    @Option(name: .customLong("admin-listen"), help: help("admin-listen"))
+    var adminListen: String?
+
+    @Option(name: .customLong("access-log"), help: help("access-log"))
+    var accessLog: String?
+
+    @Option(name: .customLong("access-log-sample"), help: help("access-log-sample"))
+    var accessLogSample: String?
 
     @Option(name: .customLong("log-level"), help: help("log-level"))
     var logLevel: String?
@@ -130,6 +169,10 @@ struct Flags: ParsableArguments {
             ("scrub-rate", scrubRate),
             ("inline-limit", inlineLimit),
             ("fill-limit", fillLimit),
+            ("fill-part-size", fillPartSize),
+            ("fill-parts-in-flight", fillPartsInFlight),
+            ("fill-unattended-limit", fillUnattendedLimit),
+            ("absent-ttl", absentTtl),
             ("upload-limit", uploadLimit),
             ("upload-expiry", uploadExpiry),
             ("tag-ttl", tagTtl),
@@ -139,14 +182,23 @@ struct Flags: ParsableArguments {
             ("s3-region", s3Region),
             ("s3-addressing", s3Addressing),
             ("s3-ca-file", s3CaFile),
+            ("s3-credentials", s3Credentials),
             ("s3-access-key", s3AccessKey),
             ("s3-secret-key", s3SecretKey),
             ("s3-session-token", s3SessionToken),
             ("s3-connection-limit", s3ConnectionLimit),
             ("s3-connect-timeout", s3ConnectTimeout),
             ("s3-stall-timeout", s3StallTimeout),
+            ("s3-request-timeout", s3RequestTimeout),
             ("s3-part-size", s3PartSize),
             ("s3-parts-in-flight", s3PartsInFlight),
+            ("s3-encryption", s3Encryption),
+            ("s3-kms-key", s3KmsKey),
+            ("s3-storage-class", s3StorageClass),
+            ("s3-acl", s3Acl),
+            ("admin-listen", adminListen),
+            ("access-log", accessLog),
+            ("access-log-sample", accessLogSample),
             ("log-level", logLevel),
             ("log-format", logFormat),
         ]

@@ -16,7 +16,9 @@ struct Forebay: AsyncParsableCommand {
             of a YAML file (cache-size: 100GiB); flags go first, then the environment, then the file.
             """,
         version: version,
-        subcommands: [Serve.self, CatalogCommands.self, ShowConfiguration.self]
+        subcommands: [
+            Serve.self, CacheCommands.self, CatalogCommands.self, BenchCommand.self, ShowConfiguration.self,
+        ]
     )
 
     /// Exit statuses are those of `sysexits.h`, so that a service manager can tell a bad setting from bad weather.
@@ -30,6 +32,8 @@ struct Forebay: AsyncParsableCommand {
             }
         } catch let error as SettingsError {
             fail(error.description, status: .configuration)
+        } catch is WithProblems {
+            endProcess(status: .failure)
         } catch let error as Unavailable {
             fail(error.description, status: .unavailable)
         } catch {
@@ -39,6 +43,9 @@ struct Forebay: AsyncParsableCommand {
         }
     }
 }
+
+/// What went wrong has been said.
+struct WithProblems: Error {}
 
 /// Something that the program needs cannot be had now.
 struct Unavailable: Error, CustomStringConvertible {

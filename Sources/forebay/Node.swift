@@ -1,3 +1,4 @@
+internal import AdminAPI
 internal import DiskTier
 internal import EdgeCache
 internal import HTTPClient
@@ -14,20 +15,33 @@ struct Node {
     let address: String
     let origin: String
     private let server: Server
+    /// On the socket in the cache directory.
+    private let adminServer: Server
+    private let admin: AdminHandler
+    /// On an address of its own, if there is one.
+    private let healthServer: Server?
+    private let readiness: Readiness
     private let edge: EdgeCache
     private let tier: DiskTier
 
     init(_ settings: Settings, log: Logger) throws {
-        let store = try Self.store(settings)
+        let store = try Self.store(settings, log: log)
         origin = store.description
-        let registry = Registry(store: store, prefix: settings.prefix)
+        let meter = StoreMeter()
+        let metered = MeteredStore(store, meter)
+        let registry = Registry(store: metered, prefix: settings.prefix)
         // Before anything is written: another process may have the directory.
         tier = try Self.tier(settings, log)
         do {
-            try store.check()
+            try metered.check()
         } catch {
-            tier.close()
-            throw Unavailable(description: "origin: \(error)")
+            if case .denied = error.kind {
+                // A public bucket may let everybody read and nobody list.
+                log.warning("the origin cannot be listed: lists and deletes will fail", metadata: ["error": "\(error)"])
+            } else {
+                tier.close()
+                throw Unavailable(description: "origin: \(error)")
+            }
         }
         Self.probe(registry, log)
         if tier.statistics.wasUnclean {
@@ -42,9 +56,17 @@ struct Node {
         var configuration = RegistryHandler.Configuration()
         configuration.manifestLimitBytes = settings.manifestLimitBytes
         configuration.allowsDeletes = settings.allowsDeletes
-        let handler = RegistryHandler(edge, configuration: configuration, log: log)
+        let observer = RequestObserver(accessLog: RequestObserver.AccessLog(settings))
+        let handler = RegistryHandler(edge, configuration: configuration, observer: observer, log: log)
+        readiness = Readiness(tier: tier, origin: metered)
+        let metrics = NodeMetrics(version: Forebay.version, tier: tier, edge: edge, origin: meter, observer: observer)
+        let health = HealthHandler(readiness: readiness, metrics: metrics)
+        admin = AdminHandler(CacheAdministration(tier: tier, edge: edge), health: health, log: log)
         do {
-            server = try Server(ServerConfiguration(settings), handler: handler)
+            adminServer = try Self.adminServer(settings, admin)
+            healthServer = try Self.healthServer(settings, health)
+            let front: any RequestHandler = healthServer == nil ? MonitoredHandler(handler, health) : handler
+            server = try Server(ServerConfiguration(settings), handler: front)
         } catch {
             _ = edge.close()
             tier.close()
@@ -58,9 +80,30 @@ struct Node {
     /// Front to back: no new requests, then no fills, then a clean index. False when something was cut off: the next start is careful then.
     func stop(drain: Duration) -> Bool {
         let start = ContinuousClock.now
-        guard server.stop(drain: drain), edge.close(within: drain - (ContinuousClock.now - start)) else { return false }
+        readiness.stop()
+        guard server.stop(drain: drain), admin.close(within: drain - (ContinuousClock.now - start)),
+            adminServer.stop(drain: drain - (ContinuousClock.now - start)),
+            edge.close(within: drain - (ContinuousClock.now - start))
+        else { return false }
+        healthServer?.stop(drain: .zero)
         tier.close()
         return true
+    }
+
+    /// Few connections, none of which counts as idle: long work may have nothing to say for a while.
+    private static func adminServer(_ settings: Settings, _ handler: AdminHandler) throws -> Server {
+        let path = try SocketPath(AdminSocket.path(settings))
+        var configuration = ServerConfiguration(unixSocket: path)
+        configuration.connectionLimit = 64
+        configuration.idleTimeoutSeconds = 0
+        return try Server(configuration, handler: handler)
+    }
+
+    private static func healthServer(_ settings: Settings, _ handler: HealthHandler) throws -> Server? {
+        guard let (host, port) = settings.adminAddress else { return nil }
+        var configuration = ServerConfiguration(host: host, port: port)
+        configuration.connectionLimit = 64
+        return try Server(configuration, handler: handler)
     }
 
     /// A bucket that may only be read cannot be probed, and serves pulls all the same.
@@ -79,7 +122,7 @@ struct Node {
         }
     }
 
-    static func store(_ settings: Settings) throws -> any ObjectStore {
+    static func store(_ settings: Settings, log: Logger) throws -> any ObjectStore {
         switch settings.origin {
         case .directory(let path):
             do {
@@ -95,13 +138,36 @@ struct Node {
             } catch {
                 throw SettingsError("s3-endpoint, s3-region or origin: \(error)")
             }
-            var configuration = S3Configuration(
-                endpoint: endpoint,
-                credentials: s3.credentials.map { .fixed($0) } ?? .anonymous
-            )
+            let report: @Sendable (StoreEvent) -> Void = { event in
+                log.log(level: event.isTrouble ? .warning : .notice, "\(event)")
+            }
+            var configuration = S3Configuration(endpoint: endpoint, credentials: try credentials(s3, report))
             configuration.partBytes = s3.partBytes
             configuration.partsInFlight = s3.partsInFlight
+            configuration.requestTimeoutSeconds = max(1, s3.requestTimeout.milliseconds / 1000)
+            configuration.objectOptions = s3.objectOptions
+            configuration.report = report
             return S3Store(configuration, client: try client(s3))
+        }
+    }
+
+    private static func credentials(
+        _ s3: Settings.S3,
+        _ report: @escaping @Sendable (StoreEvent) -> Void
+    ) throws -> CredentialProvider {
+        switch s3.credentials {
+        case .anonymous: return .anonymous
+        case .fixed(let credentials, let source):
+            report(.credentials(source: source, until: nil))
+            return .fixed(credentials)
+        case .chain(let sources):
+            do {
+                let file = s3.certificateAuthorityFile
+                let chain = try CredentialChain(sources, region: s3.region, certificateAuthorityFile: file)
+                return CredentialCache(chain, report: report).provider
+            } catch {
+                throw SettingsError("s3-ca-file: \(error)")
+            }
         }
     }
 
@@ -119,6 +185,16 @@ struct Node {
     }
 
     private static func tier(_ settings: Settings, _ log: Logger) throws -> DiskTier {
+        let configuration = try tierConfiguration(settings)
+        do {
+            return try DiskTier(configuration) { event in log.log(level: event.isProblem ? .warning : .info, "\(event)")
+            }
+        } catch {
+            throw Unavailable(description: "cache-dir: \(error)")
+        }
+    }
+
+    static func tierConfiguration(_ settings: Settings) throws -> DiskTier.Configuration {
         var configuration = DiskTier.Configuration(
             directory: settings.cacheDirectory,
             ceilingBytes: try bytes(settings.cacheSize, settings)
@@ -128,12 +204,7 @@ struct Node {
         configuration.scrubInterval = settings.scrubInterval
         configuration.scrubBytesPerSecond = settings.scrubBytesPerSecond
         configuration.inlineLimitBytes = settings.inlineLimitBytes
-        do {
-            return try DiskTier(configuration) { event in log.log(level: event.isProblem ? .warning : .info, "\(event)")
-            }
-        } catch {
-            throw Unavailable(description: "cache-dir: \(error)")
-        }
+        return configuration
     }
 
     /// A percentage is one of the file system that the cache is on.
@@ -152,13 +223,30 @@ struct Node {
 }
 
 extension EdgeCache.Configuration {
-    fileprivate init(_ settings: Settings) {
+    init(_ settings: Settings) {
         self.init()
         tagTTL = settings.tagTTL
         staleIfError = settings.staleIfError
         fillThreads = settings.fillLimit
+        fillPartBytes = Int64(settings.fillPartBytes)
+        fillPartsInFlight = settings.fillPartsInFlight
+        // A local disk gives its bytes fastest in one piece after another.
+        if case .directory = settings.origin { fillPartsInFlight = 1 }
+        fillUnattendedBytes = Int64(settings.fillUnattendedBytes)
+        absentTTL = settings.absentTTL
         uploadSessionLimit = settings.uploadLimit
         uploadExpiry = settings.uploadExpiry
+    }
+}
+
+extension RequestObserver.AccessLog {
+    fileprivate init(_ settings: Settings) {
+        self =
+            switch settings.accessLog {
+            case .off: .off
+            case .sampled: .sampled(oneIn: settings.accessLogSample)
+            case .full: .full
+            }
     }
 }
 

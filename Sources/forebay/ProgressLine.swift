@@ -19,6 +19,12 @@ final class ProgressLine {
         last = now
     }
 
+    /// The line has served its purpose.
+    func clear() {
+        if isTerminal, last != nil { writeToStandardError("\r\u{1B}[K") }
+        last = nil
+    }
+
     /// What comes next begins on a line of its own.
     func end() {
         if isTerminal, last != nil { writeToStandardError("\n") }

@@ -24,10 +24,6 @@ struct ShowConfiguration: AsyncParsableCommand {
         }
     }
 
-    private func padded(_ text: String, _ width: Int) -> String {
-        text + String(repeating: " ", count: max(0, width - text.count))
-    }
-
     /// A URL may hold one before the host.
     private func withoutPassword(_ text: String) -> String {
         guard let scheme = text.firstRange(of: "://") else { return text }

@@ -142,6 +142,30 @@ func overwrite(_ path: String, at offset: Int64 = 500, _ bytes: [UInt8] = [0, 1,
         tier.close()
     }
 
+    /// With a million blobs the count takes seconds: the first answers once waited for it, and then evicted all for what is unknown.
+    @Test func theFirstAnswersAfterACrashDoNotWaitForTheCount() throws {
+        try withCrashing(DiskTier(folder.path)) { tier in
+            for seed in 0..<4 { try tier.store(pattern(100_000, seed: seed)) }
+        }
+        let disk = FaultyFileSystem()
+        let gate = Monitor(false)
+        disk.beforeCalls { operation, path in
+            if operation == "readdir", path.contains("/blobs/") { _ = gate.wait { $0 ? true : nil } }
+        }
+        // Less is left on the volume than the ceiling would allow.
+        disk.leave { 8 << 20 }
+        let tier = try DiskTier(configuration { $0.minimumFreeBytes = 1 << 20 }, fileSystem: disk)
+        #expect(tier.statistics.usedBytes == 64 << 20, "what may lie there counts")
+        for seed in 0..<4 {
+            #expect(try tier.contents(Digest(of: pattern(100_000, seed: seed))) == pattern(100_000, seed: seed))
+        }
+        gate.update { $0 = true }
+        tier.waitUntilSettled()
+        try tier.store(pattern(100_000, seed: 9))
+        #expect(tier.statistics.evictedBlobs == 0)
+        tier.close()
+    }
+
     // MARK: - Large files
 
     /// The first client of a large file does not wait for its end, and gets none before it is right.

@@ -10,6 +10,14 @@ struct OutageTests {
         try withForebay(origin) { try body($0, s3) }
     }
 
+    /// Ends the outage, and waits until the node has noticed.
+    private func end(_ forebay: Forebay, _ origin: S3Origin) throws {
+        try origin.relay.resume()
+        try poll(for: "the origin to be back") {
+            try Repository(forebay).request("GET", "blobs/\(sha256([7]))").status == 404 ? () : nil
+        }
+    }
+
     @Test func aWarmDigestNeedsNoOrigin() throws {
         try withOutage { forebay, origin in
             let repository = Repository(forebay)
@@ -35,6 +43,32 @@ struct OutageTests {
         }
     }
 
+    /// Once the origin is known to be down, nobody waits for it; what is cached goes on.
+    @Test func anOutageIsKnownSoonAndItsEndToo() throws {
+        try withOutage { forebay, origin in
+            let repository = Repository(forebay)
+            let manifest = try repository.pushImage(tag: "v1")
+            let cold = "blobs/\(sha256([1]))"
+            origin.relay.stop()
+            let refusal = try poll(for: "the outage to be known") {
+                let response = try repository.request("GET", cold)
+                #expect([502, 503, 504].contains(response.status))
+                return response.text.contains("nothing was sent") ? response : nil
+            }
+            #expect(refusal.status == 503)
+            let seconds = try #require(refusal["Retry-After"].flatMap { Int($0) })
+            #expect((1...30).contains(seconds))
+            let tag = try repository.request("GET", "manifests/v1")
+            #expect(tag.status == 200 && same(tag.body, manifest))
+            #expect(tag["Warning"]?.hasPrefix("110 ") == true && tag["Age"] != nil)
+            let digest = try repository.request("GET", "manifests/\(sha256(manifest))")
+            #expect(digest.status == 200 && digest["Warning"] == nil)
+            try end(forebay, origin)
+            #expect(forebay.log.ranges(of: "the origin is down").count == 1)
+            #expect(forebay.log.ranges(of: "the origin is back").count == 1)
+        }
+    }
+
     @Test func aColdDigestIsNotSaidToBeAbsent() throws {
         try withOutage { forebay, origin in
             let repository = Repository(forebay)
@@ -50,7 +84,7 @@ struct OutageTests {
                 let head = try repository.request("HEAD", path)
                 #expect(path == "tags/list" || [502, 503, 504].contains(head.status), "HEAD \(path)")
             }
-            try origin.relay.resume()
+            try end(forebay, origin)
             #expect(try same(repository.request("GET", "blobs/\(digest)").body, content))
             #expect(try same(repository.request("GET", "manifests/v1").body, manifest))
         }
@@ -75,7 +109,7 @@ struct OutageTests {
                 body: .bytes(manifest)
             )
             #expect([502, 503, 504].contains(tag.status), "\(tag.text)")
-            try origin.relay.resume()
+            try end(forebay, origin)
             #expect(try repository.request("GET", "manifests/v2").status == 404)
             try repository.push(blob: content)
             try repository.push(manifest: manifest, as: "v2")

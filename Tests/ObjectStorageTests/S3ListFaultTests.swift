@@ -46,7 +46,6 @@ private let key = ScriptedStore.key
         "<ListBucketResult><Contents><Key>a</Key><Size>-1</Size></Contents></ListBucketResult>",
         "<ListBucketResult><Contents><Size>1</Size></Contents></ListBucketResult>",
         "<ListBucketResult><EncodingType>url</EncodingType><Contents><Key>%zz</Key><Size>1</Size></Contents></ListBucketResult>",
-        "<Error><Code>InternalError</Code></Error>",
     ])
     func refuses(_ document: String) throws {
         let server = ScriptedServer { _, _ in .ok(document) }

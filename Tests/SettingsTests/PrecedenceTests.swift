@@ -77,7 +77,12 @@ private func settings(_ flags: [String: String] = [:], _ environment: [String: S
         }
         #expect(found.prefix == "p", "as it is")
         #expect(found.s3.endpoint == "http://store:9000" && found.s3.region == "r")
-        #expect(found.s3.credentials?.accessKey == "a")
+        guard case .fixed(let credentials, source: "environment variable EPOCH_S3_ACCESS_KEY") = found.s3.credentials
+        else {
+            Issue.record("\(found.s3.credentials)")
+            return
+        }
+        #expect(credentials.accessKey == "a")
         #expect(try await settings(["origin": "s3://other/"], seed).prefix == "epoch/")
         #expect(
             try await settings([:], seed.filter { $0.key != "EPOCH_S3_SECURE" }).s3.endpoint == "https://store:9000"
@@ -124,6 +129,8 @@ private func settings(_ flags: [String: String] = [:], _ environment: [String: S
         ("origin", "file://relative"), ("origin", "s3://"), ("origin", "s3://b!/x"), ("origin", "s3://bucket/../x/"),
         ("log-level", "loud"), ("s3-addressing", "dns"), ("manifest-limit", "1MiB"), ("deletes", "maybe"),
         ("connection-limit", "0"), ("s3-endpoint", "ftp://x"), ("s3-part-size", "1MiB"),
+        ("s3-credentials", "environment"),
+        ("s3-encryption", "DES"), ("s3-storage-class", "two words"), ("s3-request-timeout", "0s"),
     ])
     func aBadValueIsNamedWithItsKeyAndRemedy(_ key: String, _ value: String) async {
         let text = await message([key: value])
@@ -161,6 +168,47 @@ private func settings(_ flags: [String: String] = [:], _ environment: [String: S
         #expect(found.drainTimeout == .zero && found.host == "::1" && found.port == 80)
         #expect(try await settings(["cache-size": "10GB"]).cacheSize == .bytes(10_000_000_000))
         #expect(try await settings(["cache-size": "80%"]).cacheSize == .percent(80))
+    }
+
+    @Test func whereCredentialsComeFrom() async throws {
+        guard case .chain(let all) = try await settings().s3.credentials else {
+            Issue.record("no chain")
+            return
+        }
+        #expect(all == [.webIdentity, .profile, .container, .instance])
+        let keys = ["s3-access-key": "a", "s3-secret-key": "b"]
+        guard case .fixed = try await settings(keys).s3.credentials,
+            case .anonymous = try await settings(keys.merging(["s3-credentials": "anonymous"]) { $1 }).s3.credentials,
+            case .chain([.instance]) = try await settings(keys.merging(["s3-credentials": "instance"]) { $1 }).s3
+                .credentials
+        else {
+            Issue.record("another choice")
+            return
+        }
+    }
+
+    @Test func aProfilesRegionGoesBeforeTheDefaultOnly() async throws {
+        let folder = TemporaryFolder()
+        try folder.write(
+            Array("[default]\nregion = eu-north-1 # here\n[profile other]\nregion=ap-south-1\n".utf8),
+            to: "config"
+        )
+        let origin = ["origin": "s3://bucket/"]
+        let files = ["AWS_CONFIG_FILE": folder.path + "/config"]
+        #expect(try await effective(origin, files)["s3-region"]?.text == "eu-north-1")
+        let other = try await effective(origin, files.merging(["AWS_PROFILE": "other"]) { $1 })["s3-region"]
+        #expect(other?.text == "ap-south-1" && other?.source.contains("profile 'other'") == true)
+        #expect(try await effective(origin, files.merging(["AWS_REGION": "r"]) { $1 })["s3-region"]?.text == "r")
+        #expect(try await effective(origin, files, file: "s3-region: f\n")["s3-region"]?.text == "f")
+        #expect(try await effective([:], files)["s3-region"]?.text == "us-east-1", "a directory has none")
+    }
+
+    @Test func whatNewObjectsAreStoredWith() async throws {
+        #expect(try await settings().s3.objectOptions == S3ObjectOptions())
+        let found = try await settings(["s3-encryption": "aws:kms", "s3-kms-key": "k", "s3-acl": "private"])
+        #expect(found.s3.objectOptions == S3ObjectOptions(encryption: .kms(key: "k"), acl: "private"))
+        #expect(try await settings(["s3-encryption": "AES256"]).s3.objectOptions.encryption == .storeKeys)
+        await #expect(throws: SettingsError.self) { try await settings(["s3-kms-key": "k"]) }
     }
 
     @Test func originsAndTheirPrefixes() async throws {

@@ -9,6 +9,8 @@ public final class FaultyFileSystem: FileSystem {
         var failing: ClosedRange<Int>?
         var code: Int32 = EIO
         var hasFailed = false
+        var available: (@Sendable () -> Int64)?
+        var hook: (@Sendable (_ operation: String, _ path: String) -> Void)?
     }
 
     private let real = LocalFileSystem()
@@ -18,13 +20,29 @@ public final class FaultyFileSystem: FileSystem {
 
     /// Fails the n-th call from now on, counted from 1, with this `errno`; `lasting` fails all after it too.
     public func failCall(_ number: Int, code: Int32 = EIO, lasting: Bool = false) {
-        state.withLock { $0 = State(failing: number...(lasting ? Int.max : number), code: code) }
+        state.withLock { state in
+            state.calls = 0
+            state.failing = number...(lasting ? Int.max : number)
+            state.code = code
+            state.hasFailed = false
+        }
+    }
+
+    /// Called before each call from now on; it may wait.
+    public func beforeCalls(_ hook: @escaping @Sendable (_ operation: String, _ path: String) -> Void) {
+        state.withLock { $0.hook = hook }
+    }
+
+    /// From now on the volume seems to have so much room left.
+    public func leave(_ available: @escaping @Sendable () -> Int64) {
+        state.withLock { $0.available = available }
     }
 
     /// Whether a call was failed since.
     public var hasFailed: Bool { state.withLock { $0.hasFailed } }
 
     private func enter(_ operation: String, _ path: String) throws(FileError) {
+        state.withLock { $0.hook }?(operation, path)
         let code: Int32? = state.withLock { state in
             state.calls += 1
             guard state.failing?.contains(state.calls) == true else { return nil }
@@ -114,7 +132,9 @@ public final class FaultyFileSystem: FileSystem {
 
     public func space(at path: String) throws(FileError) -> VolumeSpace {
         try enter("statvfs", path)
-        return try real.space(at: path)
+        let space = try real.space(at: path)
+        guard let available = state.withLock({ $0.available }) else { return space }
+        return VolumeSpace(capacity: space.capacity, available: available())
     }
 
     public func resolve(_ path: String) throws(FileError) -> String {

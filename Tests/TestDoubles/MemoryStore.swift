@@ -8,6 +8,8 @@ public final class MemoryStore: ObjectStore {
     public struct Call: Sendable, Equatable {
         public let operation: String
         public let key: String
+        /// What a GET asked for.
+        public var range: Range<Int64>?
     }
 
     private struct Object {
@@ -20,7 +22,10 @@ public final class MemoryStore: ObjectStore {
         var objects: [String: Object] = [:]
         var calls: [Call] = []
         var hook: (@Sendable (Int, Call) throws(StoreError) -> Void)?
+        var onPiece: (@Sendable (Call, Int64) throws(StoreError) -> Void)?
+        var onMiss: (@Sendable (Call) -> Void)?
         var breakAfterBytes: Int?
+        var deliveredBytes = 0
     }
 
     private struct Broken: Error {}
@@ -56,6 +61,23 @@ public final class MemoryStore: ObjectStore {
         }
     }
 
+    /// Runs before each piece that a GET hands over, with its offset in the object; what it throws is what the call throws.
+    public func interceptPieces(_ hook: (@Sendable (Call, Int64) throws(StoreError) -> Void)?) {
+        state.withLock { $0.onPiece = hook }
+    }
+
+    /// Runs when a HEAD or GET has found nothing, before it says so.
+    public func interceptMisses(_ hook: (@Sendable (Call) -> Void)?) {
+        state.withLock { $0.onMiss = hook }
+    }
+
+    private func missed(_ call: Call) {
+        state.withLock { $0.onMiss }?(call)
+    }
+
+    /// What all GETs have handed over.
+    public var deliveredBytes: Int { state.withLock { $0.deliveredBytes } }
+
     /// The next GET breaks off after that many bytes.
     public func breakNextGet(afterBytes count: Int) {
         state.withLock { $0.breakAfterBytes = count }
@@ -82,13 +104,15 @@ public final class MemoryStore: ObjectStore {
         capabilities.etagIsContentHash ? hexadecimal(md5(bytes)) : SystemRandom().token()
     }
 
-    private func enter(_ operation: String, _ key: String) throws(StoreError) {
-        let call = Call(operation: operation, key: key)
+    @discardableResult
+    private func enter(_ operation: String, _ key: String, _ range: Range<Int64>? = nil) throws(StoreError) -> Call {
+        let call = Call(operation: operation, key: key, range: range)
         let (hook, number) = state.withLock { state in
             state.calls.append(call)
             return (state.hook, state.calls.count)
         }
         try hook?(number, call)
+        return call
     }
 
     private func find(_ key: ObjectKey) -> Object? { state.withLock { $0.objects[key.description] } }
@@ -103,8 +127,10 @@ public final class MemoryStore: ObjectStore {
     }
 
     public func head(_ key: ObjectKey) throws(StoreError) -> ObjectInfo? {
-        try enter("HEAD", key.description)
-        return find(key).map(info)
+        let call = try enter("HEAD", key.description)
+        let found = find(key).map(info)
+        if found == nil { missed(call) }
+        return found
     }
 
     public func get(
@@ -114,20 +140,31 @@ public final class MemoryStore: ObjectStore {
         begin: (ObjectInfo) throws -> Void,
         receive: (Span<UInt8>) throws -> Void
     ) throws(StoreError) -> GetOutcome {
-        try enter("GET", key.description)
-        guard let object = find(key) else { return .notFound }
+        let call = try enter("GET", key.description, range)
+        guard let object = find(key) else {
+            missed(call)
+            return .notFound
+        }
         if let ifNoneMatch, ifNoneMatch == object.etag { return .notModified }
         let all = 0..<object.bytes.count
+        if let range, range.lowerBound >= object.bytes.count {
+            throw StoreError(.get, in: description, key: key, .invalidRange, "")
+        }
         let wanted = range.map { Int($0.lowerBound)..<Int($0.upperBound) }?.clamped(to: all) ?? all
         do {
             try begin(info(object))
-            let limit = state.withLock { $0.breakAfterBytes.take() }
+            let (limit, onPiece) = state.withLock { ($0.breakAfterBytes.take(), $0.onPiece) }
             for start in stride(from: wanted.lowerBound, to: wanted.upperBound, by: pieceBytes) {
                 if let limit, start - wanted.lowerBound >= limit { throw Broken() }
-                try receive(object.bytes[start..<min(start + pieceBytes, wanted.upperBound)].span)
+                try onPiece?(call, Int64(start))
+                let piece = object.bytes[start..<min(start + pieceBytes, wanted.upperBound)]
+                state.withLock { $0.deliveredBytes += piece.count }
+                try receive(piece.span)
             }
         } catch is Broken {
             throw StoreError(.get, in: description, key: key, .damagedBody, "")
+        } catch let error as StoreError {
+            throw error
         } catch {
             throw StoreError(.get, in: description, key: key, .receiver(error), "")
         }

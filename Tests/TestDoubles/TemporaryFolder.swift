@@ -49,15 +49,15 @@ public final class TemporaryFolder {
     }
 
     /// The blocks that all files below take, in bytes: what `du` says.
-    public func allocatedBytes() throws(FileError) -> Int64 { try allocatedBytes(path) }
+    public func allocatedBytes() throws(FileError) -> Int64 { try Self.allocatedBytes(below: path) }
 
-    private func allocatedBytes(_ directory: String) throws(FileError) -> Int64 {
+    public static func allocatedBytes(below directory: String) throws(FileError) -> Int64 {
         let files = LocalFileSystem()
         var sum: Int64 = 0
         for entry in try files.entries(of: directory) {
             let child = "\(directory)/\(entry.name)"
             // A file may go while it is counted.
-            sum += entry.isDirectory ? try allocatedBytes(child) : try files.status(at: child)?.allocated ?? 0
+            sum += entry.isDirectory ? try allocatedBytes(below: child) : try files.status(at: child)?.allocated ?? 0
         }
         return sum
     }

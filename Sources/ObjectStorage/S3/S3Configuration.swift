@@ -11,6 +11,15 @@ public struct S3Configuration: Sendable {
     public var credentials: CredentialProvider
     public var payloadSigning = PayloadSigning.always
     public var retries = RetryPolicy()
+    public var circuit = CircuitPolicy()
+    /// What new objects are stored with.
+    public var objectOptions = S3ObjectOptions()
+    /// The longest an answer may take, beside the time that bodies take at ``leastBytesPerSecond``.
+    public var requestTimeoutSeconds = 60
+    /// A body that comes more slowly, all in all, is broken off.
+    public var leastBytesPerSecond: Int64 = 32 << 10
+    /// Told what an operator should know.
+    public var report: @Sendable (StoreEvent) -> Void = { _ in }
     /// Larger bodies are uploaded in parts, if no condition is set.
     public var multipartThresholdBytes: Int64 = 32 << 20
     /// Of one part; more when there would be more than 10,000. S3 asks for at least 5 MiB.
@@ -27,8 +36,13 @@ public struct S3Configuration: Sendable {
         self.credentials = credentials
     }
 
+    /// For an answer, and for a body of so many bytes.
+    func limit(bytes: Int64) -> Duration { .seconds(Int64(requestTimeoutSeconds) + bytes / leastBytesPerSecond) }
+
     func check() {
         retries.check()
+        circuit.check()
+        precondition(requestTimeoutSeconds > 0 && leastBytesPerSecond > 0)
         precondition(multipartThresholdBytes > 0 && partBytes > 0 && partBytes <= S3Limits.largestPartBytes)
         precondition(partsInFlight > 0 && transferThreads > 0 && completionStallSeconds > 0)
     }
@@ -42,6 +56,10 @@ enum S3Limits {
     static let keysPerDelete = 1_000
     static let keysPerPage = 1_000
     static let errorBodyBytes = 64 << 10
+    /// S3 itself takes requests that are up to 15 minutes off.
+    static let clockSkewSeconds: Int64 = 900
+    /// Clocks that differ by no more are taken for the same.
+    static let clockToleranceSeconds: Int64 = 60
     /// A page of 1,000 keys of 1,024 bytes, each byte encoded as three, and as much again around them.
     static let answerBytes = 8 << 20
     /// Of a body that is hashed or copied, at a time.

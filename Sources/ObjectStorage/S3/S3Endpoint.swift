@@ -10,11 +10,11 @@ public struct S3Endpoint: Sendable, Equatable, CustomStringConvertible {
     }
 
     public let bucket: String
-    public let region: String
+    public private(set) var region: String
     public let addressing: Addressing
     public let isSecure: Bool
     /// With the bucket in front when the addressing is virtual; with the port, if it is not the scheme's.
-    let host: String
+    private(set) var host: String
     /// Begins with a slash and ends without; may be empty. With the bucket at its end when the addressing is by path.
     let basePath: String
 
@@ -32,7 +32,7 @@ public struct S3Endpoint: Sendable, Equatable, CustomStringConvertible {
         guard Self.isBucketName(bucket) else {
             throw InvalidSetting("bucket", bucket, "a bucket's name has 3 to 255 letters, digits, '.', '-' and '_'")
         }
-        guard !region.isEmpty, region.utf8.count <= 64, region.utf8.allSatisfy(isNameByte) else {
+        guard Self.isRegion(region) else {
             throw InvalidSetting("region", region, "a region is a word such as 'us-east-1'")
         }
         let text = url ?? "https://s3.\(region).amazonaws.com\(region.hasPrefix("cn-") ? ".cn" : "")"
@@ -51,6 +51,25 @@ public struct S3Endpoint: Sendable, Equatable, CustomStringConvertible {
         }
         host = "\(bucket).\(address.host)"
         basePath = address.path
+    }
+
+    /// The same bucket in another region; `nil` when that is no region's name. Only AWS has a host for each region.
+    func moved(to region: String) -> S3Endpoint? {
+        guard Self.isRegion(region) else { return nil }
+        var moved = self
+        moved.region = region
+        let prefix = addressing == .virtual ? "\(bucket)." : ""
+        let labels = host.dropFirst(prefix.utf8.count).split(separator: ".").map(String.init)
+        if labels.first == "s3", let domain = labels.firstIndex(of: "amazonaws"),
+            domain == 1 || (domain == 2 && labels[1] == self.region)
+        {
+            moved.host = "\(prefix)s3.\(region).amazonaws.com\(region.hasPrefix("cn-") ? ".cn" : "")"
+        }
+        return moved
+    }
+
+    private static func isRegion(_ text: String) -> Bool {
+        !text.isEmpty && text.utf8.count <= 64 && text.utf8.allSatisfy(isNameByte)
     }
 
     /// The percent-encoded path of an object, or of the bucket itself.

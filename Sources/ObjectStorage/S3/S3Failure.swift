@@ -2,7 +2,7 @@ internal import HTTPClient
 internal import System
 
 extension S3Transport {
-    private var store: String { configuration.endpoint.description }
+    private var store: String { endpoint.description }
 
     func failure(
         of request: S3Request,
@@ -31,11 +31,14 @@ extension S3Transport {
         var message = document?.text(of: "Message") ?? ""
         if let endpoint = document?.text(of: "Endpoint") { message += " (endpoint: \(endpoint))" }
         let region = response.header("x-amz-bucket-region") ?? document?.text(of: "Region")
-        let (kind, isRetryable) = Self.kind(
+        let serverTime = response.header("Date").flatMap { WallTime(httpDate: $0) }
+        var (kind, isRetryable) = Self.kind(
             status: response.status,
             code: code ?? "",
-            region: region == configuration.endpoint.region ? nil : region.map { printable($0, limit: 64) }
+            region: region == endpoint.region ? nil : region.map { printable($0, limit: 64) }
         )
+        if response.status == 403, code == nil, request.method == "HEAD", isFarOff(serverTime) { kind = .clockSkew }
+        if response.status == 503, code == nil, request.method != "HEAD" { kind = .serverFailure }
         return StoreError(
             request.operation,
             in: store,
@@ -46,8 +49,15 @@ extension S3Transport {
             code: code,
             requestID: response.header("x-amz-request-id") ?? document?.text(of: "RequestId"),
             retryAfterSeconds: response.header("Retry-After").flatMap(seconds),
-            isRetryable: isRetryable
+            isRetryable: isRetryable,
+            serverTime: serverTime
         )
+    }
+
+    /// An answer to HEAD has no body that could name the reason.
+    private func isFarOff(_ serverTime: WallTime?) -> Bool {
+        guard let serverTime else { return false }
+        return abs(serverTime.seconds - time.wallTime().seconds) > S3Limits.clockSkewSeconds
     }
 
     /// Amazon S3 API Reference, "Error Responses", and what Ceph and Swift add to it. The second value, if any, is whether to repeat.
@@ -109,6 +119,9 @@ extension S3Transport {
             return failure(of: request, .file(reason), "")
         case .shortBody, .source(is SourceEndedEarly):
             return failure(of: request, .damagedBody, message, isRetryable: error.isConnectionLevel)
+        case .timeout(.admission):
+            // It has waited long enough, and not for the store.
+            return failure(of: request, .timeout, message, isRetryable: false)
         case .timeout, .stalled:
             return failure(of: request, .timeout, message)
         case .resolve, .connect, .sendFailed, .receiveFailed:

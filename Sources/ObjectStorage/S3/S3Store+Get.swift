@@ -1,6 +1,7 @@
 internal import System
 internal import HTTPClient
 internal import OCI
+internal import Synchronization
 
 extension S3Store {
     /// A transfer that breaks is continued from where it stopped, as long as the object is still the same.
@@ -13,6 +14,7 @@ extension S3Store {
     ) throws(StoreError) -> GetOutcome {
         precondition(range.map { !$0.isEmpty && $0.lowerBound >= 0 } ?? true, "a range of no bytes")
         var download = Download(key: key, range: range, ifNoneMatch: ifNoneMatch)
+        download.trustsETags = findings.withLock { $0?.etagIsContentHash ?? false }
         return try transport.retrying { () throws(StoreError) in
             try attempt(&download, begin: begin, receive: receive)
         }
@@ -25,14 +27,20 @@ extension S3Store {
     ) throws(StoreError) -> GetOutcome {
         if let info = download.info, download.rest == 0 { return .complete(info) }
         let request = download.request()
+        let attempt = try transport.circuit.admit(request, in: transport.endpoint.description)
         let signed = try transport.sign(request)
         var errorBody: [UInt8] = []
+        var deadline: UInt64?
         let response: Response
         do throws(TransferError) {
             response = try transport.client.perform(
                 signed,
+                isCancelled: attempt.isHopeless,
                 onHead: { response in
                     guard isContent(response) else { return }
+                    attempt.answered()
+                    let limit = configuration.limit(bytes: response.contentLength ?? 0)
+                    deadline = transport.time.monotonicNanoseconds() + UInt64(limit.components.seconds) * 1_000_000_000
                     let isContinued = download.info != nil
                     let info = try download.accept(response, request, transport)
                     if !isContinued { try receiving(request) { try begin(info) } }
@@ -42,6 +50,7 @@ extension S3Store {
                         let room = S3Limits.errorBodyBytes - errorBody.count
                         return errorBody.append(piece.extracting(first: room))
                     }
+                    if let deadline, transport.time.monotonicNanoseconds() > deadline { throw TooSlow() }
                     let wanted = piece.extracting(download.take(Int64(piece.count)))
                     if !wanted.isEmpty { try receiving(request) { try receive(wanted) } }
                     if download.rest == 0, download.hasSurplus { throw EnoughReceived() }
@@ -49,9 +58,19 @@ extension S3Store {
             )
         } catch {
             if case .receiver(is EnoughReceived) = error.kind, let info = download.info { return .complete(info) }
-            throw continuable(download, transport.failure(of: request, error))
+            if case .receiver(is TooSlow) = error.kind {
+                let message = "fewer than \(configuration.leastBytesPerSecond) bytes a second"
+                throw continuable(download, transport.failure(of: request, .timeout, message))
+            }
+            throw attempt.ended(continuable(download, transport.failure(of: request, error)))
         }
-        return try conclude(download, request, response, errorBody)
+        do throws(StoreError) {
+            let outcome = try conclude(download, request, response, errorBody)
+            attempt.answered()
+            return outcome
+        } catch {
+            throw attempt.ended(error)
+        }
     }
 
     private func conclude(
@@ -99,6 +118,8 @@ extension S3Store {
 
 /// Nothing more is wanted of a body that goes on.
 private struct EnoughReceived: Error {}
+/// The body trickles.
+private struct TooSlow: Error {}
 
 private func isContent(_ response: Response) -> Bool { response.status == 200 || response.status == 206 }
 
@@ -107,6 +128,8 @@ private struct Download {
     let key: ObjectKey
     let range: Range<Int64>?
     let ifNoneMatch: String?
+    /// Whether an ETag may be taken for an MD5.
+    var trustsETags = false
     /// Of the first answer.
     private(set) var info: ObjectInfo?
     /// The next byte wanted, and where the wanted ones end.
@@ -162,7 +185,8 @@ private struct Download {
             }
             part = BodyRange(bytes: 0..<size, size: size)
         }
-        let info = ObjectInfo(size: part.size, response)
+        var info = ObjectInfo(size: part.size, response)
+        if trustsETags { info.trustETag(response) }
         if let first = self.info {
             guard first.size == info.size, first.etag == info.etag else {
                 throw transport.failure(of: request, .conflict, "the object was replaced while it was read", response)

@@ -49,6 +49,7 @@ extension S3Store {
 
     func createUpload(_ key: ObjectKey, contentType: String?) throws(StoreError) -> String {
         var request = S3Request(.put, "POST", key, query: [("uploads", "")], body: .bytes([]))
+        request.headers = configuration.objectOptions.headers
         if let contentType { request.headers.append(("Content-Type", contentType)) }
         let (response, body) = try transport.exchange(request)
         guard let id = try transport.document(body, request, response).text(of: "UploadId"), !id.isEmpty else {
@@ -112,7 +113,7 @@ extension S3Store {
         try transport.retrying { () throws(StoreError) in
             attempts += 1
             let (response, body) = try transport.once(request, accepted: [404])
-            guard response.status == 404 || isErrorDocument(body) else { return }
+            guard response.status == 404 || isNoResult(body) else { return }
             let failure = transport.failure(of: request, response, body)
             // An answer got lost: the upload is gone because it was completed.
             if failure.code == "NoSuchUpload", attempts > 1, try head(key)?.size == length { return }
@@ -120,11 +121,8 @@ extension S3Store {
         }
     }
 
-    private func isErrorDocument(_ body: [UInt8]) -> Bool {
-        // No document at all is no success either: the body says what became of the upload.
-        guard let root = try? XMLReader.read(body) else { return true }
-        return root.name == "Error"
-    }
+    /// The body says what became of the upload, so no document is no success.
+    private func isNoResult(_ body: [UInt8]) -> Bool { (try? XMLReader.read(body)) == nil }
 
     func abortUpload(_ key: ObjectKey, _ id: String) throws(StoreError) {
         _ = try transport.exchange(S3Request(.put, "DELETE", key, query: [("uploadId", id)]), accepted: [404])

@@ -61,7 +61,7 @@ extension S3Store {
     private func isHonoured(at key: ObjectKey, _ header: String, _ value: String) throws(StoreError) -> Bool {
         for (content, isDue) in [("first", true), ("second", false)] {
             var request = request(key, Array(content.utf8))
-            request.headers = [(header, value)]
+            request.headers.append((header, value))
             do throws(StoreError) {
                 let isStored = try store(request, .ifMatch("")) != .conditionFailed
                 guard isStored == isDue else { return false }
@@ -75,6 +75,6 @@ extension S3Store {
     }
 
     private func request(_ key: ObjectKey, _ content: [UInt8]) -> S3Request {
-        S3Request(.probe, "PUT", key, body: .bytes(content))
+        S3Request(.probe, "PUT", key, headers: configuration.objectOptions.headers, body: .bytes(content))
     }
 }

@@ -20,6 +20,7 @@ extension S3Store {
         guard body.length <= S3Limits.largestPutBytes else {
             throw transport.failure(of: request, .unsupported, "a conditional write of \(body.length) bytes")
         }
+        request.headers += configuration.objectOptions.headers
         if let contentType { request.headers.append(("Content-Type", contentType)) }
         request.body = try payload(body, request)
         return try store(request, condition)

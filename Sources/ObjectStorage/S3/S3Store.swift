@@ -52,6 +52,8 @@ public final class S3Store: ObjectStore {
 
     public var description: String { configuration.endpoint.description }
 
+    public var health: StoreHealth { transport.health }
+
     /// Listing is what it tries: unlike a HEAD of the bucket, that brings an error's code and message.
     public func check() throws(StoreError) {
         let query = [("list-type", "2"), ("max-keys", "1")]
@@ -86,6 +88,16 @@ extension ObjectInfo {
             contentType: response.header("Content-Type"),
             lastModified: response.header("Last-Modified").flatMap { WallTime(httpDate: $0) }
         )
+    }
+
+    /// Knows the object's MD5 where the store uses it for a tag: not for objects of several parts, nor for those that other keys encrypt.
+    mutating func trustETag(_ response: Response) {
+        let isOwnKey = ["AES256", nil].contains(response.header("x-amz-server-side-encryption"))
+        let isCustomerKey = response.header("x-amz-server-side-encryption-customer-algorithm") != nil
+        guard isOwnKey, !isCustomerKey, let etag, etag.utf8.count == 32,
+            etag.utf8.allSatisfy({ hexadecimalValue($0) != nil })
+        else { return }
+        md5 = etag.lowercased()
     }
 }
 

@@ -1,7 +1,9 @@
 package import HTTPClient
 internal import Hashing
 internal import OCI
+internal import Synchronization
 internal import System
+internal import Threading
 
 /// A request to a bucket, not yet signed.
 package struct S3Request: Sendable {
@@ -50,12 +52,54 @@ package struct S3Payload: Sendable {
 }
 
 /// Signs, sends and repeats requests, and makes errors of what goes wrong.
-package struct S3Transport: Sendable {
+package final class S3Transport: Sendable {
+    /// What the store has told about itself.
+    private struct Bearings {
+        var endpoint: S3Endpoint
+        /// The store's clock is so much ahead of this machine's.
+        var clockOffsetSeconds: Int64 = 0
+    }
+
+    /// What is wrong on this side and can be set right.
+    private enum Correction {
+        case region, clock, credentials
+    }
+
     let configuration: S3Configuration
     let client: Client
     let time: any TimeSource
-    let random: any RandomSource
-    let sleep: @Sendable (Duration) -> Void
+    let circuit: CircuitBreaker
+    private let random: any RandomSource
+    private let sleep: @Sendable (Duration) -> Void
+    private let budget: RetryBudget
+    private let bearings: Mutex<Bearings>
+
+    init(
+        configuration: S3Configuration,
+        client: Client,
+        time: any TimeSource,
+        random: any RandomSource,
+        sleep: @escaping @Sendable (Duration) -> Void
+    ) {
+        self.configuration = configuration
+        self.client = client
+        self.time = time
+        self.random = random
+        self.sleep = sleep
+        circuit = CircuitBreaker(configuration.circuit, time: time, random: random, report: configuration.report)
+        budget = RetryBudget(configuration.retries)
+        bearings = Mutex(Bearings(endpoint: configuration.endpoint))
+    }
+
+    /// Where requests go now.
+    var endpoint: S3Endpoint { bearings.withLock { $0.endpoint } }
+
+    var health: StoreHealth {
+        var health = StoreHealth()
+        circuit.fill(&health)
+        budget.fill(&health)
+        return health
+    }
 
     /// Sends `request`, again if that may help, and returns an answer with its body, if its status is 2xx or in `accepted`.
     package func exchange(
@@ -74,17 +118,29 @@ package struct S3Transport: Sendable {
         accepted: [Int] = [],
         bodyLimitBytes: Int = S3Limits.errorBodyBytes
     ) throws(StoreError) -> (response: Response, body: [UInt8]) {
-        let signed = try sign(request)
+        let attempt = try circuit.admit(request, in: endpoint.description)
+        var signed = try sign(request)
+        let limit = configuration.limit(bytes: request.body.body.length) + .seconds(request.stallSeconds ?? 0)
+        signed.totalTimeoutMilliseconds = Int(limit.components.seconds) * 1_000
         let answer: (response: Response, body: [UInt8])
         do throws(TransferError) {
-            answer = try client.perform(signed, bodyLimitBytes: bodyLimitBytes)
+            answer = try client.perform(signed, bodyLimitBytes: bodyLimitBytes, isCancelled: attempt.isHopeless)
         } catch {
-            throw failure(of: request, error)
+            throw attempt.ended(failure(of: request, error))
         }
-        guard (200..<300).contains(answer.response.status) || accepted.contains(answer.response.status) else {
-            throw failure(of: request, answer.response, answer.body)
+        let status = answer.response.status
+        guard (200..<300).contains(status) && !isErrorDocument(answer.body) || accepted.contains(status) else {
+            throw attempt.ended(failure(of: request, answer.response, answer.body))
         }
+        attempt.answered()
         return answer
+    }
+
+    /// Some errors come with status 200, where the store had begun to answer before it knew.
+    private func isErrorDocument(_ body: [UInt8]) -> Bool {
+        guard (1...S3Limits.errorBodyBytes).contains(body.count) else { return false }
+        // What is no document is judged by whoever expects one.
+        return (try? XMLReader.read(body))?.name == "Error"
     }
 
     /// An answer's body, which must be XML.
@@ -102,26 +158,30 @@ package struct S3Transport: Sendable {
 
     /// Calls `attempt` until it succeeds, fails for good or has been called often enough.
     func retrying<Result>(_ attempt: () throws(StoreError) -> Result) throws(StoreError) -> Result {
-        var count = 1
+        var course = RetryCourse(configuration.retries)
+        var corrected: Set<Correction> = []
         while true {
             do throws(StoreError) {
-                return try attempt()
+                let result = try attempt()
+                budget.succeeded()
+                return result
             } catch {
-                guard error.isRetryable, count < configuration.retries.attempts else { throw error }
-                sleep(configuration.retries.pause(after: count, error, random))
-                count += 1
+                if let correction = correction(for: error), corrected.insert(correction).inserted { continue }
+                guard course.mayGoOn(after: error), !circuit.isOpen, budget.take() else { throw error }
+                sleep(configuration.retries.pause(after: course.count, error, random))
             }
         }
     }
 
     /// The request for the wire. Signed anew for each attempt, because a signature ages.
     func sign(_ request: S3Request) throws(StoreError) -> Request {
-        let endpoint = configuration.endpoint
+        let (endpoint, offset) = bearings.withLock { ($0.endpoint, $0.clockOffsetSeconds) }
         let path = endpoint.path(of: request.key)
         let query = RequestSigner.canonicalQuery(request.query)
         var headers = request.headers
         if let credentials = try configuration.credentials.current() {
-            let now = time.wallTime()
+            var now = time.wallTime()
+            now.seconds += offset
             headers += [("x-amz-date", now.iso8601Basic), ("x-amz-content-sha256", request.body.hash)]
             if let token = credentials.sessionToken { headers.append(("x-amz-security-token", token.reveal())) }
             let input = RequestSigner.Input(
@@ -134,6 +194,8 @@ package struct S3Transport: Sendable {
             let signer = RequestSigner(region: endpoint.region)
             headers.append(("Authorization", signer.authorization(input, at: now, with: credentials)))
         }
+        // Not signed: whoever is between may make a span of its own of it.
+        if let traceparent = TraceContext.current { headers.append(("traceparent", traceparent)) }
         var signed = Request(
             request.method,
             endpoint.url(path: path, query: query),
@@ -142,5 +204,46 @@ package struct S3Transport: Sendable {
         )
         signed.stallSeconds = request.stallSeconds
         return signed
+    }
+}
+
+// MARK: - Setting right what is wrong here
+
+extension S3Transport {
+    /// What has been set right after this error, so that the same request may succeed at once.
+    private func correction(for error: StoreError) -> Correction? {
+        switch error.kind {
+        case .wrongRegion(let region?): follow(to: region) ? .region : nil
+        case .clockSkew: setClock(by: error) ? .clock : nil
+        case .badCredentials: configuration.credentials.renew(error.code ?? "") ? .credentials : nil
+        default: nil
+        }
+    }
+
+    private func follow(to region: String) -> Bool {
+        let (from, to) = bearings.withLock { bearings in
+            let from = bearings.endpoint
+            // Another request may have been faster.
+            guard from.region != region else { return (from, from) as (S3Endpoint, S3Endpoint?) }
+            let to = from.moved(to: region)
+            if let to { bearings.endpoint = to }
+            return (from, to)
+        }
+        guard let to else { return false }
+        if to != from { configuration.report(.moved(from: from, to: to)) }
+        return true
+    }
+
+    private func setClock(by error: StoreError) -> Bool {
+        guard let serverTime = error.serverTime else { return false }
+        let offset = serverTime.seconds - time.wallTime().seconds
+        let isNews = bearings.withLock { bearings in
+            // Within what the network takes, it is the correction that another request has made.
+            guard abs(offset - bearings.clockOffsetSeconds) > S3Limits.clockToleranceSeconds else { return false }
+            bearings.clockOffsetSeconds = offset
+            return true
+        }
+        if isNews { configuration.report(.clockCorrected(offsetSeconds: offset)) }
+        return true
     }
 }

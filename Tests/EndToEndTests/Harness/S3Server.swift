@@ -42,16 +42,28 @@ struct S3Server: Sendable {
     func object(_ key: String, in bucket: String) throws -> [UInt8] { try curl("GET", "/\(bucket)/\(key)") }
     func remove(_ key: String, in bucket: String) throws { try curl("DELETE", "/\(bucket)/\(key)") }
 
+    /// From now on, requests that are not signed may read and list.
+    func publish(_ bucket: String) throws {
+        let policy = """
+            {"Version":"2012-10-17","Statement":[{"Effect":"Allow","Principal":"*","Action":["s3:GetObject","s3:ListBucket"],\
+            "Resource":["arn:aws:s3:::\(bucket)","arn:aws:s3:::\(bucket)/*"]}]}
+            """
+        try curl("PUT", "/\(bucket)?policy=", body: policy)
+    }
+
     @discardableResult
-    private func curl(_ method: String, _ path: String) throws -> [UInt8] {
+    private func curl(_ method: String, _ path: String, body: String = "") throws -> [UInt8] {
         let folder = try TemporaryDirectory()
-        try run([
-            "curl", "--silent", "--show-error", "--fail-with-body", "--noproxy", "*", "--request", method,
-            "--aws-sigv4", "aws:amz:\(region):s3",
-            "--user", "\(credentials["AWS_ACCESS_KEY_ID"]!):\(credentials["AWS_SECRET_ACCESS_KEY"]!)",
-            "--header", "x-amz-content-sha256: \(sha256Hex([]))",
-            "--output", folder.path + "/body", "http://127.0.0.1:\(port)\(path)",
-        ])
+        let content = body.isEmpty ? [] : ["--header", "Content-Type: application/json", "--data-binary", body]
+        try run(
+            [
+                "curl", "--silent", "--show-error", "--fail-with-body", "--noproxy", "*", "--request", method,
+                "--aws-sigv4", "aws:amz:\(region):s3",
+                "--user", "\(credentials["AWS_ACCESS_KEY_ID"]!):\(credentials["AWS_SECRET_ACCESS_KEY"]!)",
+                "--header", "x-amz-content-sha256: \(sha256Hex(Array(body.utf8)))",
+                "--output", folder.path + "/body", "http://127.0.0.1:\(port)\(path)",
+            ] + content
+        )
         return FileManager.default.fileExists(atPath: folder.path + "/body")
             ? try contents(of: folder.path + "/body") : []
     }

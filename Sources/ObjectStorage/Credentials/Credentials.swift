@@ -29,8 +29,16 @@ public struct Credentials: Sendable, Equatable {
 public struct CredentialProvider: Sendable {
     /// `nil`: requests are sent unsigned.
     let current: @Sendable () throws(StoreError) -> Credentials?
+    /// The store has refused the current ones, with this code; true when there are others now.
+    let renew: @Sendable (_ code: String) -> Bool
 
-    public init(_ current: @escaping @Sendable () throws(StoreError) -> Credentials?) { self.current = current }
+    public init(
+        _ current: @escaping @Sendable () throws(StoreError) -> Credentials?,
+        renew: @escaping @Sendable (_ code: String) -> Bool = { _ in false }
+    ) {
+        self.current = current
+        self.renew = renew
+    }
 
     public static let anonymous = CredentialProvider { () throws(StoreError) in nil }
 

@@ -1,0 +1,74 @@
+internal import DiskTier
+internal import OCI
+
+extension CacheAdministration {
+    /// `pin`, `unpin`, `evict`: each target for itself.
+    func change(_ request: ParsedRequest, _ output: EventOutput) throws(CacheFailure) {
+        try output.forEach(request.targets) { target throws(CacheFailure) in
+            switch request.operation {
+            case .unpin: try unpin(target)
+            case .evict: try evict(target, request.platform, output)
+            default: try pin(target, request.platform, output)
+            }
+        }
+    }
+
+    /// Pins everything of a target under the target's own text.
+    func pin(_ target: CacheTarget, _ platform: Platform?, _ output: EventOutput) throws(CacheFailure) {
+        let items = try items(of: target, platform, output)
+        try onDisk { () throws(DiskTierError) in try tier.pin(target.description, items) }
+        output.done.add(items)
+    }
+
+    private func unpin(_ target: CacheTarget) throws(CacheFailure) {
+        guard try onDisk({ () throws(DiskTierError) in try tier.unpin(target.description) }) else {
+            throw CacheFailure(.failed, "there is no such pin; `forebay cache ls --kind pin` lists them")
+        }
+    }
+
+    private func evict(_ target: CacheTarget, _ platform: Platform?, _ output: EventOutput) throws(CacheFailure) {
+        let items = try items(of: target, platform, output)
+        let evicted = try onDisk { () throws(DiskTierError) in try tier.evict(items.map(\.item)) }
+        output.done.add(evicted.items.map { PinnedItem($0) })
+        output.done.bytes += evicted.bytes
+        for item in evicted.pinned { try output.problem(item.description, "it is pinned, and stays; unpin it first") }
+    }
+
+    /// What a target stands for. A digest is a blob, or manifests in whatever repositories.
+    func items(
+        of target: CacheTarget,
+        _ platform: Platform?,
+        _ output: EventOutput
+    ) throws(CacheFailure) -> [PinnedItem] {
+        switch target {
+        case .digest(let digest):
+            let manifests: [PinnedItem] = try entries(of: digest).compactMap { entry in
+                guard case .manifest(let name) = entry.content else { return nil }
+                return PinnedItem(.manifest(name, digest), size: entry.size)
+            }
+            return manifests.isEmpty ? [PinnedItem(.blob(digest))] : manifests
+        case .image(let name, let reference):
+            let image = try contents(of: name, reference, platform)
+            for missing in image.missing { try output.problem(target.description, missing) }
+            return image.parts.map { PinnedItem($0.item, size: $0.size) }
+        }
+    }
+}
+
+extension ImagePart {
+    var item: TierItem {
+        switch role {
+        case .index(let name), .manifest(let name): .manifest(name, digest)
+        case .config, .layer: .blob(digest)
+        }
+    }
+}
+
+extension CacheEvent.Done {
+    fileprivate mutating func add(_ items: [PinnedItem]) {
+        for item in items {
+            if case .blob = item.item { blobs += 1 } else { manifests += 1 }
+            bytes += item.size ?? 0
+        }
+    }
+}

@@ -1,0 +1,94 @@
+public import DiskTier
+public import ObjectStorage
+internal import Synchronization
+internal import System
+internal import Threading
+
+/// Whether a node can do its work, and if not, why.
+public final class Readiness: Sendable {
+    /// One thing that the work needs.
+    struct Check: Sendable {
+        let name: String
+        /// `nil`: it is well.
+        let trouble: String?
+    }
+
+    private let tier: DiskTier
+    private let origin: OriginCheck
+    private let isStopping = Atomic(false)
+
+    public init(tier: DiskTier, origin: any ObjectStore) {
+        self.tier = tier
+        self.origin = OriginCheck(origin)
+    }
+
+    /// From now on the node takes nothing new.
+    public func stop() { isStopping.store(true, ordering: .relaxed) }
+
+    func checks() -> [Check] {
+        [
+            Check(name: "server", trouble: isStopping.load(ordering: .relaxed) ? "it is stopping" : nil),
+            Check(name: "index", trouble: indexTrouble),
+            Check(name: "origin", trouble: origin.trouble()),
+        ]
+    }
+
+    private var indexTrouble: String? {
+        do throws(DiskTierError) {
+            let totals = try tier.inventoryTotals()
+            guard totals.indexLiveBytes < totals.indexMapBytes / 100 * 95 else { return "its map is full" }
+            return nil
+        } catch {
+            return "\(error)"
+        }
+    }
+}
+
+/// Asks the origin now and then, however often it is wanted, and waits no longer than a prober does.
+private final class OriginCheck: Sendable {
+    private static let believedFor: Duration = .seconds(5)
+    private static let waitLimit: Duration = .seconds(2)
+
+    private struct State {
+        var trouble: String?
+        var checkedAt: ContinuousClock.Instant?
+        var isRunning = false
+    }
+
+    private let origin: any ObjectStore
+    private let state = Monitor(State())
+
+    init(_ origin: any ObjectStore) {
+        self.origin = origin
+    }
+
+    func trouble() -> String? {
+        let start = ContinuousClock.now
+        let begins = state.withLock { state in
+            if let last = state.checkedAt, start - last < Self.believedFor { return false }
+            defer { state.isRunning = true }
+            return !state.isRunning
+        }
+        if begins { spawnThread(name: "origin-check") { [self] in check() } }
+        let answer: String?? = state.wait(until: .after(Self.waitLimit)) { state in
+            guard let last = state.checkedAt, start - last < Self.believedFor else { return nil }
+            return .some(state.trouble)
+        }
+        return answer ?? "it does not answer"
+    }
+
+    private func check() {
+        var trouble: String?
+        do throws(StoreError) {
+            try origin.check()
+        } catch {
+            // It answers: a public bucket may let everybody read and nobody list.
+            if case .denied = error.kind {} else { trouble = "\(error)" }
+        }
+        state.update { state in
+            state.trouble = trouble
+            state.checkedAt = .now
+            state.isRunning = false
+        }
+    }
+}

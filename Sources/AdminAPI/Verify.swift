@@ -1,0 +1,118 @@
+internal import DiskTier
+internal import Hashing
+internal import OCI
+internal import System
+
+extension CacheAdministration {
+    /// `verify`: hashes the targets, or everything, again. What is damaged leaves the cache.
+    func verify(_ request: ParsedRequest, _ output: EventOutput) throws(CacheFailure) {
+        let meter = ProgressMeter(output)
+        if request.targets.isEmpty { return try verifyAll(meter, output) }
+        var wanted: [(item: TierItem, size: Int64)] = []
+        var seen: Set<TierItem> = []
+        try output.forEach(request.targets) { target throws(CacheFailure) in
+            for item in try items(of: target, request.platform, output) where seen.insert(item.item).inserted {
+                guard let size = try size(of: item.item) else {
+                    // Of an image, a part may well be elsewhere.
+                    if case .digest = target { throw CacheFailure(.failed, "it is not in the cache") }
+                    continue
+                }
+                wanted.append((item.item, size))
+            }
+        }
+        meter.total(blobs: wanted.count, bytes: wanted.reduce(0) { $0 + $1.size })
+        for (item, size) in wanted { try verify(item, size, meter, output) }
+        try meter.end()
+    }
+
+    private func verifyAll(_ meter: ProgressMeter, _ output: EventOutput) throws(CacheFailure) {
+        let totals = try onDisk { () throws(DiskTierError) in try tier.inventoryTotals() }
+        meter.total(
+            blobs: totals.blobFiles + totals.inlineBlobs + totals.manifests,
+            bytes: totals.fileBytes
+        )
+        for kind in [InventoryKind.blob, .manifest] {
+            try forEachEntry(of: kind) { entry throws(CacheFailure) in
+                let item: TierItem =
+                    if case .manifest(let name) = entry.content { .manifest(name, entry.digest) } else {
+                        .blob(entry.digest)
+                    }
+                try verify(item, entry.size, meter, output)
+            }
+        }
+        try meter.end()
+    }
+
+    private func verify(
+        _ item: TierItem,
+        _ size: Int64,
+        _ meter: ProgressMeter,
+        _ output: EventOutput
+    ) throws(CacheFailure) {
+        switch try onDisk({ () throws(DiskTierError) in try verdict(on: item) }) {
+        case .verified:
+            output.done.bytes += size
+            if case .blob = item { output.done.blobs += 1 } else { output.done.manifests += 1 }
+        case .damaged:
+            try output.problem(
+                item.description,
+                "damaged; it was taken out of the cache, and is fetched again when asked for"
+            )
+        case .missing:
+            try output.problem(item.description, "its file is gone; it is fetched again when asked for")
+        // Evicted since it was listed.
+        case .unknown: break
+        }
+        try meter.add(size)
+    }
+
+    private func verdict(on item: TierItem) throws(DiskTierError) -> Verdict {
+        switch item {
+        case .blob(let digest): return try tier.verify(digest)
+        case .manifest(let name, let digest):
+            guard let manifest = try tier.manifest(repository: name, digest: digest) else { return .unknown }
+            if Digest(of: manifest.bytes, digest.algorithm) == digest { return .verified }
+            try tier.forget(manifest: digest, repository: name)
+            return .damaged
+        }
+    }
+
+    private func size(of item: TierItem) throws(CacheFailure) -> Int64? {
+        try onDisk { () throws(DiskTierError) in
+            switch item {
+            case .blob(let digest): try tier.inventoryEntry(of: digest)?.size
+            case .manifest(let name, let digest):
+                try tier.manifest(repository: name, digest: digest).map { Int64($0.bytes.count) }
+            }
+        }
+    }
+}
+
+/// Tells how far work has come, now and then.
+private final class ProgressMeter {
+    private static let interval: Duration = .milliseconds(500)
+
+    private let output: EventOutput
+    private var progress = CacheEvent.Progress()
+    private var last = ContinuousClock.now
+
+    init(_ output: EventOutput) {
+        self.output = output
+    }
+
+    func total(blobs: Int, bytes: Int64) {
+        progress.totalBlobs = blobs
+        progress.totalBytes = bytes
+    }
+
+    func add(_ bytes: Int64) throws(CacheFailure) {
+        progress.blobs += 1
+        progress.bytes += bytes
+        let now = ContinuousClock.now
+        guard now - last >= Self.interval else { return }
+        last = now
+        try output.send(.progress(progress))
+    }
+
+    func end() throws(CacheFailure) { try output.send(.progress(progress)) }
+}

@@ -1,0 +1,222 @@
+internal import Synchronization
+internal import System
+internal import Threading
+
+/// What one kind of operation came to.
+struct Tally: Sendable {
+    var latencies = LatencyHistogram()
+    /// Failures by kind, with the first of each.
+    var failures: [String: (count: Int, first: String)] = [:]
+
+    mutating func add(_ other: Tally) {
+        latencies.add(other.latencies)
+        failures.merge(other.failures) { ($0.count + $1.count, $0.first) }
+    }
+}
+
+/// Collects tallies from all threads: the operation's own under `nil`, those of its parts under their names.
+final class Recorder: Sendable {
+    let meter = Meter()
+    private let tallies = Mutex<[String?: Tally]>([nil: Tally()])
+
+    func record(_ latency: Duration, part: String? = nil) {
+        tallies.withLock { $0[part, default: Tally()].latencies.record(latency) }
+    }
+
+    func record(_ failure: Failure) {
+        tallies.withLock { $0[nil, default: Tally()].failures[failure.kind, default: (0, failure.detail)].count += 1 }
+    }
+
+    /// Records how long a part of an operation takes.
+    func measure(_ part: String, _ body: () throws(Failure) -> Void) throws(Failure) {
+        let start = ContinuousClock.now
+        try body()
+        record(ContinuousClock.now - start, part: part)
+    }
+
+    var all: [String?: Tally] { tallies.withLock { $0 } }
+}
+
+/// When to send, and when to end.
+struct Schedule: Sendable {
+    var clients: Int
+    var loop: RunReport.Loop
+    /// Of an open loop, in operations per second.
+    var rate: Double?
+    /// At most so many operations; `nil` is no limit. A burst has one for each client.
+    var operations: Int?
+    var seconds: Double = .infinity
+
+    /// So many failures one after the other end it: nothing is left to measure.
+    static let failureLimit = 64
+}
+
+/// What came of a schedule.
+struct LoadResult: Sendable {
+    var tallies: [String?: Tally] = [nil: Tally()]
+    var bytes: Int64 = 0
+    var seconds = 0.0
+    var cpuSeconds = 0.0
+    var samples: [Sample] = [Sample(seconds: 0, bytes: 0, operations: 0)]
+    var wasAbandoned = false
+
+    /// Totals at a moment.
+    struct Sample: Sendable {
+        var seconds: Double
+        var bytes: Int64
+        var operations: Int
+    }
+
+    var main: Tally { tallies[nil] ?? Tally() }
+
+    /// Puts `next` behind this.
+    mutating func append(_ next: LoadResult) {
+        tallies.merge(next.tallies) { first, second in
+            var sum = first
+            sum.add(second)
+            return sum
+        }
+        let last = samples[samples.count - 1]
+        samples += next.samples.dropFirst().map {
+            Sample(
+                seconds: seconds + $0.seconds,
+                bytes: last.bytes + $0.bytes,
+                operations: last.operations + $0.operations
+            )
+        }
+        bytes += next.bytes
+        seconds += next.seconds
+        cpuSeconds += next.cpuSeconds
+        wasAbandoned = wasAbandoned || next.wasAbandoned
+    }
+}
+
+/// Lets clients loose: a thread and a connection for each.
+final class Load: Sendable {
+    typealias Operation = @Sendable (Int, Recorder) throws(Failure) -> Void
+
+    private struct Progress {
+        var ready = 0
+        var running: Int
+        var start: ContinuousClock.Instant?
+    }
+
+    private let schedule: Schedule
+    private let stop: StopFlag
+    private let operation: Operation
+    private let recorder = Recorder()
+    private let next = Atomic<Int>(0)
+    private let failuresInARow = Atomic<Int>(0)
+    private let progress: Monitor<Progress>
+    private let lastEnd: Mutex<ContinuousClock.Instant>
+
+    private init(_ schedule: Schedule, stop: StopFlag, operation: @escaping Operation) {
+        self.schedule = schedule
+        self.stop = stop
+        self.operation = operation
+        progress = Monitor(Progress(running: schedule.clients))
+        lastEnd = Mutex(.now)
+    }
+
+    /// Blocks until all is done. `onSample` hears of totals ten times a second.
+    static func run(
+        _ schedule: Schedule,
+        stop: StopFlag,
+        onSample: (LoadResult.Sample) -> Void = { _ in },
+        operation: @escaping Operation
+    ) -> LoadResult {
+        Load(schedule, stop: stop, operation: operation).run(onSample)
+    }
+
+    private func run(_ onSample: (LoadResult.Sample) -> Void) -> LoadResult {
+        for index in 0..<schedule.clients {
+            spawnThread(name: "bench-client") { self.serve(index) }
+        }
+        _ = progress.wait { $0.ready == self.schedule.clients ? true : nil }
+        let cpu = processCPUTime()
+        let start = ContinuousClock.now
+        lastEnd.withLock { $0 = start }
+        progress.update { $0.start = start }
+        var result = LoadResult()
+        while progress.wait(until: .after(.milliseconds(100)), for: { $0.running == 0 ? true : nil }) == nil {
+            let sample = sample(at: .now - start)
+            result.samples.append(sample)
+            onSample(sample)
+        }
+        let elapsed = lastEnd.withLock { $0 } - start
+        result.samples.append(sample(at: elapsed))
+        result.cpuSeconds = (processCPUTime() - cpu).inSeconds
+        result.seconds = elapsed.inSeconds
+        result.bytes = recorder.meter.bytes
+        result.tallies = recorder.all
+        result.wasAbandoned = isHopeless
+        return result
+    }
+
+    private func sample(at elapsed: Duration) -> LoadResult.Sample {
+        LoadResult.Sample(
+            seconds: elapsed.inSeconds,
+            bytes: recorder.meter.bytes,
+            operations: recorder.meter.operations
+        )
+    }
+
+    private var isHopeless: Bool { failuresInARow.load(ordering: .relaxed) >= Schedule.failureLimit }
+
+    private func serve(_ client: Int) {
+        progress.update { $0.ready += 1 }
+        if let start = progress.wait(for: { $0.start }) {
+            if schedule.loop == .burst {
+                perform(client, since: start)
+            } else {
+                ask(from: start)
+            }
+        }
+        progress.update { $0.running -= 1 }
+    }
+
+    private func ask(from start: ContinuousClock.Instant) {
+        while !stop.isSet, !isHopeless {
+            let index = next.wrappingAdd(1, ordering: .relaxed).oldValue
+            if let operations = schedule.operations, index >= operations { return }
+            var due = ContinuousClock.now
+            if let rate = schedule.rate {
+                due = start + .seconds(Double(index) / rate)
+                guard (due - start).inSeconds < schedule.seconds, wait(until: due) else { return }
+            }
+            guard (ContinuousClock.now - start).inSeconds < schedule.seconds else { return }
+            perform(index, since: due)
+        }
+    }
+
+    /// False when the run was stopped meanwhile.
+    private func wait(until due: ContinuousClock.Instant) -> Bool {
+        while !stop.isSet {
+            let left = due - .now
+            if left <= .zero { return true }
+            pauseThread(min(left, .milliseconds(200)))
+        }
+        return false
+    }
+
+    private func perform(_ index: Int, since due: ContinuousClock.Instant) {
+        do throws(Failure) {
+            try operation(index, recorder)
+            recorder.record(ContinuousClock.now - due)
+            failuresInARow.store(0, ordering: .relaxed)
+        } catch {
+            guard !error.isCancellation else { return }
+            recorder.record(error)
+            failuresInARow.wrappingAdd(1, ordering: .relaxed)
+        }
+        recorder.meter.addOperation()
+        let end = ContinuousClock.now
+        lastEnd.withLock { $0 = max($0, end) }
+    }
+}
+
+extension Duration {
+    var inSeconds: Double {
+        Double(components.seconds) + Double(components.attoseconds) / 1e18
+    }
+}

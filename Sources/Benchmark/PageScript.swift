@@ -1,0 +1,153 @@
+/// What is shown: runs, throughput, latency, time, and every number.
+let pageScript = #"""
+    const runs = JSON.parse(document.getElementById("runs").textContent);
+    const page = document.getElementById("page");
+    const sum = errors => Object.values(errors).reduce((total, count) => total + count, 0);
+    const keyOf = row => JSON.stringify([row.name, row.detail, row.clients]);
+    const titleOf = row => [row.name, row.detail, `${row.clients} client${row.clients === 1 ? "" : "s"}`].filter(Boolean).join(" · ");
+    const rowError = row => sum(row.errors) ? ` ⚠ ${sum(row.errors)} error${sum(row.errors) === 1 ? "" : "s"}` : "";
+
+    // Cases in the order of their first appearance, each with the rows of the runs that have it.
+    const cases = new Map();
+    runs.forEach((run, index) => run.rows.forEach(row => {
+      const key = keyOf(row);
+      if (!cases.has(key)) cases.set(key, { title: titleOf(row), rows: [] });
+      cases.get(key).rows.push({ row, run: index });
+    }));
+    const label = index => runs[index].label;
+    const figure = (row, name) => (row.figures || []).find(candidate => candidate.name === name);
+
+    const factsOf = run => Object.fromEntries([["target", run.target === run.label ? null : run.target], ["cold content from", run.origin], ["started", run.startedAt],
+      ["client", run.program], ...Object.entries(run.machine), ["seed", run.seed], ["content", run.isVerified ? "every byte compared" : "not compared"],
+      ["ended", run.isInterrupted ? "early, by the user" : null]].filter(([, value]) => value));
+    const listOf = facts => el("dl", {}, ...Object.entries(facts).flatMap(([name, value]) => [el("dt", {}, name), el("dd", {}, value)]));
+
+    // What is the same for all runs is said once.
+    const heading = () => {
+      const failed = runs.reduce((total, run) => total + run.rows.reduce((count, row) => count + sum(row.errors), 0), 0);
+      page.append(el("h1", {}, runs.length === 1 ? `Registry benchmark: ${label(0)}` : `Registry benchmark: ${runs.length} runs compared`));
+      page.append(failed ? el("p", { class: "bad" }, `${failed} operation${failed === 1 ? "" : "s"} failed: see Errors and notes.`)
+        : el("p", {}, "No operation failed."));
+      const facts = runs.map(factsOf), [first] = facts;
+      const common = runs.length > 1 ? Object.keys(first).filter(name => facts.every(other => other[name] === first[name])) : [];
+      if (common.length) page.append(listOf(Object.fromEntries(common.map(name => [name, first[name]]))));
+      page.append(el("div", { class: "runs" }, ...runs.map((run, index) => el("div", { class: "card run", "--color": colour(index) },
+        el("b", {}, label(index)), listOf(Object.fromEntries(Object.entries(facts[index]).filter(([name]) => !common.includes(name))))))));
+    };
+
+    const section = (title, text, cards, kind = "cards") => {
+      if (!cards.length) return;
+      page.append(el("h2", {}, title), el("p", {}, text), el("div", { class: kind }, ...cards));
+    };
+    const card = (title, ...content) => el("div", { class: "card" }, el("h3", {}, title), ...content);
+    const key = entries => el("div", { class: "key" }, ...entries.map(({ row, run }) =>
+      el("span", { "--color": colour(run) }, label(run), rowError(row) ? el("b", { class: "bad" }, rowError(row)) : null)));
+
+    const isInBytes = rows => rows.some(({ row }) => row.operations && row.bytes >= 32768 * row.operations);
+    const speed = (inBytes, name, color) => ({ row }) => {
+      const spread = figure(row, inBytes ? "MiB/s" : "operations/s");
+      return { name, value: inBytes ? row.mibPerSecond : row.operationsPerSecond, low: spread?.low, high: spread?.high, color,
+        side: sum(row.errors) ? rowError(row) : row.latency ? `p99 ${time(row.latency.p99)}` : "", bad: sum(row.errors) > 0 };
+    };
+    const speedText = inBytes => value => `${number(value)} ${inBytes ? "MiB/s" : "/s"}`;
+
+    // One run is compared with itself: a bar for each case. Several are compared case by case.
+    const throughput = () => {
+      const all = [...cases.values()].filter(({ rows }) => rows.some(({ row }) => row.operations || sum(row.errors)));
+      const cards = runs.length === 1
+        ? [true, false].map(inBytes => [inBytes, all.filter(({ rows }) => isInBytes(rows) === inBytes)]).filter(([, some]) => some.length)
+          .map(([inBytes, some]) => el("div", { class: "card wide" }, ...bars(some.map(({ title, rows }) => speed(inBytes, title, colour(0))(rows[0])),
+            speedText(inBytes))))
+        : all.map(({ title, rows }) => card(title, ...bars(rows.map(entry => speed(isInBytes(rows), label(entry.run), colour(entry.run))(entry)),
+          speedText(isInBytes(rows)))));
+      section("Throughput", "Longer is better. On the right, the latency that one operation in a hundred exceeds."
+        + (runs.some(run => run.rows.some(row => row.figures)) ? " A thin line spans the slowest and the fastest round." : ""), cards, "cards broad");
+    };
+
+    const latency = () => {
+      const cards = [...cases.values()].filter(({ rows }) => rows.some(({ row }) => row.latency?.count >= 8)).map(({ title, rows }) => {
+        const shown = rows.filter(({ row }) => row.latency?.count >= 8);
+        const most = Math.max(...shown.map(({ row }) => row.latency.count));
+        const end = Math.max(10, Math.min(1e5, most));
+        const lines = shown.flatMap(({ row, run }) => {
+          // The slowest of n is drawn where one in n is.
+          const points = ({ count, curve }) => curve.map(({ percentile, microseconds }) =>
+            [Math.min(1 / Math.max(1 - percentile / 100, 1e-9), count, end), Math.max(microseconds, 1)]);
+          const own = [{ points: points(row.latency), color: colour(run), name: label(run) }];
+          if (row.measuredLatency) own.push({ points: points(row.measuredLatency), color: colour(run), raw: true, name: `${label(run)}, as measured` });
+          return own;
+        });
+        const all = lines.flatMap(line => line.points.map(([, value]) => value));
+        const low = Math.min(...all) * 0.8, high = Math.max(...all) * 1.25;
+        const names = [[1, "0"], [2, "50"], [10, "90"], [100, "99"], [1000, "99.9"], [1e4, "99.99"], [1e5, "99.999"]].filter(([x]) => x <= end * 1.01);
+        return card(title, plot({
+          lines, xTitle: "percentile", yTitle: "latency",
+          x: { low: 1, high: end, log: true, ticks: names.map(([x]) => x), text: value => names.find(([x]) => x === value)[1] },
+          y: { low, high, log: true, ticks: logarithmic(low, high), text: time },
+        }), key(shown));
+      });
+      section("Latency", "Lower is better; the further right, the rarer. A solid line is corrected for coordinated omission, a dotted one is as " +
+        "measured; where there is one line only, the two are the same. Both axes are logarithmic.", cards);
+    };
+
+    const overTime = () => {
+      const cards = [...cases.values()].filter(({ rows }) => rows.some(({ row }) => row.timeline.length > 4)).map(({ title, rows }) => {
+        const shown = rows.filter(({ row }) => row.timeline.length > 1);
+        const inBytes = isInBytes(shown);
+        const value = moment => inBytes ? moment.mibPerSecond : moment.operationsPerSecond;
+        const lines = shown.map(({ row, run }) => ({
+          points: row.timeline.map((moment, index) =>
+            [((index ? row.timeline[index - 1].seconds : 0) + moment.seconds) / 2, value(moment)]),
+          color: colour(run), name: label(run),
+        }));
+        const high = Math.max(...lines.flatMap(line => line.points.map(([, y]) => y)), 0.001) * 1.08;
+        const end = Math.max(...shown.map(({ row }) => row.seconds));
+        return card(title, plot({
+          lines, xTitle: "seconds", yTitle: inBytes ? "MiB/s" : "operations/s",
+          x: { low: 0, high: end, ticks: steps(end, 5), text: number }, y: { low: 0, high, ticks: steps(high, 4), text: number },
+        }), key(shown));
+      });
+      section("Throughput over time", "Dips are moments when the registry, the network or the client was held up.", cards);
+    };
+
+    const table = () => {
+      const extra = [...new Set(runs.flatMap(run => run.rows.flatMap(row => (row.figures || []).map(entry => entry.name))))]
+        .filter(name => name !== "MiB/s" && name !== "operations/s");
+      const timed = pick => row => row.latency ? time(pick(row.latency)) : "–";
+      const columns = [
+        ["done", row => row.operations.toLocaleString("en-US")], ["errors", row => sum(row.errors)],
+        ["MiB/s", row => row.bytes ? number(row.mibPerSecond) : "–"], ["ops/s", row => number(row.operationsPerSecond)],
+        ["p50", timed(l => l.p50)], ["p90", timed(l => l.p90)], ["p99", timed(l => l.p99)], ["p99.9", timed(l => l.p999)], ["max", timed(l => l.max)],
+        ["p99 as measured", row => row.measuredLatency ? time(row.measuredLatency.p99) : "–"],
+        ["client CPU", row => row.clientCPUSeconds ? `${Math.round(row.clientCPUSeconds / row.seconds * 100)} %` : "–"],
+        ...extra.map(name => [name, row => { const found = figure(row, name); return !found ? "–" : number(found.value)
+          + (found.low === undefined || found.low === found.high ? "" : ` (${number(found.low)}–${number(found.high)})`); }]),
+      ];
+      const head = el("tr", {}, el("th", { class: "name" }, "case"), ...(runs.length > 1 ? [el("th", { class: "name" }, "run")] : []),
+        ...columns.map(([name]) => el("th", {}, name)));
+      const lines = [...cases.values()].flatMap(({ title, rows }) => rows.map(({ row, run }, index) =>
+        el("tr", { class: index ? "" : "first" }, el("td", { class: "name" }, index ? "" : title),
+          ...(runs.length > 1 ? [el("td", { class: "name" }, label(run))] : []),
+          ...columns.map(([name, value]) => el("td", { class: name === "errors" && sum(row.errors) ? "bad" : "" }, value(row))))));
+      page.append(el("h2", {}, "All numbers"),
+        el("p", {}, "Client CPU is that of the measuring program in percent of one core: where it nears all cores, the client is what is measured."),
+        el("div", { class: "scroll" }, el("table", {}, el("thead", {}, head), el("tbody", {}, ...lines))));
+    };
+
+    const notes = () => {
+      const lists = runs.map((run, index) => {
+        const errors = run.rows.flatMap(row => Object.entries(row.errors).map(([kind, count]) => `${titleOf(row)}: ${kind} × ${count}`));
+        if (!errors.length && !run.notes.length) return null;
+        return el("div", { class: "card run", "--color": colour(index) }, el("b", {}, label(index)), el("ul", {},
+          ...errors.map(text => el("li", { class: "bad" }, text)), ...run.notes.map(text => el("li", {}, text))));
+      }).filter(Boolean);
+      if (lists.length) page.append(el("h2", {}, "Errors and notes"), el("div", { class: "runs" }, ...lists));
+    };
+
+    heading();
+    throughput();
+    latency();
+    overTime();
+    table();
+    notes();
+    """#

@@ -1,0 +1,82 @@
+// How results become rows.
+
+extension RunReport {
+    /// A row for the operation, and one for each of its parts.
+    mutating func add(_ result: LoadResult, _ name: String, _ detail: String, _ schedule: Schedule) {
+        rows.append(Row(result, name, detail, schedule))
+        for (kind, failure) in result.main.failures.sorted(by: { $0.key < $1.key }) {
+            notes.append("\(name), \(detail): \(kind) × \(failure.count), the first: \(failure.first)")
+        }
+        if result.wasAbandoned {
+            notes.append("\(name), \(detail): ended after \(Schedule.failureLimit) failures in a row")
+        }
+        let parts = result.tallies.compactMap { part, tally in part.map { ($0, tally) } }.sorted { $0.0 < $1.0 }
+        for (part, tally) in parts {
+            var own = LoadResult()
+            own.tallies = [nil: tally]
+            own.seconds = result.seconds
+            rows.append(Row(own, "\(name): \(part)", detail, schedule))
+        }
+    }
+}
+
+extension RunReport.Row {
+    /// Fewer operations of each client than this make no usual pace to correct by.
+    static let operationsToCorrect = 10
+    /// Points of a timeline.
+    static let momentLimit = 100
+
+    init(_ result: LoadResult, _ name: String, _ detail: String, _ schedule: Schedule) {
+        let tally = result.main
+        let operations = tally.latencies.count
+        let seconds = max(result.seconds, 1e-6)
+        let isCorrected = schedule.loop == .closed && operations >= Self.operationsToCorrect * schedule.clients
+        let measured = tally.latencies.summary()
+        let latency = isCorrected ? tally.latencies.corrected().summary() : measured
+        self.init(
+            name: name,
+            detail: detail,
+            clients: schedule.clients,
+            loop: schedule.loop,
+            rate: schedule.rate,
+            operations: operations,
+            errors: tally.failures.mapValues(\.count),
+            bytes: result.bytes,
+            seconds: result.seconds.rounded(toPlaces: 6),
+            mibPerSecond: (Double(result.bytes) / 1_048_576 / seconds).rounded(toPlaces: 3),
+            operationsPerSecond: (Double(operations) / seconds).rounded(toPlaces: 3),
+            latency: latency,
+            measuredLatency: latency == measured ? nil : measured,
+            timeline: Self.timeline(result.samples),
+            clientCPUSeconds: result.cpuSeconds.rounded(toPlaces: 6)
+        )
+    }
+
+    /// Nothing was done.
+    init(_ name: String, detail: String, failure: String, clients: Int) {
+        self.init(LoadResult(), name, detail, Schedule(clients: clients, loop: .closed))
+        errors = [failure: 1]
+    }
+
+    /// Means between samples, of which neighbours are taken together when there are many.
+    static func timeline(_ samples: [LoadResult.Sample]) -> [RunReport.Moment] {
+        let step = max(1, (samples.count + momentLimit - 1) / momentLimit)
+        var moments: [RunReport.Moment] = []
+        var last = samples[0]
+        for index in stride(from: step, to: samples.count + step - 1, by: step) {
+            let sample = samples[min(index, samples.count - 1)]
+            let seconds = sample.seconds - last.seconds
+            // A last stretch that is very short tells of noise only.
+            guard seconds > 0.05 || moments.isEmpty && seconds > 0 else { continue }
+            moments.append(
+                RunReport.Moment(
+                    seconds: sample.seconds.rounded(toPlaces: 3),
+                    mibPerSecond: (Double(sample.bytes - last.bytes) / 1_048_576 / seconds).rounded(toPlaces: 2),
+                    operationsPerSecond: (Double(sample.operations - last.operations) / seconds).rounded(toPlaces: 2)
+                )
+            )
+            last = sample
+        }
+        return moments
+    }
+}

@@ -1,0 +1,205 @@
+internal import HTTPClient
+internal import Synchronization
+internal import System
+
+/// A run of a ``Plan`` against a registry.
+public final class Run {
+    let plan: Plan
+    let stop: StopFlag
+    let maker: ContentMaker
+    let target: RegistryClient
+    /// Where content for cold pulls is pushed.
+    let source: RegistryClient
+    let ledger = Ledger()
+    private var report: RunReport
+    private let clients: [Client]
+    private let progress: (String) -> Void
+    /// Blobs that are in the target, by size: those of the warm pulls.
+    private var stock: [Int64: [Content]] = [:]
+
+    /// Nothing can be measured.
+    public struct Impossible: Error, CustomStringConvertible {
+        public let description: String
+    }
+
+    /// - Parameters:
+    ///   - program: name and version.
+    ///   - stop: ends the run early; what was pushed is deleted all the same.
+    ///   - progress: hears one line now and then.
+    public init(
+        _ plan: Plan,
+        program: String,
+        stop: StopFlag,
+        progress: @escaping (String) -> Void
+    ) throws(Impossible) {
+        func client(_ plan: Plan) throws(Impossible) -> Client {
+            var configuration = ClientConfiguration()
+            configuration.maxConnections = (plan.clients.max() ?? 1) + 8
+            configuration.stallSeconds = 60
+            configuration.certificateAuthorityFile = plan.certificateAuthorityFile
+            configuration.userAgent = "forebay-bench"
+            do throws(TransferError) {
+                return try Client(configuration)
+            } catch {
+                throw Impossible(description: error.description)
+            }
+        }
+        self.plan = plan
+        self.stop = stop
+        self.progress = progress
+        maker = ContentMaker(seed: plan.seed)
+        let first = try client(plan)
+        target = RegistryClient(
+            plan.target,
+            repository: plan.repository,
+            credentials: plan.credentials,
+            client: first,
+            stop: stop
+        )
+        if let origin = plan.origin {
+            let second = try client(plan)
+            source = RegistryClient(
+                origin,
+                repository: plan.repository,
+                credentials: plan.originCredentials,
+                client: second,
+                stop: stop
+            )
+            clients = [first, second]
+        } else {
+            source = target
+            clients = [first]
+        }
+        report = RunReport(
+            label: plan.label,
+            target: plan.target.description,
+            origin: plan.origin?.description,
+            repository: plan.repository,
+            seed: maker.seedText,
+            startedAt: SystemTime().wallTime().rfc3339,
+            program: program,
+            machine: describeMachine(),
+            isVerified: plan.isVerified
+        )
+    }
+
+    /// Blocks until all workloads are through and what they pushed is deleted.
+    ///
+    /// - Throws: ``Impossible`` when the registry cannot be reached, or lets nobody in.
+    public func execute() throws(Impossible) -> RunReport {
+        defer { for client in clients { client.close() } }
+        for registry in plan.origin == nil ? [target] : [target, source] {
+            do throws(Failure) {
+                try registry.check()
+            } catch {
+                throw Impossible(description: "no registry at \(registry.target): \(error)")
+            }
+        }
+        for workload in plan.workloads where !stop.isSet {
+            do throws(Failure) {
+                try execute(workload)
+            } catch {
+                if !error.isCancellation { addFailure(workload, error) }
+            }
+        }
+        report.isInterrupted = stop.isSet
+        if plan.isPushed {
+            explain("nothing was pushed: the content of this seed was there")
+        } else if plan.isKept {
+            report.notes.append("kept in \(plan.repository), as --keep says")
+        } else {
+            report.notes += ledger.clean(progress: progress)
+        }
+        return report
+    }
+
+    /// A row for a workload that could not begin.
+    private func addFailure(_ workload: Workload, _ failure: Failure) {
+        report.rows.append(
+            RunReport.Row(workload.title, detail: "preparation", failure: failure.kind, clients: plan.clients[0])
+        )
+        report.notes.append("\(workload.title) could not be prepared: \(failure)")
+    }
+
+    /// Says something once, however often it applies.
+    func explain(_ note: String) {
+        if !report.notes.contains(note) { report.notes.append(note) }
+    }
+
+    /// Lets `schedule` loose and adds its rows.
+    func measure(
+        _ name: String,
+        _ detail: String,
+        _ schedule: Schedule,
+        repeating rounds: Int = 1,
+        operation: @escaping @Sendable (_ round: Int, _ index: Int, Recorder) throws(Failure) -> Void
+    ) {
+        var result = LoadResult()
+        for round in 0..<rounds where !stop.isSet && !result.wasAbandoned {
+            let next = Load.run(schedule, stop: stop) { [progress] sample in
+                progress(Self.line(name, detail, schedule, sample))
+            } operation: { index, recorder throws(Failure) in
+                try operation(round, index, recorder)
+            }
+            result.append(next)
+        }
+        report.add(result, name, detail, schedule)
+    }
+
+    private static func line(
+        _ name: String,
+        _ detail: String,
+        _ schedule: Schedule,
+        _ sample: LoadResult.Sample
+    ) -> String {
+        let speed = Double(sample.bytes) / 1_048_576 / max(sample.seconds, 0.001)
+        let what = "\(name), \(detail), \(schedule.clients) client\(schedule.clients == 1 ? "" : "s")"
+        return "\(what): \(shortText(sample.seconds)) s, \(sample.operations) done, \(shortText(speed)) MiB/s"
+    }
+
+    /// Makes blobs and pushes them to `registry`, unmeasured.
+    func push(_ lengths: [Int64], to registry: RegistryClient, for workload: Workload) throws(Failure) -> [Content] {
+        progress("preparing \(workload.title)")
+        let contents = maker.make(lengths)
+        try push(contents, to: registry)
+        return contents
+    }
+
+    func push(_ contents: [Content], to registry: RegistryClient) throws(Failure) {
+        guard !plan.isPushed else { return }
+        for content in contents { ledger.note(content, in: registry) }
+        try forEach(contents) { content, recorder throws(Failure) in
+            try registry.push(content, meter: recorder.meter)
+        }
+    }
+
+    /// Does something unmeasured to each, on a few connections. Throws the first failure.
+    func forEach<Element: Sendable>(
+        _ elements: [Element],
+        _ body: @escaping @Sendable (Element, Recorder) throws(Failure) -> Void
+    ) throws(Failure) {
+        guard !elements.isEmpty else { return }
+        let schedule = Schedule(clients: min(8, elements.count), loop: .closed, operations: elements.count)
+        let first = Mutex<Failure?>(nil)
+        _ = Load.run(schedule, stop: stop) { index, recorder throws(Failure) in
+            do throws(Failure) {
+                try body(elements[index], recorder)
+            } catch {
+                first.withLock { $0 = $0 ?? error }
+                throw error
+            }
+        }
+        if let failure = first.withLock({ $0 }) { throw failure }
+    }
+
+    /// `plan.count` blobs of a size that are in the target and have been pulled through it.
+    func warmStock(_ size: Int64, for workload: Workload) throws(Failure) -> [Content] {
+        if let stocked = stock[size] { return stocked }
+        let contents = try push(Array(repeating: size, count: plan.count), to: target, for: workload)
+        try forEach(contents) { [target] content, recorder throws(Failure) in
+            try target.pull(content, isVerified: false, meter: recorder.meter)
+        }
+        stock[size] = contents
+        return contents
+    }
+}

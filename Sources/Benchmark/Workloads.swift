@@ -1,0 +1,140 @@
+internal import OCI
+
+// One function a workload: what is there before, and what an operation is.
+
+extension Run {
+    func execute(_ workload: Workload) throws(Failure) {
+        if workload == .cold || workload == .herd { explain(whatIsCold) }
+        if workload == .mixed {
+            let images = try pushImages()
+            for clients in plan.clients where !stop.isSet { pullImages(images, clients) }
+            return
+        }
+        for size in plan.sizes {
+            for clients in plan.clients where !stop.isSet {
+                switch workload {
+                case .push: push(size, clients)
+                case .cold: try pullCold(size, clients)
+                case .warm: try pullWarm(size, clients)
+                case .herd: try pullAsHerd(size, clients)
+                case .range: try readRanges(size, clients)
+                case .mixed: break
+                }
+            }
+        }
+    }
+
+    private var whatIsCold: String {
+        if plan.isPushed { return "cold: as cold as the registry was for the content of this seed" }
+        if let origin = plan.origin {
+            return "cold: blobs pushed to \(origin), and pulled through the target for the first time"
+        }
+        return "cold: the first pull of a blob after its push through the same registry, which may have kept it then; "
+            + "--origin pushes elsewhere"
+    }
+
+    /// Each blob once: enough that every client has one.
+    private func lengths(_ size: Int64, _ clients: Int) -> [Int64] {
+        Array(repeating: size, count: plan.requests ?? max(plan.count, clients))
+    }
+
+    /// For operations that use up what they work on.
+    private func onceEach(_ count: Int, _ clients: Int) -> Schedule {
+        Schedule(clients: clients, loop: loop, rate: plan.rate, operations: count, seconds: plan.seconds)
+    }
+
+    /// For operations that can go on for ever.
+    private func steady(_ clients: Int) -> Schedule {
+        Schedule(clients: clients, loop: loop, rate: plan.rate, operations: plan.requests, seconds: plan.seconds)
+    }
+
+    private var loop: RunReport.Loop { plan.rate == nil ? .closed : .open }
+
+    private func push(_ size: Int64, _ clients: Int) {
+        let contents = maker.make(lengths(size, clients))
+        measure(Workload.push.title, sizeText(size), onceEach(contents.count, clients)) {
+            [target, ledger] _, index, recorder throws(Failure) in
+            ledger.note(contents[index], in: target)
+            try target.push(contents[index], meter: recorder.meter)
+        }
+    }
+
+    private func pullCold(_ size: Int64, _ clients: Int) throws(Failure) {
+        let contents = try push(lengths(size, clients), to: source, for: .cold)
+        let isCopied = plan.origin != nil
+        measure(Workload.cold.title, sizeText(size), onceEach(contents.count, clients)) {
+            [target, ledger, plan] _, index, recorder throws(Failure) in
+            if isCopied { ledger.note(contents[index], in: target, isCopy: true) }
+            try target.pull(contents[index], isVerified: plan.isVerified, meter: recorder.meter)
+        }
+    }
+
+    private func pullWarm(_ size: Int64, _ clients: Int) throws(Failure) {
+        let contents = try warmStock(size, for: .warm)
+        measure(Workload.warm.title, sizeText(size), steady(clients)) {
+            [target, plan] _, index, recorder throws(Failure) in
+            let content = contents[index % contents.count]
+            try target.pull(content, isVerified: plan.isVerified, meter: recorder.meter)
+        }
+    }
+
+    /// All clients want one blob at the same moment, a fresh one in each round.
+    private func pullAsHerd(_ size: Int64, _ clients: Int) throws(Failure) {
+        let contents = try push(Array(repeating: size, count: plan.rounds), to: source, for: .herd)
+        if plan.origin != nil { for content in contents { ledger.note(content, in: target, isCopy: true) } }
+        let burst = Schedule(clients: clients, loop: .burst)
+        measure(Workload.herd.title, sizeText(size), burst, repeating: plan.rounds) {
+            [target, plan] round, _, recorder throws(Failure) in
+            try target.pull(contents[round], isVerified: plan.isVerified, meter: recorder.meter)
+        }
+    }
+
+    private func readRanges(_ size: Int64, _ clients: Int) throws(Failure) {
+        let contents = try warmStock(size, for: .range)
+        let length = min(plan.rangeSize, size)
+        measure(Workload.range.title, "\(sizeText(length)) of \(sizeText(size))", steady(clients)) {
+            [target, plan] _, index, recorder throws(Failure) in
+            var generator = SplitMix64(plan.seed &+ UInt64(index))
+            let content = contents[Int(generator.next() % UInt64(contents.count))]
+            let start = Int64.random(in: 0...size - length, using: &generator)
+            try target.pull(
+                content,
+                range: start..<start + length,
+                isVerified: plan.isVerified,
+                meter: recorder.meter
+            )
+        }
+    }
+
+    private func pushImages() throws(Failure) -> [Image] {
+        let images = maker.makeImages(plan.images, size: plan.imageSize)
+        var seen: Set<String> = []
+        try push(images.flatMap(\.blobs).filter { seen.insert($0.digest.description).inserted }, to: target)
+        guard !plan.isPushed else { return images }
+        for image in images { ledger.note(image, in: target) }
+        try forEach(images) { [target] image, _ throws(Failure) in
+            try target.push(manifest: image.manifest, as: image.tag)
+        }
+        return images
+    }
+
+    /// As a container engine does that has nothing yet: the tag's digest, the manifest, the config, the layers.
+    private func pullImages(_ images: [Image], _ clients: Int) {
+        let title = Workload.mixed.title
+        let detail = "\(plan.images) of \(sizeText(plan.imageSize))"
+        measure(title, detail, steady(clients)) { [target, plan] _, index, recorder throws(Failure) in
+            let image = images[index % images.count]
+            let meter = recorder.meter
+            try recorder.measure("manifest by tag") { () throws(Failure) in try target.checkManifest(image.tag) }
+            try recorder.measure("manifest by digest") { () throws(Failure) in
+                let expected = plan.isVerified ? image.manifest : nil
+                try target.pull(manifest: image.digest.description, expecting: expected, meter: meter)
+            }
+            for blob in image.blobs {
+                try recorder.measure("config or layer") { () throws(Failure) in
+                    try target.pull(blob, isVerified: plan.isVerified, meter: meter)
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,88 @@
+public import OCI
+public import System
+
+/// A file of the tier that is being written. Without ``commit(as:size:since:)`` it disappears with the value, unless it is an upload's, or
+/// left for a later fill.
+public final class IncomingFile {
+    public let file: File
+    private let tier: DiskTier
+    private let reservation: Reservation
+    /// It outlives the value, and the process.
+    private var isKept: Bool
+    /// There is a note of what has landed.
+    private var isNoted: Bool
+    private var isCommitted = false
+
+    init(_ tier: DiskTier, _ reservation: Reservation, _ file: File, isKept: Bool = false, isNoted: Bool = false) {
+        self.tier = tier
+        self.reservation = reservation
+        self.file = file
+        self.isKept = isKept
+        self.isNoted = isNoted
+    }
+
+    private var notePath: String { FillNote.path(besides: file.path) }
+
+    deinit {
+        guard !isCommitted, !isKept else { return }
+        if isNoted { tier.discard(notePath, bytes: 0) }
+        tier.discard(file.path, bytes: reservation.held)
+    }
+
+    /// Makes the bytes part of the tier, durably. The caller has verified that they have this digest.
+    ///
+    /// - Returns: false, and nothing is kept, when the digest was deleted after the stamp was taken.
+    public func commit(as digest: Digest, size: Int64, since stamp: DiskTier.Stamp) throws(DiskTierError) -> Bool {
+        let path = tier.path(of: digest)
+        let (fileSystem, file) = (tier.fileSystem, file)
+        do throws(DiskTierError) {
+            let status = try onDisk { () throws(FileError) in
+                try fileSystem.truncate(file, to: size)
+                try fileSystem.createDirectory(parentDirectory(of: path))
+                try fileSystem.publish(file, from: file.path, as: path)
+                return try fileSystem.status(of: file)
+            }
+            isCommitted = true
+            tier.ledger.unstrand(path)
+            if isNoted { tier.discard(notePath, bytes: 0) }
+            tier.dropLeftFill(digest)
+            let isKept = try tier.enter(digest, BlobRecord.FileFacts(status), reservation, since: stamp)
+            if !isKept { tier.discard(path, bytes: status.allocated) }
+            return isKept
+        } catch {
+            // The name may be there already, and the index does not know it.
+            tier.discard(path, bytes: isCommitted ? reservation.held : 0)
+            tier.note(error)
+            throw error
+        }
+    }
+
+    /// Notes durably which bytes are there, for a run after this one. Not to be called by two threads at once.
+    public func note(_ note: FillNote) throws(DiskTierError) {
+        let (fileSystem, path) = (tier.fileSystem, notePath)
+        let new = FillNote.newPath(besides: file.path)
+        try onDisk { () throws(FileError) in
+            // The note must not promise bytes that a power cut can take.
+            try fileSystem.synchronize(file)
+            _ = try fileSystem.remove(new)
+            let noteFile = try fileSystem.open(new, .create)
+            isNoted = true
+            try fileSystem.write(note.encoded.span, to: noteFile, at: 0)
+            try fileSystem.publish(noteFile, from: new, as: path)
+        }
+    }
+
+    /// Leaves the bytes that are there for a later fill, which gets them from ``DiskTier/resumeFill(_:)``.
+    public func leave(_ note: FillNote) throws(DiskTierError) {
+        let (fileSystem, path, end) = (tier.fileSystem, notePath, note.landed.map(\.range.upperBound).max() ?? 0)
+        guard end > 0 else { return }
+        // Gives back what was allocated beyond.
+        try onDisk { () throws(FileError) in try fileSystem.truncate(file, to: end) }
+        try self.note(note)
+        let allocated = try onDisk { () throws(FileError) in
+            try fileSystem.status(of: file).allocated + (fileSystem.status(at: path)?.allocated ?? 0)
+        }
+        guard tier.enterLeftFill(note.digest, path: file.path, bytes: allocated, reservation) else { return }
+        isKept = true
+    }
+}

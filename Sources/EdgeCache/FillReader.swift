@@ -1,0 +1,42 @@
+internal import System
+
+/// Reads along with a fill; when the local disk fails under it, goes on straight from the origin.
+///
+/// Sendable because one request reads at a time, from its own thread.
+final class FillReader: BlobStream, @unchecked Sendable {
+    private let member: FillMember
+    private let fills: Fills
+    private let size: Int64
+    /// Where the client began.
+    private var first: Int64?
+    private var fallback: PassThrough?
+
+    init(_ member: FillMember, _ fills: Fills, size: Int64) {
+        self.member = member
+        self.fills = fills
+        self.size = size
+    }
+
+    func read(at offset: Int64, into buffer: inout OutputSpan<UInt8>) throws(EdgeError) {
+        let first = first ?? offset
+        self.first = first
+        if let fallback { return try fallback.read(at: offset, into: &buffer) }
+        let fill = member.fill
+        switch fill.waitForBytes(at: offset, order: { fills.schedule(fill) }) {
+        case .failed(let error):
+            throw error
+        case .bytes(let file, let count):
+            let wanted = Int(min(count, Int64(buffer.freeCapacity)))
+            do throws(FileError) {
+                if try fills.fileSystem.read(file, at: offset, count: wanted, into: &buffer) > 0 { return }
+            } catch {
+                // The bytes still exist at the origin.
+            }
+        case .storageFailed:
+            break
+        }
+        let stream = PassThrough(fills, fill.digest, size: size, isWhole: first == 0)
+        fallback = stream
+        try stream.read(at: offset, into: &buffer)
+    }
+}

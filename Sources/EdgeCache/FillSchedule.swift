@@ -1,0 +1,199 @@
+internal import OCI
+internal import Threading
+
+/// What bounds a fill.
+struct FillLimits: Sendable {
+    /// Of one request to the origin.
+    var partBytes: Int64
+    /// Parts of one blob in flight; readers who wait elsewhere may double it.
+    var partsInFlight: Int
+    /// A fill without clients goes on as long as no more than this is still to fetch.
+    var unattendedBytes: Int64
+}
+
+// The jobs of a fill: each fetches a part, then goes back into the queue, so that the fills share the threads.
+
+extension Fill {
+    enum Job: Sendable {
+        /// A reader waits.
+        case urgent
+        /// Somebody will want it.
+        case ahead
+    }
+
+    /// The right to queue one more job, when there is something for it to do.
+    func admitJob(_ limits: FillLimits) -> Job? {
+        state.withLock { state in
+            guard let job = state.nextJob(limits, beside: state.queued) else { return nil }
+            let jobs = state.running + state.queued
+            guard jobs < (job == .urgent ? limits.partsInFlight * 2 : limits.partsInFlight) else { return nil }
+            state.queued += 1
+            return job
+        }
+    }
+
+    /// The queue did not take the job.
+    func dismissJob() {
+        state.withLock { $0.queued -= 1 }
+    }
+
+    /// A thread has come to the job; false when it came too late.
+    func beginJob() -> Bool {
+        state.withLock { state in
+            state.queued -= 1
+            guard state.phase.isLive else { return false }
+            state.running += 1
+            return true
+        }
+    }
+
+    /// The next part to fetch: one that a reader waits for, else the first.
+    func claimPart(_ limits: FillLimits) -> Range<Int64>? {
+        state.withLock { state in
+            guard case .streaming = state.phase else { return nil }
+            for offset in state.waiting {
+                if let part = state.map?.claim(at: offset) { return part }
+            }
+            return state.mayReadAhead(limits) ? state.map?.claimFirst() : nil
+        }
+    }
+
+    enum Next: Sendable {
+        /// The job goes back into the queue.
+        case again(Job)
+        case done
+        /// It was the last job of a fill that ended in vain: what is left is to be put away.
+        case conclude
+    }
+
+    /// The job is through with its part.
+    ///
+    /// - Parameter stops: it takes no other.
+    func endJob(_ limits: FillLimits, stops: Bool) -> Next {
+        state.update { state in
+            state.running -= 1
+            let jobs = state.running + state.queued
+            if !stops, let job = state.nextJob(limits, beside: state.queued),
+                job == .urgent || jobs < limits.partsInFlight
+            {
+                state.queued += 1
+                return .again(job)
+            }
+            if case .streaming = state.phase, jobs == 0, state.map?.restBytes != 0 { state.phase = .paused }
+            guard state.phase.isInVain, state.running == 0, !state.isConcluded else { return .done }
+            state.isConcluded = true
+            return .conclude
+        }
+    }
+}
+
+extension Fill.State {
+    /// What one more job would do, beside those in the queue.
+    fileprivate func nextJob(_ limits: FillLimits, beside queued: Int) -> Fill.Job? {
+        guard case .streaming = phase, let map else { return nil }
+        if waiting.count(where: { map.isOpen($0) }) > queued { return .urgent }
+        return mayReadAhead(limits) && map.openParts > queued ? .ahead : nil
+    }
+
+    fileprivate func mayReadAhead(_ limits: FillLimits) -> Bool {
+        members > 0 || (map?.restBytes ?? 0) <= limits.unattendedBytes
+    }
+}
+
+// MARK: - What lands
+
+extension Fill {
+    /// Bytes are in the file.
+    func land(_ range: Range<Int64>) {
+        let isAwaited = state.withLock { state in
+            state.map?.land(range)
+            return state.waiting.contains { range.contains($0) }
+        }
+        // Waking is dear, and most pieces come before anybody waits for them.
+        if isAwaited { state.update { _ in } }
+    }
+
+    /// The rest of a part does not come.
+    func giveBack(_ range: Range<Int64>) {
+        state.withLock { $0.map?.giveBack(range) }
+    }
+
+    // One thread hashes at a time; whoever lands bytes takes the turn if it is free.
+
+    /// The turn, with the bytes to hash.
+    func takeHashTurn() -> Range<Int64>? {
+        state.withLock { state in
+            guard !state.isHashing, case .streaming = state.phase, let next = state.toHash else { return nil }
+            state.isHashing = true
+            return next
+        }
+    }
+
+    enum Hashed: Sendable {
+        case more(Range<Int64>)
+        /// The turn is given back.
+        case enough
+        /// All of the blob is hashed; the turn is never given back.
+        case whole
+    }
+
+    /// - Parameter goesOn: take what has landed meanwhile, too.
+    func hashed(to offset: Int64, goesOn: Bool) -> Hashed {
+        state.withLock { state in
+            state.hashed = offset
+            if offset == state.size { return .whole }
+            if goesOn, let next = state.toHash { return .more(next) }
+            state.isHashing = false
+            return .enough
+        }
+    }
+
+    /// How far the hash got and what has landed, when it is time to note that; with the turn to hash. Ends with ``endHashTurn()`` and
+    /// ``endNote()``.
+    func beginNote(every bytes: Int64) -> (hashed: Int64, landed: [Range<Int64>])? {
+        state.withLock { state in
+            guard !state.isNoting, !state.isHashing, case .streaming = state.phase, let landed = state.map?.landed,
+                landed.bytes - state.notedBytes >= bytes
+            else { return nil }
+            state.isNoting = true
+            state.isHashing = true
+            state.notedBytes = landed.bytes
+            return (state.hashed, landed.ranges)
+        }
+    }
+
+    func endHashTurn() {
+        state.withLock { $0.isHashing = false }
+    }
+
+    func endNote() {
+        state.update { $0.isNoting = false }
+    }
+
+    func waitForNote() {
+        _ = state.wait { $0.isNoting ? nil : true }
+    }
+}
+
+extension Fill.State {
+    fileprivate var toHash: Range<Int64>? {
+        guard let end = map?.landed.end(from: hashed), end > hashed else { return nil }
+        return hashed..<end
+    }
+}
+
+// MARK: - What is left
+
+extension Fill {
+    /// What a fill that ended in vain has, and whether a later one can use it: not when its bytes are wrong, or could not be written.
+    func takeRemains() -> (content: FillContent?, areGood: Bool, hashed: Int64, landed: [Range<Int64>]) {
+        state.withLock { state in
+            let areGood =
+                switch state.phase {
+                case .paused, .failed(.origin): true
+                default: false
+                }
+            return (state.content.take(), areGood, state.hashed, state.map?.landed.ranges ?? [])
+        }
+    }
+}

@@ -1,0 +1,347 @@
+internal import DiskTier
+internal import Hashing
+internal import Logging
+internal import OCI
+internal import Registry
+internal import Synchronization
+internal import System
+internal import Threading
+
+/// All fills of this node: who joins which, which of their parts come next, and what was found nowhere lately.
+final class Fills: Sendable {
+    /// How long a client waits for a fill that has failed to be put away, so that its bytes are not fetched again.
+    private static let wayOutLimit: Duration = .seconds(2)
+    /// What landed is noted each time that a sixteenth of the blob has come, within these bounds.
+    private static let noteBytes: ClosedRange<Int64> = 4 << 20...64 << 20
+
+    private struct State {
+        var running: [Digest: Fill] = [:]
+        var absent: AbsentBlobs
+        /// Counts what was pushed here.
+        var pushes: UInt64 = 0
+    }
+
+    let registry: Registry
+    let tier: DiskTier
+    let fileSystem: any FileSystem
+    let time: any TimeSource
+    let log: Logger
+    let limits: FillLimits
+    let counters = FillCounters()
+    private let queueLimit: Int
+    private let pool: WorkerPool
+    private let state: Monitor<State>
+    private let closing = Atomic(false)
+
+    init(
+        _ configuration: EdgeCache.Configuration,
+        registry: Registry,
+        tier: DiskTier,
+        fileSystem: any FileSystem,
+        time: any TimeSource,
+        log: Logger
+    ) {
+        self.registry = registry
+        self.tier = tier
+        self.fileSystem = fileSystem
+        self.time = time
+        self.log = log
+        limits = FillLimits(
+            partBytes: configuration.fillPartBytes,
+            partsInFlight: configuration.fillPartsInFlight,
+            unattendedBytes: configuration.fillUnattendedBytes
+        )
+        queueLimit = configuration.fillQueueLimit
+        pool = WorkerPool(name: "fill", threads: configuration.fillThreads, queueLimit: queueLimit)
+        state = Monitor(
+            State(absent: AbsentBlobs(limit: configuration.absentBlobLimit, for: configuration.absentTTL))
+        )
+    }
+
+    var isClosing: Bool { closing.load(ordering: .relaxed) }
+
+    /// Breaks off what runs; false when something still waits for the origin at the limit.
+    func close(until deadline: Deadline) -> Bool {
+        closing.store(true, ordering: .relaxed)
+        return pool.close(until: deadline)
+    }
+
+    var underWay: [Fill] { state.withLock { Array($0.running.values) } }
+
+    func waitUntilIdle(_ digest: Digest) {
+        _ = state.wait { $0.running[digest] == nil ? true : nil }
+    }
+
+    func waitUntilIdle() {
+        _ = state.wait { $0.running.isEmpty ? true : nil }
+    }
+}
+
+// MARK: - Clients
+
+extension Fills {
+    private enum Step {
+        case joined(FillMember)
+        case begun(FillMember)
+        case wait(Fill)
+        case absent
+    }
+
+    /// The fill of this digest under way, begun now if there is none. `nil` when the blob was nowhere a moment ago.
+    ///
+    /// - Parameter near: where the client wants to read first.
+    func join(_ digest: Digest, near: Int64, isCached: () -> Bool) throws(EdgeError) -> (FillMember, isNew: Bool)? {
+        var patience: Deadline?
+        while true {
+            switch step(digest, near: near, isPatient: patience.map { !$0.hasPassed } ?? true) {
+            case .joined(let member):
+                counters.coalesced.wrappingAdd(1, ordering: .relaxed)
+                return (member, false)
+            case .absent:
+                return nil
+            case .wait(let fill):
+                let deadline = patience ?? .after(Self.wayOutLimit)
+                patience = deadline
+                fill.waitUntilOver(deadline)
+            case .begun(let member):
+                begin(member.fill, isCached)
+                return (member, true)
+            }
+        }
+    }
+
+    private func step(_ digest: Digest, near: Int64, isPatient: Bool) -> Step {
+        let now = time.monotonicNanoseconds()
+        let stamp = tier.stamp()
+        return state.withLock { state in
+            if let running = state.running[digest] {
+                if let member = FillMember(of: running) { return .joined(member) }
+                if isPatient, !running.isOver { return .wait(running) }
+            }
+            if state.absent.contains(digest, at: now) { return .absent }
+            let fill = Fill(digest, near: near, since: stamp)
+            guard let member = FillMember(of: fill) else { preconditionFailure("a new fill has ended") }
+            state.running[digest] = fill
+            return .begun(member)
+        }
+    }
+
+    private func begin(_ fill: Fill, _ isCached: () -> Bool) {
+        // The one before may have ended after the caller's look and before ours.
+        if isCached() { return end(fill, .onDisk) }
+        guard !pool.submit(urgent: true, { [self] in FillOpening(self, fill).run() }) else { return }
+        end(fill, .failed(.origin(.busy("\(queueLimit) blobs already wait to be fetched"))))
+    }
+
+    /// The origin has the blob now: whoever asks from now on does not join a fill that may have looked before.
+    func hasPushed(_ digest: Digest) {
+        state.update { state in
+            state.running[digest] = nil
+            state.absent.remove(digest)
+            state.pushes += 1
+        }
+    }
+
+    // MARK: What is nowhere
+
+    func isAbsent(_ digest: Digest) -> Bool {
+        let now = time.monotonicNanoseconds()
+        return state.withLock { $0.absent.contains(digest, at: now) }
+    }
+
+    /// Counts pushes, to be taken before the origin is asked.
+    var pushes: UInt64 { state.withLock { $0.pushes } }
+
+    /// The origin did not have it. Unless something was pushed since: that may have been it.
+    func foundAbsent(_ digest: Digest, since pushes: UInt64) {
+        let now = time.monotonicNanoseconds()
+        state.withLock { state in
+            if state.pushes == pushes { state.absent.insert(digest, at: now) }
+        }
+    }
+}
+
+// MARK: - The course of a fill
+
+extension Fills {
+    /// Ends a fill that has begun nothing.
+    func end(_ fill: Fill, _ phase: Fill.Phase) {
+        fill.update { $0.phase = phase }
+        forget(fill)
+    }
+
+    /// Nothing more comes of it.
+    private func forget(_ fill: Fill) {
+        state.update { state in
+            if state.running[fill.digest] === fill { state.running[fill.digest] = nil }
+        }
+        fill.update { $0.isOver = true }
+    }
+
+    /// Queues as many jobs as there is work for.
+    func schedule(_ fill: Fill) {
+        while let job = fill.admitJob(limits) {
+            guard submit(job, of: fill) else { return fill.dismissJob() }
+        }
+    }
+
+    private func submit(_ job: Fill.Job, of fill: Fill) -> Bool {
+        pool.submit(urgent: job == .urgent) { [self] in
+            if fill.beginJob() { work(fill) }
+        }
+    }
+
+    /// Fetches a part, and another when the queue is full.
+    func work(_ fill: Fill) {
+        while true {
+            if !isClosing, let part = fill.claimPart(limits) { PartTransfer(self, fill, part).run() }
+            guard goesOn(fill) else { return }
+        }
+    }
+
+    /// The end of a job: its next part waits in the queue, so that the fills share the threads. True when it is to go on at once.
+    func goesOn(_ fill: Fill) -> Bool {
+        switch fill.endJob(limits, stops: isClosing) {
+        case .again(let job):
+            return !submit(job, of: fill) && fill.beginJob()
+        case .conclude:
+            conclude(fill)
+            return false
+        case .done:
+            return false
+        }
+    }
+
+    /// A block of bytes has landed, or nothing more comes of a part: hashes what it can, and notes what has landed when it is time to.
+    ///
+    /// - Parameter blocks: how many blocks to hash at most; a transfer must not stand still for long.
+    func settle(_ fill: Fill, _ content: FillContent, _ block: [UInt8] = [], at start: Int64 = 0, blocks: Int = .max) {
+        repeat {
+            hash(fill, content, block, at: start, blocks: blocks)
+        } while noteIfDue(fill, content)
+    }
+
+    private func hash(_ fill: Fill, _ content: FillContent, _ block: [UInt8], at start: Int64, blocks: Int) {
+        guard var range = fill.takeHashTurn() else { return }
+        var left = blocks
+        while true {
+            let end: Int64
+            do throws(FileError) {
+                end = try content.hash(range, from: block, at: start)
+            } catch {
+                return storageFailed(fill, error)
+            }
+            left -= 1
+            switch fill.hashed(to: end, goesOn: left > 0) {
+            case .more(let next): range = next
+            case .whole: return complete(fill, content)
+            case .enough: return
+            }
+        }
+    }
+
+    /// False when it is not time yet.
+    private func noteIfDue(_ fill: Fill, _ content: FillContent) -> Bool {
+        let interval = min(max(content.size / 16, Self.noteBytes.lowerBound), Self.noteBytes.upperBound)
+        guard let (hashed, landed) = fill.beginNote(every: interval) else { return false }
+        let prefix = content.hashedDigest
+        fill.endHashTurn()
+        defer { fill.endNote() }
+        let horizon = Int64(limits.partsInFlight) * limits.partBytes
+        do throws(DiskTierError) {
+            try content.note(hashed: hashed, prefix: prefix, landed: landed, horizon: horizon)
+        } catch {
+            log.notice("a fill will not survive a crash", metadata: ["digest": "\(fill.digest)", "error": "\(error)"])
+        }
+        return true
+    }
+
+    /// All bytes are hashed.
+    private func complete(_ fill: Fill, _ content: FillContent) {
+        let actual = content.hashedDigest
+        guard actual == fill.digest else {
+            let key = registry.layout.blob(fill.digest)
+            return damaged(fill, .origin(.damaged(key: key, expected: fill.digest, actual: actual)))
+        }
+        let isFirst = fill.state.update { state in
+            guard state.phase.isLive else { return false }
+            state.phase = .verified(content.file)
+            return true
+        }
+        guard isFirst else { return }
+        fill.waitForNote()
+        keep(fill) { () throws(DiskTierError) in try content.commit(since: fill.stamp) }
+        forget(fill)
+    }
+
+    /// A small blob is whole.
+    func complete(_ fill: Fill, _ memory: [UInt8]) {
+        let actual = Digest(of: memory, fill.digest.algorithm)
+        guard actual == fill.digest else {
+            let key = registry.layout.blob(fill.digest)
+            return damaged(fill, .origin(.damaged(key: key, expected: fill.digest, actual: actual)))
+        }
+        fill.update { $0.phase = .verifiedInMemory(memory) }
+        keep(fill) { () throws(DiskTierError) in try tier.insertInline(fill.digest, memory, since: fill.stamp) }
+        forget(fill)
+    }
+
+    /// The clients have their bytes already: a tier that cannot keep them is no error of theirs.
+    private func keep(_ fill: Fill, _ commit: () throws(DiskTierError) -> Bool) {
+        counters.completed.wrappingAdd(1, ordering: .relaxed)
+        do throws(DiskTierError) {
+            if try !commit() { log.info("deleted while it was filled", metadata: ["digest": "\(fill.digest)"]) }
+        } catch {
+            log.warning("not kept on disk", metadata: ["digest": "\(fill.digest)", "error": "\(error)"])
+        }
+    }
+
+    // MARK: Ends in vain
+
+    func foundNowhere(_ fill: Fill) {
+        counters.unknown.wrappingAdd(1, ordering: .relaxed)
+        let now = time.monotonicNanoseconds()
+        state.withLock { state in
+            // Otherwise somebody pushed it meanwhile.
+            if state.running[fill.digest] === fill { state.absent.insert(fill.digest, at: now) }
+        }
+        fill.update { $0.phase = .unknownBlob }
+    }
+
+    /// The clients go on straight from the origin; only the cache is poorer.
+    func storageFailed(_ fill: Fill, _ error: any Error) {
+        guard fill.fail(.storage) else { return }
+        counters.notStored.wrappingAdd(1, ordering: .relaxed)
+        log.notice("not kept on disk", metadata: ["digest": "\(fill.digest)", "reason": "\(error)"])
+    }
+
+    func damaged(_ fill: Fill, _ error: EdgeError) {
+        guard fill.fail(.damaged(error)) else { return }
+        counters.damaged.wrappingAdd(1, ordering: .relaxed)
+        log.error("the origin's content is damaged", metadata: ["digest": "\(fill.digest)", "error": "\(error)"])
+    }
+
+    func originFailed(_ fill: Fill, _ error: EdgeError) {
+        guard fill.fail(.origin(error)) else { return }
+        counters.failed.wrappingAdd(1, ordering: .relaxed)
+        log.warning("fill failed", metadata: ["digest": "\(fill.digest)", "error": "\(error)"])
+    }
+
+    /// No other thread works on the fill, which ended in vain.
+    private func conclude(_ fill: Fill) {
+        putAway(fill)
+        forget(fill)
+    }
+
+    /// What has landed is left for a later fill, if it is good; else its file goes.
+    private func putAway(_ fill: Fill) {
+        let remains = fill.takeRemains()
+        guard let content = remains.content, remains.areGood else { return }
+        do throws(DiskTierError) {
+            try content.leave(hashed: remains.hashed, landed: remains.landed)
+            log.info("a part of a blob is kept for later", metadata: ["digest": "\(fill.digest)"])
+        } catch {
+            log.notice("a part of a blob is lost", metadata: ["digest": "\(fill.digest)", "error": "\(error)"])
+        }
+    }
+}

@@ -1,0 +1,332 @@
+internal import DiskTier
+internal import Logging
+internal import OCI
+internal import ObjectStorage
+internal import Registry
+internal import Synchronization
+internal import System
+internal import Threading
+
+/// Fetches one part of a fill, on a thread of the pool: writes each block as it lands, lets readers have it, hashes what is next.
+///
+/// The first part of a fill opens it: its answer tells the blob's size.
+final class PartTransfer {
+    /// How often in a row a transfer that broke without progress is taken up again where it stopped.
+    static let maximumAttempts = 4
+    /// A block that is not full is written after so long, so that a reader of a slow origin need not wait for the rest.
+    static let patienceNanoseconds: UInt64 = 5_000_000
+    /// Blocks that a transfer may hash before it takes the next from the origin.
+    static let hashedBlocks = 8
+
+    /// Why a closure of ours ended the transfer.
+    private enum Stop: Error {
+        /// The program is about to end, or the fill has.
+        case cancelled
+        /// The origin's object is another one than when the fill began.
+        case changed
+        /// The bytes have nowhere to go.
+        case storage(any Error)
+        /// The first part must be another one, or what an earlier fill left is of no use.
+        case startOver
+    }
+
+    private let fills: Fills
+    private let fill: Fill
+    /// `nil` until the blob is known to lie in a file.
+    private var content: FillContent?
+    private var isOpen: Bool
+    /// What is asked of the origin; `nil` is the whole.
+    private var range: Range<Int64>?
+    private var start: Int64
+    /// The next byte from the origin, and where the part ends.
+    private var position: Int64
+    private var end: Int64
+    private var memory: [UInt8] = []
+    /// Bytes before `position` that are not written yet.
+    private var block: [UInt8] = []
+    private var writtenAt: UInt64 = 0
+    private var stop: Stop?
+
+    /// A part of a fill that is open.
+    init(_ fills: Fills, _ fill: Fill, _ part: Range<Int64>) {
+        self.fills = fills
+        self.fill = fill
+        content = fill.state.withLock { $0.content }
+        isOpen = true
+        (range, start, position, end) = (part, part.lowerBound, part.lowerBound, part.upperBound)
+    }
+
+    /// The first part.
+    ///
+    /// - Parameter content: what an earlier fill left.
+    init(opening fill: Fill, _ part: Range<Int64>, of content: FillContent?, _ fills: Fills) {
+        self.fills = fills
+        self.fill = fill
+        self.content = content
+        isOpen = false
+        (range, start, position, end) = (part, part.lowerBound, part.lowerBound, part.upperBound)
+    }
+
+    func run() {
+        defer {
+            landRest()
+            if position - Int64(block.count) < end { fill.giveBack(position - Int64(block.count)..<end) }
+            if let content { fills.settle(fill, content) }
+        }
+        do throws(EdgeError) {
+            try transfer()
+            guard isOpen, content == nil else { return }
+            fills.complete(fill, memory)
+        } catch {
+            guard let stop else { return fills.originFailed(fill, error) }
+            switch stop {
+            case .cancelled, .startOver: fill.fail(.origin(.closing))
+            case .changed: fills.damaged(fill, .originChanged(fill.digest))
+            case .storage(let error): fills.storageFailed(fill, error)
+            }
+        }
+    }
+
+    private func transfer() throws(EdgeError) {
+        var attempt = 1
+        while true {
+            let before = position
+            do throws(RegistryError) {
+                try fills.registry.streamBlob(fill.digest, range: range) { info in
+                    try stopping { () throws(Stop) in try self.begin(info) }
+                } receive: { piece in
+                    try stopping { () throws(Stop) in try self.accept(piece) }
+                }
+                try stopping { () throws(Stop) in try self.flush() }
+                guard position < end else { return }
+                throw short(end - position)
+            } catch {
+                if case .startOver? = stop {
+                    startOver(at: 0..<fills.limits.partBytes)
+                    continue
+                }
+                if stop == nil, !isOpen {
+                    if case .notFound = error { return fills.foundNowhere(fill) }
+                    if range != nil, error.isInvalidRange {
+                        // An empty blob has no ranges.
+                        startOver(at: position == 0 ? nil : 0..<fills.limits.partBytes)
+                        continue
+                    }
+                }
+                attempt = position > before ? 1 : attempt + 1
+                guard stop == nil, error.isRetryable, attempt <= Self.maximumAttempts else { throw .origin(error) }
+                range = position..<end
+                fills.log.info(
+                    "taking up a broken fill",
+                    metadata: ["digest": "\(fill.digest)", "offset": "\(position)", "error": "\(error)"]
+                )
+            }
+        }
+    }
+
+    /// Remembers why it ends: what comes back is the store's error.
+    private func stopping(_ body: () throws(Stop) -> Void) throws(RegistryError) {
+        do throws(Stop) {
+            try body()
+        } catch {
+            stop = error
+            throw .notFound("\(error)")
+        }
+    }
+
+    private func short(_ bytes: Int64) -> RegistryError {
+        let (store, key) = (fills.registry.store.description, fills.registry.layout.blob(fill.digest))
+        return .store(StoreError(.get, in: store, key: key, .damagedBody, "\(bytes) bytes are missing"))
+    }
+
+    private func startOver(at part: Range<Int64>?) {
+        // Its file goes when no lock is held.
+        let useless = content
+        defer { withExtendedLifetime(useless) {} }
+        stop = nil
+        content = nil
+        range = part
+        (start, position, end) = (0, 0, part?.upperBound ?? fills.limits.partBytes)
+        fill.update { state in
+            (state.content, state.map, state.hashed) = (nil, nil, 0)
+        }
+    }
+}
+
+// MARK: - The head
+
+extension PartTransfer {
+    private func begin(_ info: ObjectInfo) throws(Stop) {
+        if fills.isClosing { throw .cancelled }
+        writtenAt = fills.time.monotonicNanoseconds()
+        guard !isOpen else {
+            guard isUnchanged(info) else { throw .changed }
+            return
+        }
+        guard position < info.size || info.size == 0 else { throw .startOver }
+        if let content {
+            guard content.size == info.size, content.etag == info.etag else { throw .startOver }
+        } else {
+            end = min(end, info.size)
+            guard info.size > fills.tier.inlineLimitBytes else {
+                guard position == 0 else { throw .startOver }
+                isOpen = true
+                return fill.update { state in
+                    (state.size, state.etag) = (info.size, info.etag)
+                }
+            }
+        }
+        try open(info)
+    }
+
+    private func isUnchanged(_ info: ObjectInfo) -> Bool {
+        fill.state.withLock { $0.size == info.size && $0.etag == info.etag }
+    }
+
+    private func open(_ info: ObjectInfo) throws(Stop) {
+        let part = position..<end
+        do {
+            if content == nil {
+                let file = try fills.tier.newFile(fills.tier.reserve(info.size))
+                try fills.fileSystem.allocate(file.file, size: info.size)
+                content = FillContent(fill.digest, size: info.size, etag: info.etag, file, in: fills.fileSystem)
+            }
+        } catch {
+            fill.update { $0.size = info.size }
+            throw .storage(error)
+        }
+        guard let content else { preconditionFailure("a file was made") }
+        let partBytes = fills.limits.partBytes
+        fill.update { state in
+            var map = state.map ?? PartMap(size: info.size, partBytes: partBytes)
+            map.take(part)
+            (state.size, state.etag, state.map, state.content) = (info.size, info.etag, map, content)
+            state.phase = .streaming(content.file)
+        }
+        isOpen = true
+        fills.schedule(fill)
+    }
+}
+
+// MARK: - The body
+
+extension PartTransfer {
+    private func accept(_ piece: Span<UInt8>) throws(Stop) {
+        fills.counters.originBytes.wrappingAdd(Int64(piece.count), ordering: .relaxed)
+        var rest = piece.extracting(first: Int(min(Int64(piece.count), end - position)))
+        guard content != nil else {
+            memory.append(rest)
+            position += Int64(rest.count)
+            return
+        }
+        let blockBytes = Int(FillContent.blockBytes)
+        while !rest.isEmpty {
+            let room = blockBytes - Int(position % FillContent.blockBytes)
+            let next = rest.extracting(first: min(room, rest.count))
+            rest = rest.extracting(droppingFirst: next.count)
+            if block.isEmpty { block.reserveCapacity(blockBytes) }
+            block.append(next)
+            position += Int64(next.count)
+            if next.count == room || isDue { try flush() }
+        }
+    }
+
+    /// Small blocks at the start, so that the first reader does not wait.
+    private var isDue: Bool {
+        let written = position - Int64(block.count) - start
+        if Int64(block.count) >= written / 4 { return true }
+        return fills.time.monotonicNanoseconds() > writtenAt + Self.patienceNanoseconds
+    }
+
+    private func flush() throws(Stop) {
+        guard let content, !block.isEmpty else { return }
+        if fills.isClosing || !fill.isLive { throw .cancelled }
+        let start = position - Int64(block.count)
+        do throws(FileError) {
+            try content.write(block, at: start)
+        } catch {
+            throw .storage(error)
+        }
+        fill.land(start..<position)
+        fills.settle(fill, content, block, at: start, blocks: Self.hashedBlocks)
+        block.removeAll(keepingCapacity: true)
+        writtenAt = fills.time.monotonicNanoseconds()
+    }
+}
+
+extension PartTransfer {
+    /// What came before the transfer ended need not be fetched again.
+    private func landRest() {
+        guard let content, !block.isEmpty else { return }
+        let start = position - Int64(block.count)
+        do throws(FileError) {
+            try content.write(block, at: start)
+        } catch {
+            // Then it is.
+            return
+        }
+        fill.land(start..<position)
+        block = []
+    }
+}
+
+extension RegistryError {
+    fileprivate var isInvalidRange: Bool {
+        if case .store(let error) = self, case .invalidRange = error.kind { true } else { false }
+    }
+}
+
+/// The first job of a fill.
+struct FillOpening {
+    let fills: Fills
+    let fill: Fill
+
+    init(_ fills: Fills, _ fill: Fill) {
+        self.fills = fills
+        self.fill = fill
+    }
+
+    func run() {
+        fills.counters.started.wrappingAdd(1, ordering: .relaxed)
+        if fills.isClosing { return fills.end(fill, .failed(.origin(.closing))) }
+        open()
+        if fills.goesOn(fill) { fills.work(fill) }
+    }
+
+    private func open() {
+        let left = resume()
+        PartTransfer(opening: fill, firstPart(left), of: left, fills).run()
+    }
+
+    /// What an earlier fill left of this blob, entered as this one's.
+    private func resume() -> FillContent? {
+        do {
+            guard let left = try fills.tier.resumeFill(fill.digest) else { return nil }
+            let (content, landed, hashed) = try FillContent.resumed(left, in: fills.fileSystem)
+            var map = PartMap(size: content.size, partBytes: fills.limits.partBytes, landed: landed)
+            // The origin is asked in any case: the blob may be deleted.
+            if map.restBytes == 0 { map.forget(content.size - 1..<content.size) }
+            fill.update { state in
+                (state.content, state.map, state.hashed) = (content, map, min(hashed, content.size - 1))
+            }
+            fills.counters.resumed.wrappingAdd(1, ordering: .relaxed)
+            return content
+        } catch {
+            let metadata: Logger.Metadata = ["digest": "\(fill.digest)", "error": "\(error)"]
+            fills.log.notice("a part of a blob cannot be used", metadata: metadata)
+            return nil
+        }
+    }
+
+    private func firstPart(_ left: FillContent?) -> Range<Int64> {
+        let start = fill.near / PartMap.alignmentBytes * PartMap.alignmentBytes
+        guard left != nil else { return start..<start + fills.limits.partBytes }
+        return fill.state.withLock { state in
+            guard var map = state.map else { preconditionFailure("a fill that goes on has a map") }
+            guard let part = map.claim(at: fill.near) ?? map.claimFirst() else {
+                preconditionFailure("something is missing")
+            }
+            return part
+        }
+    }
+}

@@ -1,0 +1,179 @@
+public import System
+internal import Threading
+
+/// Keeps a chain's credentials, and has them renewed before they end: by one thread at a time, while those that are still valid are used.
+public final class CredentialCache: Sendable {
+    /// Renewal begins so long before the end, or after half of the time that they are valid.
+    private static let marginSeconds: Int64 = 300
+    /// Renewal begins up to so much earlier, so that nodes which started together do not ask together.
+    private static let jitterSeconds: Int64 = 60
+    /// Where nothing was found, the chain is asked again after this: a metadata service may be late.
+    private static let nothingSeconds: Int64 = 300
+    private static let longestPauseSeconds: Int64 = 60
+    /// Asked to renew what the store refuses, it does so at most this often.
+    private static let refusalSeconds: Int64 = 10
+    /// How long a request without credentials waits for them.
+    private static let waitSeconds = 30
+
+    private struct State {
+        var issued: IssuedCredentials?
+        /// When the next renewal is due, or allowed after one that failed.
+        var dueAt = WallTime(seconds: .min)
+        var failure: String?
+        var failures = 0
+        var isRunning = false
+        var renewedAt = WallTime(seconds: .min)
+    }
+
+    private enum Turn {
+        case use(Credentials?)
+        case wait
+        case fail(String)
+    }
+
+    private let state = Monitor(State())
+    private let issue: @Sendable () throws(CredentialFailure) -> IssuedCredentials
+    private let time: any TimeSource
+    private let random: any RandomSource
+    private let report: @Sendable (StoreEvent) -> Void
+
+    /// - Parameter report: told which source won, and when one fails.
+    public convenience init(
+        _ chain: CredentialChain,
+        time: any TimeSource = SystemTime(),
+        random: any RandomSource = SystemRandom(),
+        report: @escaping @Sendable (StoreEvent) -> Void
+    ) {
+        self.init(time: time, random: random, report: report) { () throws(CredentialFailure) in try chain.issue() }
+    }
+
+    init(
+        time: any TimeSource,
+        random: any RandomSource,
+        report: @escaping @Sendable (StoreEvent) -> Void,
+        issue: @escaping @Sendable () throws(CredentialFailure) -> IssuedCredentials
+    ) {
+        self.issue = issue
+        self.time = time
+        self.random = random
+        self.report = report
+    }
+
+    public var provider: CredentialProvider {
+        CredentialProvider(
+            { () throws(StoreError) in try self.current() },
+            renew: { self.renew(afterRefusal: $0) }
+        )
+    }
+
+    private func current() throws(StoreError) -> Credentials? {
+        let first = turn()
+        let turn = if case .wait = first { waitForRenewal() } else { first }
+        switch turn {
+        case .use(let credentials): return credentials
+        case .wait: throw Self.failure("none after \(Self.waitSeconds) s")
+        case .fail(let reason): throw Self.failure(reason)
+        }
+    }
+
+    private static func failure(_ reason: String) -> StoreError {
+        StoreError(.sign, in: "the chain of credentials", .noCredentials, reason)
+    }
+
+    /// What to do now; begins a renewal that is due.
+    private func turn() -> Turn {
+        let now = time.wallTime()
+        let (turn, isMine): (Turn, Bool) = state.update { state in
+            let isMine = !state.isRunning && now >= state.dueAt
+            if isMine { state.isRunning = true }
+            if let issued = state.issued, issued.end.map({ now < $0 }) ?? true {
+                return (.use(issued.credentials), isMine)
+            }
+            if state.isRunning { return (.wait, isMine) }
+            return (.fail(state.failure ?? ""), false)
+        }
+        if isMine { beginRenewal() }
+        return turn
+    }
+
+    private func waitForRenewal() -> Turn {
+        let ended: Bool? = state.wait(until: .after(.seconds(Self.waitSeconds))) { $0.isRunning ? nil : true }
+        return ended == nil ? .wait : turn()
+    }
+
+    private func beginRenewal() {
+        spawnThread(name: "credentials") { [self] in
+            let result = Result { () throws(CredentialFailure) in try issue() }
+            finish(result)
+        }
+    }
+
+    private func finish(_ result: Result<IssuedCredentials, CredentialFailure>) {
+        let now = time.wallTime()
+        let draw = random.next()
+        let event: StoreEvent? = state.update { state in
+            state.isRunning = false
+            switch result {
+            // What had credentials does not lose them because their source cannot be reached.
+            case .success(let issued) where issued.credentials == nil && state.issued?.credentials != nil:
+                return fail(
+                    "credentials: \(state.issued?.source ?? "the source") gives none any more",
+                    &state,
+                    now,
+                    draw
+                )
+            case .success(let issued):
+                let isNews = issued.source != state.issued?.source || state.failures > 0
+                state.issued = issued
+                state.failure = nil
+                state.failures = 0
+                state.dueAt = Self.dueAt(issued, now, draw)
+                return isNews ? .credentials(source: issued.source, until: issued.end) : nil
+            case .failure(let error):
+                return fail(error.description, &state, now, draw)
+            }
+        }
+        if let event { report(event) }
+    }
+
+    /// The first of several failures is told.
+    private func fail(_ reason: String, _ state: inout State, _ now: WallTime, _ draw: UInt64) -> StoreEvent? {
+        state.failure = reason
+        let ceiling = min(Self.longestPauseSeconds, 1 << min(state.failures, 10))
+        state.dueAt = WallTime(seconds: now.seconds + 1 + Int64(draw % UInt64(ceiling)))
+        state.failures += 1
+        return state.failures == 1 ? .credentialsFailed(reason: reason) : nil
+    }
+
+    private static func dueAt(_ issued: IssuedCredentials, _ now: WallTime, _ draw: UInt64) -> WallTime {
+        guard let end = issued.end else {
+            // Keys that do not end are asked for once, but for nobody's.
+            return WallTime(seconds: issued.credentials == nil ? now.seconds + nothingSeconds : .max)
+        }
+        let lifetime = max(0, end.seconds - now.seconds)
+        let margin = min(marginSeconds, lifetime / 2)
+        let jitter = Int64(draw % UInt64(min(jitterSeconds, lifetime / 10) + 1))
+        return WallTime(seconds: end.seconds - margin - jitter)
+    }
+
+    /// The store says that they have ended before their time, or a file that held them may hold others now.
+    private func renew(afterRefusal code: String) -> Bool {
+        guard ["ExpiredToken", "InvalidToken", "TokenRefreshRequired", "InvalidAccessKeyId"].contains(code) else {
+            return false
+        }
+        let now = time.wallTime()
+        let (before, isMine): (Credentials?, Bool) = state.update { state in
+            let before = state.issued?.credentials
+            if state.isRunning { return (before, false) }
+            guard now.seconds - Self.refusalSeconds >= max(state.renewedAt.seconds, .min + Self.refusalSeconds) else {
+                return (before, false)
+            }
+            state.renewedAt = now
+            state.isRunning = true
+            return (before, true)
+        }
+        if isMine { beginRenewal() }
+        _ = state.wait(until: .after(.seconds(Self.waitSeconds))) { $0.isRunning ? nil : true }
+        return state.withLock { $0.issued?.credentials != before && $0.issued?.credentials != nil }
+    }
+}

@@ -1,0 +1,171 @@
+public import Metrics
+internal import OCI
+internal import System
+
+/// What was asked of an origin, and what it answered.
+public final class StoreMeter: Sendable {
+    /// A status where there is one, else what became of the request.
+    static let codes = [
+        "200", "304", "404", "412", "400", "401", "403", "409", "416", "429", "500", "501", "502", "503", "504", "507",
+        "unreachable", "timeout", "cancelled", "error",
+    ]
+    static let operations = ["head", "get", "put", "delete", "list", "check", "probe"]
+
+    private let requests = Counters(count: codes.count * operations.count)
+    private let bytes = Counters(count: 2)
+
+    public init() {}
+
+    func count(_ operation: String, _ code: String) {
+        guard let row = Self.operations.firstIndex(of: operation) else {
+            preconditionFailure("no operation \(operation)")
+        }
+        let column = Self.codes.firstIndex(of: code) ?? Self.codes.count - 1
+        requests.add(at: row * Self.codes.count + column)
+    }
+
+    func received(_ count: Int) { bytes.add(UInt64(count), at: 0) }
+    func sent(_ count: Int64) { bytes.add(UInt64(count), at: 1) }
+
+    public func write(to page: inout Exposition) {
+        page.family("forebay_origin_requests_total", .counter, "Operations on the origin, by what came of them.")
+        for (row, operation) in Self.operations.enumerated() {
+            for (column, code) in Self.codes.enumerated() {
+                let count = requests[row * Self.codes.count + column]
+                if count > 0 || code == "200" {
+                    page.sample("forebay_origin_requests_total", ["operation": operation, "code": code], count)
+                }
+            }
+        }
+        page.family("forebay_origin_bytes_total", .counter, "Bytes of objects that went to and came from the origin.")
+        page.sample("forebay_origin_bytes_total", ["direction": "received"], bytes[0])
+        page.sample("forebay_origin_bytes_total", ["direction": "sent"], bytes[1])
+    }
+}
+
+/// Counts what goes through to a store.
+public final class MeteredStore: ObjectStore {
+    private let store: any ObjectStore
+    private let meter: StoreMeter
+
+    public init(_ store: any ObjectStore, _ meter: StoreMeter) {
+        self.store = store
+        self.meter = meter
+    }
+
+    public var description: String { store.description }
+    public var capabilities: StoreCapabilities { store.capabilities }
+
+    public func head(_ key: ObjectKey) throws(StoreError) -> ObjectInfo? {
+        try count("head", { $0 == nil ? "404" : "200" }) { () throws(StoreError) in try store.head(key) }
+    }
+
+    public func get(
+        _ key: ObjectKey,
+        range: Range<Int64>?,
+        ifNoneMatch: String?,
+        begin: (ObjectInfo) throws -> Void,
+        receive: (Span<UInt8>) throws -> Void
+    ) throws(StoreError) -> GetOutcome {
+        try count("get", \.code) { () throws(StoreError) in
+            try store.get(key, range: range, ifNoneMatch: ifNoneMatch, begin: begin) { piece in
+                meter.received(piece.count)
+                try receive(piece)
+            }
+        }
+    }
+
+    public func put(
+        _ key: ObjectKey,
+        _ body: ObjectBody,
+        contentType: String?,
+        condition: PutCondition
+    ) throws(StoreError) -> PutOutcome {
+        let outcome = try count("put", \.code) { () throws(StoreError) in
+            try store.put(key, body, contentType: contentType, condition: condition)
+        }
+        if case .stored = outcome { meter.sent(body.length) }
+        return outcome
+    }
+
+    public func delete(_ key: ObjectKey) throws(StoreError) {
+        try count("delete") { () throws(StoreError) in try store.delete(key) }
+    }
+
+    public func delete(_ keys: [ObjectKey]) throws(StoreError) {
+        try count("delete") { () throws(StoreError) in try store.delete(keys) }
+    }
+
+    public func list(
+        prefix: String,
+        delimiter: String?,
+        after: String?,
+        continuation: String?,
+        limit: Int
+    ) throws(StoreError) -> ListPage {
+        try count("list") { () throws(StoreError) in
+            try store.list(
+                prefix: prefix,
+                delimiter: delimiter,
+                after: after,
+                continuation: continuation,
+                limit: limit
+            )
+        }
+    }
+
+    public func check() throws(StoreError) {
+        try count("check") { () throws(StoreError) in try store.check() }
+    }
+
+    public func probe(at key: ObjectKey) throws(StoreError) -> StoreCapabilities {
+        try count("probe") { () throws(StoreError) in try store.probe(at: key) }
+    }
+
+    private func count<Answer>(
+        _ operation: String,
+        _ code: (Answer) -> String = { _ in "200" },
+        _ body: () throws(StoreError) -> Answer
+    ) throws(StoreError) -> Answer {
+        do throws(StoreError) {
+            let answer = try body()
+            meter.count(operation, code(answer))
+            return answer
+        } catch {
+            meter.count(operation, error.outcome)
+            throw error
+        }
+    }
+}
+
+extension GetOutcome {
+    fileprivate var code: String {
+        switch self {
+        case .complete: "200"
+        case .notModified: "304"
+        case .notFound: "404"
+        }
+    }
+}
+
+extension PutOutcome {
+    fileprivate var code: String {
+        switch self {
+        case .stored: "200"
+        case .conditionFailed: "412"
+        }
+    }
+}
+
+extension StoreError {
+    fileprivate var outcome: String {
+        if let status { return "\(status)" }
+        return switch kind {
+        case .unreachable: "unreachable"
+        case .timeout: "timeout"
+        // Whoever asked did not want the rest.
+        case .receiver: "cancelled"
+        default: "error"
+        }
+    }
+}

@@ -1,0 +1,69 @@
+public import System
+
+/// How a store fares, for readiness and metrics.
+public struct StoreHealth: Sendable, Equatable {
+    public enum State: Sendable, Equatable {
+        case up
+        /// Requests fail at once; one is let through to try again after this.
+        case down(retryAfterSeconds: Int)
+        /// One request tries whether the store is back; the others fail at once.
+        case probing
+    }
+
+    public var state = State.up
+    /// When it went down; `nil` while it is up.
+    public var downSince: WallTime?
+    /// What made it count as down, as the log has it.
+    public var cause: String?
+    /// Since the start: how often it went down.
+    public var outages = 0
+    /// Since the start: requests sent again, and those that were not because too many had been.
+    public var retries = 0
+    public var retriesDenied = 0
+
+    public init() {}
+}
+
+extension ObjectStore {
+    /// A store without a network is up.
+    public var health: StoreHealth { StoreHealth() }
+}
+
+/// Something that an operator should know about a store. Each is told once, when it comes about.
+public enum StoreEvent: Sendable, CustomStringConvertible {
+    /// The store counts as down: requests fail at once from now on.
+    case wentDown(cause: StoreError)
+    case cameBack(afterSeconds: Int64)
+    /// The bucket is in another region than was configured.
+    case moved(from: S3Endpoint, to: S3Endpoint)
+    /// Requests are signed with this machine's clock and so many seconds more.
+    case clockCorrected(offsetSeconds: Int64)
+    /// Requests are signed with what this source gave, until it ends.
+    case credentials(source: String, until: WallTime?)
+    /// A source of credentials could not be used; what it gave before is used as long as it is valid.
+    case credentialsFailed(reason: String)
+
+    /// Worth a warning, not just a note.
+    public var isTrouble: Bool {
+        switch self {
+        case .wentDown, .moved, .clockCorrected, .credentialsFailed: true
+        case .cameBack, .credentials: false
+        }
+    }
+
+    public var description: String {
+        switch self {
+        case .wentDown(let cause):
+            "the origin is down: until it is back, what is cached is served and the rest is refused; check its service and the network; "
+                + "last error: \(cause)"
+        case .cameBack(let seconds): "the origin is back after \(seconds) s"
+        case .moved(let from, let to):
+            "the bucket is in region \(to.region), not in \(from.region): requests go to \(to) from now on; set s3-region to \(to.region)"
+        case .clockCorrected(let seconds):
+            "this machine's clock differs from the store's by \(seconds) s: requests are signed with the store's time; set the clock"
+        case .credentials(let source, let end?): "credentials from \(source), valid until \(end.rfc3339)"
+        case .credentials(let source, nil): "credentials from \(source)"
+        case .credentialsFailed(let reason): reason
+        }
+    }
+}

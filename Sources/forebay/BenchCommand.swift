@@ -1,0 +1,89 @@
+internal import ArgumentParser
+internal import Benchmark
+internal import System
+
+struct BenchCommand: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "bench",
+        abstract: "Measure a registry, whichever it is.",
+        usage: """
+            forebay bench URL [options]
+            forebay bench report FILE... --report FILE.html
+            """,
+        discussion: """
+            `forebay bench URL` is short for `forebay bench run URL`, whose options `forebay bench run --help` lists.
+
+            Examples:
+              forebay bench http://127.0.0.1:5000
+              forebay bench https://r.example.com --size 4KiB,16MiB --clients 1,64
+              forebay bench http://edge:5000 --workloads warm --rate 200
+              forebay bench http://edge:5000 --origin http://core:5000
+              forebay bench http://edge:5000 --json new.json --report new.html
+              forebay bench report old.json new.json --report both.html
+            """,
+        subcommands: [BenchRun.self, BenchReport.self],
+        defaultSubcommand: BenchRun.self
+    )
+}
+
+struct BenchReport: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "report",
+        abstract: "Make one page of several runs, to compare them.",
+        discussion: """
+            Runs are shown in the order given, under their --label. Rows are compared when workload, size and clients are the same.
+            """
+    )
+
+    @Argument(help: ArgumentHelp("What `forebay bench --json` wrote.", valueName: "FILE"))
+    var files: [String]
+
+    @Option(help: ArgumentHelp("Where the page goes; - is standard output.", valueName: "FILE.html"))
+    var report: String
+
+    func run() async throws {
+        var runs: [RunReport] = []
+        for path in files {
+            guard let bytes = try LocalFileSystem().contents(at: path) else {
+                throw Unavailable(description: "\(path): no such file")
+            }
+            do {
+                runs.append(try RunReport(json: bytes, name: path))
+            } catch {
+                throw Unavailable(description: error.description)
+            }
+        }
+        try Output(report).write(Array(ReportPage(runs).html.utf8))
+    }
+}
+
+/// A file that is written anew, or standard output.
+struct Output {
+    private let path: String
+
+    init(_ path: String) { self.path = path }
+
+    var isStandardOutput: Bool { path == "-" }
+
+    /// Finds out before the work, not after it, that there is no place for its result.
+    func check() throws {
+        guard !isStandardOutput, try LocalFileSystem().status(at: parentDirectory(of: path))?.isDirectory != true else {
+            return
+        }
+        throw Unavailable(description: "\(path): the directory does not exist")
+    }
+
+    func write(_ bytes: [UInt8]) throws {
+        if isStandardOutput {
+            return print(String(decoding: bytes, as: UTF8.self), terminator: "")
+        }
+        let files = LocalFileSystem()
+        do {
+            try files.remove(path)
+            let file = try files.open(path, .create)
+            try files.write(bytes.span, to: file, at: 0)
+        } catch {
+            throw Unavailable(description: "\(error)")
+        }
+    }
+}

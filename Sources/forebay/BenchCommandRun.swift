@@ -1,0 +1,268 @@
+internal import ArgumentParser
+internal import Benchmark
+internal import OCI
+internal import Settings
+internal import System
+internal import Threading
+
+struct BenchRun: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "run",
+        abstract: "Push, pull and delete generated content, and tell how fast that went.",
+        discussion: """
+            Workloads:
+              push   blobs, each in one session
+              cold   each blob once. With --origin, blobs that were pushed there and never pulled through URL; without, the \
+            first pull after a push through URL, which the registry may have kept.
+              warm   the same blobs again and again, after each was pulled once
+              herd   all clients pull one blob at the same moment, a fresh one in each round
+              mixed  whole images: tag, manifest, config, layers
+              range  random ranges of warm blobs
+
+            Without --rate a client asks as soon as it is answered (closed loop). Latencies are then corrected for coordinated \
+            omission by HdrHistogram's method, with the median as the expected interval, where each client asked ten times or \
+            more. With --rate requests are due at that rate, answered or not (open loop), and a latency counts from when its \
+            request was due. Those of a herd count from the common start.
+
+            Content comes from the seed: incompressible, and never seen before unless the seed is given. It is deleted \
+            afterwards, also on Ctrl-C; where a registry does not delete, what is left is said.
+
+            Credentials: a file or FOREBAY_BENCH_CREDENTIALS that holds name:password, and FOREBAY_BENCH_ORIGIN_CREDENTIALS \
+            for --origin. They go to the registry, and to the realm that it names for tokens.
+
+            Exits with status 1 when an operation failed, 69 when there is no registry at URL, 130 on Ctrl-C.
+            """
+    )
+
+    @Argument(help: ArgumentHelp("The registry: http://HOST:PORT or https://HOST.", valueName: "URL"))
+    var url: String
+
+    @Option(
+        help: ArgumentHelp(
+            "push, cold, warm, herd, mixed, range; separated by commas. Default: all.",
+            valueName: "LIST"
+        )
+    )
+    var workloads: String?
+
+    @Option(help: ArgumentHelp("Of blobs; several make a row each. Default: 16MiB.", valueName: "SIZE,…"))
+    var size: String?
+
+    @Option(
+        help: ArgumentHelp(
+            "Blobs of each size; no fewer than clients where each is used once. Default: 16.",
+            valueName: "N"
+        )
+    )
+    var count: String?
+
+    @Option(help: ArgumentHelp("Connections at once; several make a row each. Default: 8.", valueName: "N,…"))
+    var clients: String?
+
+    @Option(help: ArgumentHelp("For each row; what has begun is finished. Default: 10s.", valueName: "TIME"))
+    var duration: String?
+
+    @Option(
+        help: ArgumentHelp("Ends a row after so many operations; push and cold take as many blobs.", valueName: "N")
+    )
+    var requests: String?
+
+    @Option(help: ArgumentHelp("Operations started in a second, over all clients: an open loop.", valueName: "N"))
+    var rate: Double?
+
+    @Option(help: ArgumentHelp("Of a herd. Default: 3.", valueName: "N"))
+    var rounds: String?
+
+    @Option(name: .customLong("range-size"), help: ArgumentHelp("Of range reads. Default: 1MiB.", valueName: "SIZE"))
+    var rangeSize: String?
+
+    @Option(help: ArgumentHelp("Of the mixed workload. Default: 4.", valueName: "N"))
+    var images: String?
+
+    @Option(name: .customLong("image-size"), help: ArgumentHelp("About. Default: 64MiB.", valueName: "SIZE"))
+    var imageSize: String?
+
+    @Option(help: ArgumentHelp("Hexadecimal; the same gives the same content. Default: a new one.", valueName: "SEED"))
+    var seed: String?
+
+    @Option(help: ArgumentHelp("Push content for cold pulls there, and pull it through URL.", valueName: "URL"))
+    var origin: String?
+
+    @Option(help: ArgumentHelp("Where content goes. Default: forebay-bench.", valueName: "NAME"))
+    var repository: String?
+
+    @Option(help: ArgumentHelp("A file with name:password.", valueName: "FILE"))
+    var credentials: String?
+
+    @Option(name: .customLong("origin-credentials"), help: ArgumentHelp("The same for --origin.", valueName: "FILE"))
+    var originCredentials: String?
+
+    @Option(
+        name: .customLong("ca-file"),
+        help: ArgumentHelp("A PEM file of the authorities to trust instead of the system's.", valueName: "FILE")
+    )
+    var caFile: String?
+
+    @Flag(name: .customLong("no-verify"), help: "Do not compare what is pulled: measures the server alone.")
+    var noVerify = false
+
+    @Flag(help: "Do not delete what was pushed.")
+    var keep = false
+
+    @Flag(
+        name: .customLong("no-push"),
+        help: "Push and delete nothing: the content of --seed is there, from a run of one workload with --keep."
+    )
+    var noPush = false
+
+    @Option(help: ArgumentHelp("What the run is called beside others. Default: URL.", valueName: "TEXT"))
+    var label: String?
+
+    @Option(help: ArgumentHelp("Write everything as JSON; - is standard output.", valueName: "FILE"))
+    var json: String?
+
+    @Option(help: ArgumentHelp("Write a page with plots; - is standard output.", valueName: "FILE.html"))
+    var report: String?
+
+    func run() async throws {
+        let plan = try plan()
+        let outputs = [json, report].compactMap { $0.map(Output.init) }
+        for output in outputs { try output.check() }
+        let stop = StopFlag()
+        stopOnSignal(stop)
+        limitMemoryArenas()
+        let progress = ProgressLine()
+        let result: RunReport
+        do {
+            let run = try Run(plan, program: "forebay \(Forebay.version)", stop: stop, progress: progress.show)
+            result = try run.execute()
+        } catch {
+            progress.end()
+            throw Unavailable(description: error.description)
+        }
+        progress.clear()
+        if outputs.contains(where: \.isStandardOutput) {
+            writeToStandardError(result.table())
+        } else {
+            print(result.table(), terminator: "")
+        }
+        if let json { try Output(json).write(result.json()) }
+        if let report { try Output(report).write(Array(ReportPage([result]).html.utf8)) }
+        endProcess(status: result.isInterrupted ? .interrupted : result.errorCount > 0 ? .failure : .success)
+    }
+
+    private func stopOnSignal(_ stop: StopFlag) {
+        let signals = Signals()
+        spawnThread(name: "bench-signals") {
+            _ = signals.wait()
+            writeToStandardError("\nstopping; what was pushed is deleted. Again ends at once.\n")
+            stop.set()
+            signals.endProcessOnNext()
+        }
+    }
+}
+
+// MARK: - From flags to a plan
+
+extension BenchRun {
+    private func plan() throws -> Plan {
+        var plan = Plan(target: try target(url), seed: SystemRandom().next())
+        if let seed {
+            guard let value = UInt64(seed, radix: 16) else { throw invalid("seed", seed, "hexadecimal digits") }
+            plan.seed = value
+        }
+        plan.origin = try origin.map(target)
+        if let repository {
+            do {
+                plan.repository = try RepositoryName(repository).description
+            } catch {
+                throw ValidationError("--repository: \(error)")
+            }
+        }
+        if let workloads {
+            plan.workloads = try list("workloads", workloads, "push, cold, …") { Workload(rawValue: $0) }
+        }
+        if let size { plan.sizes = try list("size", size, "4KiB or 16MiB", Values.size) }
+        if let clients { plan.clients = try list("clients", clients, "numbers", Values.count) }
+        try apply("count", count, "a number", Values.count) { plan.count = $0 }
+        try apply("requests", requests, "a number", Values.count) { plan.requests = $0 }
+        try apply("rounds", rounds, "a number", Values.count) { plan.rounds = $0 }
+        try apply("images", images, "a number", Values.count) { plan.images = $0 }
+        try apply("range-size", rangeSize, "4KiB or 16MiB", Values.size) { plan.rangeSize = $0 }
+        try apply("image-size", imageSize, "64MiB", Values.size) { plan.imageSize = $0 }
+        try apply("duration", duration, "10s or 2m", Values.duration) { plan.seconds = $0 / .seconds(1) }
+        plan.rate = rate
+        plan.isVerified = !noVerify
+        plan.isKept = keep
+        plan.isPushed = noPush
+        guard !noPush || seed != nil else { throw ValidationError("--no-push needs the --seed of the run that pushed") }
+        plan.certificateAuthorityFile = caFile
+        plan.label = label ?? plan.label
+        plan.credentials = try credentials("credentials", credentials, "FOREBAY_BENCH_CREDENTIALS")
+        plan.originCredentials = try credentials(
+            "origin-credentials",
+            originCredentials,
+            "FOREBAY_BENCH_ORIGIN_CREDENTIALS"
+        )
+        do {
+            try plan.check()
+        } catch {
+            throw ValidationError(error.description)
+        }
+        return plan
+    }
+
+    private func target(_ text: String) throws -> Target {
+        do {
+            return try Target(text)
+        } catch {
+            throw ValidationError(error.description)
+        }
+    }
+
+    /// From the file, else from the environment; neither is ever shown.
+    private func credentials(_ flag: String, _ path: String?, _ variable: String) throws -> BenchCredentials? {
+        guard let path else {
+            guard let value = processEnvironment()[variable] else { return nil }
+            guard let credentials = BenchCredentials(value) else {
+                throw ValidationError("\(variable) must hold name:password")
+            }
+            return credentials
+        }
+        guard let bytes = try LocalFileSystem().contents(at: path) else {
+            throw ValidationError("--\(flag): \(path) does not exist")
+        }
+        guard let credentials = BenchCredentials(String(decoding: bytes, as: UTF8.self)) else {
+            throw ValidationError("--\(flag): the first line of \(path) must be name:password")
+        }
+        return credentials
+    }
+
+    private func invalid(_ flag: String, _ text: String, _ form: String) -> ValidationError {
+        ValidationError("--\(flag): '\(text)' is none of \(form)")
+    }
+
+    private func list<Value>(
+        _ flag: String,
+        _ text: String,
+        _ form: String,
+        _ read: (String) -> Value?
+    ) throws -> [Value] {
+        try text.split(separator: ",").map { part in
+            guard let value = read(String(part)) else { throw invalid(flag, String(part), form) }
+            return value
+        }
+    }
+
+    private func apply<Value>(
+        _ flag: String,
+        _ text: String?,
+        _ form: String,
+        _ read: (String) -> Value?,
+        to assign: (Value) -> Void
+    ) throws {
+        guard let text else { return }
+        guard let value = read(text) else { throw invalid(flag, text, form) }
+        assign(value)
+    }
+}

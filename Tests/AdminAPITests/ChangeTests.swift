@@ -1,0 +1,64 @@
+import AdminAPI
+import DiskTier
+import Hashing
+import OCI
+import Testing
+
+@Suite struct PinAndEvictTests {
+    @Test func anImageIsPinnedUnderItsName() throws {
+        let admin = try Admin()
+        let image = admin.seedImage("v1", layers: [pattern(300_000)])
+        var request = CacheRequest(.prewarm, ["team/app:v1"])
+        request.pins = true
+        let done = try #require(try admin.events(request).last?.done)
+        #expect(done.blobs == 2 && done.manifests == 1, "pinning counts nothing twice")
+        var pins = CacheRequest(.ls)
+        pins.kinds = [.pin]
+        #expect(try admin.events(pins).compactMap { $0.entry?.name } == ["team/app:v1"])
+        var pinned = CacheRequest(.ls)
+        pinned.kinds = [.blob, .manifest]
+        pinned.isPinned = true
+        #expect(try admin.events(pinned).compactMap(\.entry).count == 3)
+        pinned.isPinned = false
+        #expect(try admin.events(pinned).compactMap(\.entry).count == 0)
+        #expect(try admin.events(CacheRequest(.stat)).first?.totals?.pins == 1)
+
+        let evicted = try admin.events(CacheRequest(.evict, ["team/app:v1"]))
+        #expect(evicted.compactMap(\.problem).count == 3, "what is pinned stays, and is named")
+        #expect(try admin.tier.size(of: image.blobs[1]) == 300_000)
+
+        #expect(try admin.events(CacheRequest(.unpin, ["team/app:v1"])).last?.done?.problems == 0)
+        #expect(try admin.events(CacheRequest(.unpin, ["team/app:v1"])).last?.done?.problems == 1)
+        #expect(try admin.events(CacheRequest(.evict, ["team/app:v1"])).last?.done?.problems == 0)
+        #expect(try admin.tier.size(of: image.blobs[1]) == nil)
+        #expect(try admin.tier.manifest(repository: RepositoryName("team/app"), digest: image.manifest) == nil)
+    }
+
+    @Test func aDigestIsABlobOrAManifest() throws {
+        let admin = try Admin()
+        let image = admin.seedImage("v1", layers: [pattern(300_000)])
+        _ = try admin.events(CacheRequest(.prewarm, ["team/app:v1"]))
+        let done = try admin.events(
+            CacheRequest(.evict, [image.blobs[1].description, image.manifest.description])
+        ).last?.done
+        #expect(done?.blobs == 1 && done?.manifests == 1 && done?.problems == 0)
+        // Blocks, so a little more than the content.
+        #expect(try #require(done?.bytes) >= 300_000)
+        #expect(try admin.tier.size(of: image.blobs[0]) != nil, "nothing else goes")
+    }
+
+    @Test func whatIsNotHereCannotBePinnedByDigest() throws {
+        let admin = try Admin()
+        let events = try admin.events(CacheRequest(.pin, [Digest(of: [1]).description]))
+        #expect(events.compactMap { $0.problem?.reason }.first?.contains("not in the cache") == true)
+    }
+
+    /// The tag's manifest is asked for at the origin when it was evicted here.
+    @Test func anEvictedImageIsPulledAgain() throws {
+        let admin = try Admin()
+        admin.seedImage("v1", layers: [pattern(300_000)])
+        _ = try admin.events(CacheRequest(.prewarm, ["team/app:v1"]))
+        _ = try admin.events(CacheRequest(.evict, ["team/app:v1"]))
+        #expect(try admin.events(CacheRequest(.prewarm, ["team/app:v1"])).last?.done?.blobs == 2)
+    }
+}

@@ -1,0 +1,312 @@
+import AdminAPI
+import DiskTier
+import EdgeCache
+import HTTPClient
+import HTTPServer
+import Hashing
+import Logging
+import Metrics
+import OCI
+import ObjectStorage
+import Registry
+import RegistryAPI
+import System
+import TestDoubles
+import Testing
+import Threading
+
+/// A registry with monitoring on one address, as a node has it.
+private final class MonitoredNode {
+    let store = MemoryStore()
+    let lines = Monitor<[String]>([])
+    private let folder = TemporaryFolder()
+    let tier: DiskTier
+    let cache: EdgeCache
+    let readiness: Readiness
+    private let server: Server
+    private let client: Client
+
+    init(accessLog: RequestObserver.AccessLog = .full) throws {
+        let log = Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }
+        let meter = StoreMeter()
+        let metered = MeteredStore(store, meter)
+        tier = try DiskTier(DiskTier.Configuration(directory: folder.path + "/cache", ceilingBytes: 256 << 20))
+        cache = EdgeCache(registry: Registry(store: metered), tier: tier, log: log)
+        let lines = lines
+        let observer = RequestObserver(accessLog: accessLog) { line in lines.update { $0.append(line) } }
+        readiness = Readiness(tier: tier, origin: metered)
+        let health = HealthHandler(
+            readiness: readiness,
+            metrics: NodeMetrics(version: "1.2.3", tier: tier, edge: cache, origin: meter, observer: observer)
+        )
+        server = try Server(
+            ServerConfiguration(host: "127.0.0.1", port: 0),
+            handler: MonitoredHandler(RegistryHandler(cache, observer: observer, log: log), health)
+        )
+        var configuration = ClientConfiguration()
+        configuration.proxy = .none
+        client = try Client(configuration)
+    }
+
+    deinit {
+        server.stop(drain: .seconds(10))
+        cache.close()
+        tier.close()
+    }
+
+    func request(
+        _ method: String,
+        _ path: String,
+        _ headers: [(name: String, value: String)] = []
+    ) throws -> (HTTPClient.Response, String) {
+        let message = Request(method, "http://127.0.0.1:\(server.port)\(path)", headers: headers)
+        let (response, body) = try client.perform(message, bodyLimitBytes: 8 << 20)
+        return (response, String(decoding: body, as: UTF8.self))
+    }
+
+    /// The value of a sample, by its name with labels; `nil` when it is not on the page.
+    func sample(_ name: String) throws -> Double? {
+        let page = try request("GET", "/metrics").1
+        return page.split(separator: "\n").first { $0.hasPrefix(name + " ") }
+            .flatMap { Double($0.dropFirst(name.count + 1)) }
+    }
+
+    /// The line of the access log that has this text in it.
+    func line(with text: String) -> String? { lines.wait { $0.first { $0.contains(text) } } }
+
+    func seed(_ content: [UInt8]) -> Digest {
+        let digest = Digest(of: content)
+        store["epoch/blobs/sha256/\(digest.hex)"] = content
+        return digest
+    }
+}
+
+@Suite struct MetricsPageTests {
+    @Test func requestsAreCountedByMethodRouteAndCode() throws {
+        let node = try MonitoredNode()
+        let digest = node.seed(pattern(100_000))
+        for _ in 0..<3 { _ = try node.request("GET", "/v2/team/app/blobs/\(digest)") }
+        _ = try node.request("HEAD", "/v2/team/app/blobs/\(digest)")
+        _ = try node.request("GET", "/v2/team/app/manifests/none")
+        _ = try node.request("PUT", "/v2/team/app/manifests/none")
+        _ = try node.request("GET", "/nowhere")
+        _ = try node.request("BREW", "/v2/")
+        // A request counts when it has ended, a moment after its answer came.
+        _ = node.line(with: #""method":"BREW""#)
+        #expect(try node.sample(#"forebay_requests_total{method="GET",route="blob",code="200"}"#) == 3)
+        #expect(try node.sample(#"forebay_requests_total{method="HEAD",route="blob",code="200"}"#) == 1)
+        #expect(try node.sample(#"forebay_requests_total{method="GET",route="manifest",code="404"}"#) == 1)
+        #expect(try node.sample(#"forebay_requests_total{method="GET",route="other",code="404"}"#) == 1)
+        #expect(try node.sample(#"forebay_requests_total{method="other",route="support",code="405"}"#) == 1)
+        #expect(try node.sample(#"forebay_request_seconds_count{route="blob"}"#) == 4)
+        #expect(try node.sample(#"forebay_request_seconds_bucket{route="blob",le="+Inf"}"#) == 4)
+        #expect(try node.sample(#"forebay_sent_bytes_total{route="blob"}"#) == 300_000)
+    }
+
+    @Test func theCacheAndTheOriginAreCounted() throws {
+        let node = try MonitoredNode()
+        let digest = node.seed(pattern(100_000))
+        for _ in 0..<3 {
+            _ = try node.request("GET", "/v2/team/app/blobs/\(digest)")
+            node.cache.waitForFills()
+        }
+        _ = try node.request("GET", "/v2/team/app/blobs/\(Digest(of: [1]))")
+        #expect(try node.sample("forebay_cache_hits_total") == 2)
+        #expect(try node.sample("forebay_cache_misses_total") == 2)
+        #expect(try node.sample(#"forebay_fills_total{outcome="complete"}"#) == 1)
+        #expect(try node.sample(#"forebay_fills_total{outcome="unknown"}"#) == 1)
+        #expect(try node.sample(#"forebay_origin_requests_total{operation="get",code="200"}"#) == 1)
+        #expect(try node.sample(#"forebay_origin_requests_total{operation="get",code="404"}"#) == 1)
+        #expect(try node.sample(#"forebay_origin_bytes_total{direction="received"}"#) == 100_000)
+        #expect(try #require(try node.sample("forebay_cache_bytes")) >= 100_000)
+        #expect(try node.sample(#"forebay_cache_entries{kind="file"}"#) == 1)
+        #expect(try node.sample("forebay_upload_sessions") == 0)
+        #expect(try #require(try node.sample("forebay_index_map_bytes")) > 0)
+        #expect(try node.sample("forebay_index_oldest_reader_seconds") != nil)
+        #expect(try node.sample(#"forebay_build_info{version="1.2.3"}"#) == 1)
+        #expect(try #require(try node.sample("process_resident_memory_bytes")) > 1_000_000)
+    }
+
+    /// Every sample belongs to the family above it, and no series is there twice.
+    @Test func thePageIsWellFormed() throws {
+        let node = try MonitoredNode()
+        _ = try node.request("GET", "/v2/")
+        let (response, page) = try node.request("GET", "/metrics")
+        #expect(response.header("Content-Type") == "text/plain; version=0.0.4; charset=utf-8")
+        #expect(page.hasSuffix("\n"))
+        var (family, series): (Substring, Set<Substring>) = ("", [])
+        for line in page.split(separator: "\n") {
+            if line.hasPrefix("# TYPE ") {
+                family = line.split(separator: " ")[2]
+            } else if !line.hasPrefix("#") {
+                let name = line.prefix { $0 != " " && $0 != "{" }
+                #expect(name == family || ["_bucket", "_sum", "_count"].contains { name == family + $0 }, "\(line)")
+                let key = line[..<(line.lastIndex(of: " ") ?? line.endIndex)]
+                #expect(series.insert(key).inserted, "\(key) is there twice")
+            }
+        }
+    }
+
+    @Test func labelsAndHelpAreEscaped() {
+        var page = Exposition()
+        page.family("a", .gauge, "one\\two\nthree")
+        page.sample("a", ["b": "say \"x\\y\"\n"], 1)
+        #expect(page.text == "# HELP a one\\\\two\\nthree\n# TYPE a gauge\na{b=\"say \\\"x\\\\y\\\"\\n\"} 1\n")
+    }
+
+    @Test func durationsFallIntoTheirBuckets() {
+        let histogram = DurationHistogram(rows: 2)
+        for nanoseconds: UInt64 in [0, 500_000, 500_001, 59_000_000_000, 61_000_000_000] {
+            histogram.record(nanoseconds, row: 1)
+        }
+        let (cumulative, count, sum) = histogram.snapshot(row: 1)
+        #expect(cumulative.first == 2 && cumulative[1] == 3 && cumulative.last == 4 && count == 5)
+        #expect(sum == 120_001_000_001)
+        #expect(histogram.snapshot(row: 0).count == 0)
+    }
+}
+
+@Suite struct ReadinessTests {
+    @Test func aNodeIsReadyWhenOriginAndIndexAre() throws {
+        let node = try MonitoredNode()
+        #expect(try node.request("GET", "/healthz").0.status == 200)
+        let (response, body) = try node.request("GET", "/readyz")
+        #expect(response.status == 200)
+        #expect(body == #"{"ready":true,"checks":{"server":"ok","index":"ok","origin":"ok"}}"# + "\n")
+        let head = try node.request("HEAD", "/readyz")
+        #expect(head.0.status == 200 && head.0.contentLength == Int64(body.utf8.count) && head.1.isEmpty)
+        #expect(try node.request("POST", "/readyz").0.status == 405)
+    }
+
+    @Test func anOriginThatFailsIsNamedAndCanBeLeftOut() throws {
+        let node = try MonitoredNode()
+        node.store.intercept { _, call throws(StoreError) in
+            if call.operation == "CHECK" { throw MemoryStore.unreachable(call) }
+        }
+        let (response, body) = try node.request("GET", "/readyz")
+        #expect(response.status == 503 && body.contains(#""origin":"#) && body.contains("unreachable"), "\(body)")
+        #expect(try node.request("GET", "/readyz?exclude=origin").0.status == 200)
+        #expect(try node.request("GET", "/healthz").0.status == 200, "the process itself is well")
+    }
+
+    @Test func aNodeThatStopsIsNotReady() throws {
+        let node = try MonitoredNode()
+        node.readiness.stop()
+        let (response, body) = try node.request("GET", "/readyz")
+        #expect(response.status == 503 && body.contains("stopping"))
+    }
+}
+
+@Suite struct AccessLogTests {
+    @Test func aRequestIsALine() throws {
+        let node = try MonitoredNode()
+        let digest = node.seed(pattern(100_000))
+        let path = "/v2/team/app/blobs/\(digest)"
+        for name in ["first", "second"] {
+            _ = try node.request("GET", path, [("X-Request-Id", name), ("User-Agent", "te\"st")])
+            node.cache.waitForFills()
+        }
+        let first = try #require(node.line(with: #""id":"first""#))
+        #expect(first.contains(#""route":"blob","status":200,"bytes":100000,"#) && first.contains(#""cache":"miss""#))
+        #expect(first.contains(#""client":"127.0.0.1""#) && first.contains(#""agent":"te\"st""#))
+        #expect(first.contains(#""path":"\#(path)""#) && first.hasSuffix("}\n"))
+        #expect(try #require(node.line(with: #""id":"second""#)).contains(#""cache":"hit""#))
+    }
+
+    @Test func aRequestIsNamedByItsClientOrByUs() throws {
+        let node = try MonitoredNode()
+        #expect(
+            try node.request("GET", "/v2/", [("X-Request-Id", "build-7.a")]).0.header("X-Request-Id") == "build-7.a"
+        )
+        var names: Set<String> = []
+        for given in [nil, "", "two words", "quote\"", String(repeating: "x", count: 129)] {
+            let headers = given.map { [(name: "X-Request-Id", value: $0)] } ?? []
+            let name = try #require(try node.request("GET", "/v2/", headers).0.header("X-Request-Id"))
+            #expect(name.count == 13 && name != given)
+            names.insert(name)
+        }
+        #expect(names.count == 5)
+    }
+
+    @Test func withoutALogThereAreNoNames() throws {
+        let node = try MonitoredNode(accessLog: .off)
+        #expect(try node.request("GET", "/v2/", [("X-Request-Id", "a")]).0.header("X-Request-Id") == nil)
+        #expect(node.lines.withLock { $0.isEmpty })
+    }
+
+    @Test func aSampleHasOneInSoManyAndAllFailures() throws {
+        let node = try MonitoredNode(accessLog: .sampled(oneIn: 10))
+        node.store.intercept { _, call throws(StoreError) in
+            if call.key.contains("/broken/") { throw MemoryStore.unreachable(call) }
+        }
+        for _ in 0..<40 { _ = try node.request("GET", "/v2/") }
+        for _ in 0..<3 { #expect(try node.request("GET", "/v2/broken/manifests/x").0.status == 503) }
+        let lines = node.lines.wait { lines in lines.filter { $0.contains("503") }.count == 3 ? lines : nil } ?? []
+        #expect(lines.filter { $0.contains(#""route":"support""#) }.count == 4)
+    }
+
+    /// What is asked of the origin for a request carries its trace, on whatever thread it is asked.
+    @Test func theTraceGoesOnToTheOrigin() throws {
+        let node = try MonitoredNode()
+        let digest = node.seed(pattern(100_000))
+        let seen = Monitor<[String?]>([])
+        node.store.intercept { _, call in
+            if call.operation == "GET" { seen.update { $0.append(TraceContext.current) } }
+        }
+        let trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+        _ = try node.request("GET", "/v2/team/app/blobs/\(digest)", [("traceparent", trace)])
+        _ = try node.request(
+            "GET",
+            "/v2/team/app/blobs/\(node.seed(pattern(90_000)))",
+            [("traceparent", "00-nonsense-01")]
+        )
+        node.cache.waitForFills()
+        #expect(seen.withLock { $0 } == [trace, nil])
+        #expect(node.line(with: trace) != nil)
+    }
+}
+
+/// The dashboard and the alert rules speak of what is really there.
+@Suite struct MonitoringFilesTests {
+    private static func text(_ name: String) throws -> String {
+        let root = String(#filePath.dropLast("Tests/AdminAPITests/MonitoringTests.swift".count))
+        return String(decoding: try #require(try LocalFileSystem().contents(at: root + "conf/" + name)), as: UTF8.self)
+    }
+
+    /// Names of metrics in a text: words with our prefix or that of process metrics.
+    private static func names(in text: String) -> Set<String> {
+        let words = text.split { !($0.isASCII && ($0.isLetter || $0.isNumber || $0 == "_")) }.map(String.init)
+        return Set(words.filter { $0.hasPrefix("forebay_") || $0.hasPrefix("process_") })
+    }
+
+    @Test(arguments: ["grafana-dashboard.json", "prometheus-alerts.yaml"])
+    func everyMetricThatIsNamedExists(_ file: String) throws {
+        let node = try MonitoredNode()
+        let page = try node.request("GET", "/metrics").1
+        var known: Set<String> = []
+        for line in page.split(separator: "\n") where line.hasPrefix("# TYPE ") {
+            let words = line.split(separator: " ").map(String.init)
+            known.insert(words[2])
+            if words[3] == "histogram" { known.formUnion(["_bucket", "_sum", "_count"].map { words[2] + $0 }) }
+        }
+        let named = Self.names(in: try Self.text(file))
+        #expect(named.count >= 8)
+        #expect(named.subtracting(known) == [])
+    }
+
+    @Test(arguments: ["grafana-dashboard.json", "prometheus-alerts.yaml"])
+    func everyLabelThatIsNamedExists(_ file: String) throws {
+        let known = Set(["instance", "job", "le", "method", "route", "code", "operation", "direction", "outcome"])
+        let text = try Self.text(file)
+        var rest = text[...]
+        while let start = rest.firstRange(of: "by (") {
+            rest = rest[start.upperBound...]
+            let labels = rest.prefix { $0 != ")" }.split(separator: ",").map { $0.trimmed }
+            #expect(Set(labels).isSubset(of: known), "\(labels)")
+        }
+    }
+}
+
+extension Substring {
+    fileprivate var trimmed: String { String(drop { $0 == " " }.reversed().drop { $0 == " " }.reversed()) }
+}

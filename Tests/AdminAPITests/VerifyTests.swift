@@ -1,0 +1,47 @@
+import AdminAPI
+import DiskTier
+import Hashing
+import OCI
+import System
+import Testing
+
+@Suite struct VerifyTests {
+    /// Changes a byte of a blob's file without changing its length.
+    private func damage(_ digest: Digest, in admin: Admin) throws {
+        let path = "\(admin.tier.directory)/blobs/sha256/\(digest.hex.prefix(2))/\(digest.hex)"
+        let file = try LocalFileSystem().open(path, .readWrite)
+        try LocalFileSystem().write([UInt8(ascii: "x"), UInt8(ascii: "y")].span, to: file, at: 1_000)
+    }
+
+    @Test func everythingIsHashed() throws {
+        let admin = try Admin()
+        admin.seedImage("v1", layers: [pattern(300_000), pattern(200_000, seed: 1)])
+        _ = try admin.events(CacheRequest(.prewarm, ["team/app:v1"]))
+        let events = try admin.events(CacheRequest(.verify))
+        let done = try #require(events.last?.done)
+        #expect(done.blobs == 3 && done.manifests == 1 && done.problems == 0 && done.bytes > 500_000)
+        #expect(events.contains { $0.progress?.blobs == 4 && $0.progress?.totalBlobs == 4 })
+    }
+
+    @Test func damageIsNamedAndLeavesTheCache() throws {
+        let admin = try Admin()
+        let image = admin.seedImage("v1", layers: [pattern(300_000), pattern(200_000, seed: 1)])
+        _ = try admin.events(CacheRequest(.prewarm, ["team/app:v1"]))
+        try damage(image.blobs[1], in: admin)
+        let events = try admin.events(CacheRequest(.verify, ["team/app:v1"]))
+        #expect(events.compactMap { $0.problem?.what } == ["blob \(image.blobs[1])"])
+        #expect(events.last?.done?.problems == 1 && events.last?.done?.blobs == 2)
+        #expect(try admin.tier.size(of: image.blobs[1]) == nil)
+        _ = try admin.events(CacheRequest(.prewarm, ["team/app:v1"]))
+        #expect(try admin.events(CacheRequest(.verify)).last?.done?.problems == 0, "it was fetched again")
+    }
+
+    @Test func onlyWhatIsNamedIsHashed() throws {
+        let admin = try Admin()
+        let image = admin.seedImage("v1", layers: [pattern(300_000), pattern(200_000, seed: 1)])
+        _ = try admin.events(CacheRequest(.prewarm, ["team/app:v1"]))
+        try damage(image.blobs[1], in: admin)
+        #expect(try admin.events(CacheRequest(.verify, [image.blobs[2].description])).last?.done?.problems == 0)
+        #expect(try admin.events(CacheRequest(.verify, [Digest(of: [1]).description])).last?.done?.problems == 1)
+    }
+}

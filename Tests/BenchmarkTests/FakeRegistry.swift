@@ -1,0 +1,164 @@
+import HTTPServer
+import Hashing
+import OCI
+import Synchronization
+
+/// A registry in memory that misbehaves as it is told.
+final class FakeRegistry: Sendable {
+    enum Access: Sendable {
+        case open
+        case basic(String)
+        /// A token from a realm of its own, given for these credentials; `nil` to anybody.
+        case token(for: String?)
+    }
+
+    struct Behaviour: Sendable {
+        var access = Access.open
+        var refusesDeletes = false
+        var ignoresRanges = false
+        /// The n-th blob GET from the first on comes with its last byte changed.
+        var damagedPull: Int?
+        /// Blob GETs are answered with a redirect to this place.
+        var blobRedirect: String?
+        /// The status of every blob GET.
+        var pullStatus: Int?
+        /// Called with each request.
+        var onRequest: (@Sendable (String) -> Void)?
+    }
+
+    struct Contents: Sendable {
+        var blobs: [String: [UInt8]] = [:]
+        var manifests: [String: [UInt8]] = [:]
+        /// `GET /v2/…` and the Authorization header, in the order of arrival.
+        var requests: [(line: String, authorization: String?)] = []
+        var pulls = 0
+    }
+
+    static let token = "token-of-the-realm"
+
+    private let handler: Handler
+    private let server: Server
+
+    init(_ behaviour: Behaviour = Behaviour()) throws {
+        handler = Handler(behaviour)
+        server = try Server(ServerConfiguration(host: "127.0.0.1", port: 0), handler: handler)
+        handler.port.store(Int(server.port), ordering: .relaxed)
+    }
+
+    deinit { _ = server.stop(drain: .seconds(10)) }
+
+    var url: String { "http://127.0.0.1:\(server.port)" }
+    var contents: Contents { handler.contents.withLock { $0 } }
+    var isEmpty: Bool { contents.blobs.isEmpty && contents.manifests.isEmpty }
+    func add(blob: [UInt8], digest: String) { handler.contents.withLock { $0.blobs[digest] = blob } }
+}
+
+private final class Handler: RequestHandler {
+    let behaviour: FakeRegistry.Behaviour
+    let contents = Mutex(FakeRegistry.Contents())
+    let port = Atomic<Int>(0)
+
+    init(_ behaviour: FakeRegistry.Behaviour) { self.behaviour = behaviour }
+
+    func refusal(status: Int, reason: String) -> Response { Response(status: status) }
+
+    func handle(_ request: Request) -> Reply {
+        let line = "\(request.method) \(request.path)"
+        let authorization = request.header("Authorization")
+        contents.withLock { $0.requests.append((line, authorization)) }
+        behaviour.onRequest?(line)
+        if request.path == "/realm" { return .respond(token(request, authorization)) }
+        if let challenge = challenge(authorization) {
+            return .respond(Response(status: 401, headers: [("WWW-Authenticate", challenge)]))
+        }
+        let name = String(request.path.split(separator: "/").last ?? "")
+        let isManifest = request.path.contains("/manifests/")
+        switch request.method {
+        case "GET" where request.path == "/v2/": return .respond(Response(status: 200))
+        case "POST":
+            return .respond(Response(status: 202, headers: [("Location", "/v2/x/blobs/uploads/session?state=1")]))
+        case "PUT":
+            return .receive(Receiver { [self] body in keep(body, name, isManifest, request.parameter("digest")) })
+        case "HEAD", "GET": return .respond(isManifest ? manifest(name) : blob(name, request))
+        case "DELETE": return .respond(delete(name, isManifest))
+        default: return .respond(Response(status: 405))
+        }
+    }
+
+    private func challenge(_ authorization: String?) -> String? {
+        switch behaviour.access {
+        case .open: return nil
+        case .basic(let expected): return authorization == expected ? nil : "Basic realm=\"here\""
+        case .token:
+            if authorization == "Bearer \(FakeRegistry.token)" { return nil }
+            let realm = "http://127.0.0.1:\(port.load(ordering: .relaxed))/realm"
+            return "Bearer realm=\"\(realm)\",service=\"a b\",scope=\"repository:x:pull,push\""
+        }
+    }
+
+    private func token(_ request: Request, _ authorization: String?) -> Response {
+        guard case .token(let expected) = behaviour.access, expected == nil || authorization == expected,
+            request.parameter("service") == "a b", request.parameter("scope") == "repository:x:pull,push"
+        else { return Response(status: 403) }
+        return Response(status: 200, body: .bytes(Array("{\"token\":\"\(FakeRegistry.token)\"}".utf8)))
+    }
+
+    private func keep(_ body: [UInt8], _ name: String, _ isManifest: Bool, _ digest: String?) -> Response {
+        let actual = Digest(of: body).description
+        guard isManifest || digest == actual else { return Response(status: 400) }
+        contents.withLock { contents in
+            if isManifest {
+                contents.manifests[name] = body
+                contents.manifests[actual] = body
+            } else {
+                contents.blobs[actual] = body
+            }
+        }
+        return Response(status: 201, headers: [("Location", "/v2/x/blobs/\(actual)")])
+    }
+
+    private func manifest(_ name: String) -> Response {
+        guard let bytes = contents.withLock({ $0.manifests[name] }) else { return Response(status: 404) }
+        return Response(status: 200, body: .bytes(bytes))
+    }
+
+    private func blob(_ name: String, _ request: Request) -> Response {
+        if let status = behaviour.pullStatus { return Response(status: status) }
+        if let place = behaviour.blobRedirect {
+            return Response(status: 307, headers: [("Location", place + request.path)])
+        }
+        let (found, number) = contents.withLock { contents in
+            contents.pulls += 1
+            return (contents.blobs[name], contents.pulls)
+        }
+        guard var bytes = found else { return Response(status: 404) }
+        if number == behaviour.damagedPull { bytes[bytes.count - 1] ^= 1 }
+        let range = ByteRange.parse(request.header("Range"), size: Int64(bytes.count))
+        guard case .partial(let part) = range, !behaviour.ignoresRanges else {
+            return Response(status: 200, body: .bytes(bytes))
+        }
+        return Response(status: 206, body: .bytes(Array(bytes[Int(part.lowerBound)..<Int(part.upperBound)])))
+    }
+
+    private func delete(_ name: String, _ isManifest: Bool) -> Response {
+        guard !behaviour.refusesDeletes else { return Response(status: 405) }
+        let wasThere = contents.withLock { contents in
+            guard isManifest else { return contents.blobs.removeValue(forKey: name) != nil }
+            guard let bytes = contents.manifests[name] else { return false }
+            contents.manifests = contents.manifests.filter { $0.value != bytes }
+            return true
+        }
+        return Response(status: wasThere ? 202 : 404)
+    }
+}
+
+private final class Receiver: BodyReceiver {
+    private var body: [UInt8] = []
+    private let end: ([UInt8]) -> Response
+
+    init(_ end: @escaping ([UInt8]) -> Response) { self.end = end }
+
+    func receive(_ bytes: Span<UInt8>) { bytes.withUnsafeBufferPointer { body.append(contentsOf: $0) } }
+    func finish() -> Response { end(body) }
+    func abandon() {}
+}

@@ -1,0 +1,100 @@
+import Testing
+
+@testable import Benchmark
+
+@Suite("Reports")
+struct ReportTests {
+    private func report(label: String = "one", errors: [String: Int] = [:]) -> RunReport {
+        var histogram = LatencyHistogram()
+        for milliseconds in 1...100 { histogram.record(.milliseconds(milliseconds)) }
+        var result = LoadResult()
+        result.tallies[nil]?.latencies = histogram
+        result.tallies[nil]?.failures = errors.mapValues { ($0, "the first") }
+        result.tallies["a part"] = Tally(latencies: histogram)
+        (result.bytes, result.seconds, result.cpuSeconds) = (64 << 20, 2, 1)
+        result.samples += [
+            .init(seconds: 1, bytes: 32 << 20, operations: 50), .init(seconds: 2, bytes: 64 << 20, operations: 100),
+        ]
+        var report = RunReport(
+            label: label,
+            target: "http://127.0.0.1:5000",
+            repository: "forebay-bench",
+            seed: "feed",
+            startedAt: "2026-01-02T03:04:05Z",
+            program: "forebay test",
+            machine: ["cores": "2"]
+        )
+        report.add(result, "warm pull", "640 KiB", Schedule(clients: 4, loop: .closed))
+        return report
+    }
+
+    @Test func comeBackFromTheirJSON() throws {
+        let report = report(errors: ["status 503": 2])
+        #expect(try RunReport(json: report.json(), name: "x") == report)
+        let row = report.rows[0]
+        #expect(
+            row.mibPerSecond == 32 && row.operationsPerSecond == 50 && row.errorCount == 2 && row.clientCores == 0.5
+        )
+        #expect(row.timeline.map(\.mibPerSecond) == [32, 32])
+        #expect(report.rows[1].name == "warm pull: a part")
+        #expect(report.notes == ["warm pull, 640 KiB: status 503 × 2, the first: the first"])
+    }
+
+    @Test func rowsOfOtherProgramsMayLeaveOutWhatTheyDoNotKnow() throws {
+        let json = #"""
+            {"format": 1, "label": "nginx", "target": "x", "repository": "", "seed": "", "startedAt": "", "program": "", "machine": {},
+             "isVerified": false, "isInterrupted": false, "notes": [], "rows": [{"name": "warm pull", "detail": "4 KiB", "clients": 1,
+             "loop": "closed", "operations": 3, "errors": {}, "bytes": 0, "seconds": 1, "mibPerSecond": 0, "operationsPerSecond": 3,
+             "timeline": [], "clientCPUSeconds": 0, "figures": [{"name": "server CPU", "value": 2.5, "low": 1, "high": 3}]}]}
+            """#
+        let report = try RunReport(json: Array(json.utf8), name: "x")
+        #expect(report.rows[0].figures?[0].value == 2.5 && report.rows[0].latency == nil)
+        #expect(ReportPage([report]).html.contains("server CPU"))
+        #expect(report.table().contains("nginx") == false && report.table().contains("warm pull"))
+    }
+
+    @Test(arguments: ["", "{}", "[]", #"{"format": 2}"#])
+    func whatIsNoneIsNamed(text: String) {
+        let error = #expect(throws: UnreadableReport.self) { try RunReport(json: Array(text.utf8), name: "file.json") }
+        #expect(error?.description.contains("file.json") == true)
+    }
+
+    @Test func theTableHasARowForEach() {
+        let lines = report(errors: ["cut short": 1]).table().split(separator: "\n")
+        #expect(lines[0].contains("clients") && lines[0].contains("p99.9"))
+        #expect(lines[1].hasPrefix("warm pull") && lines[1].contains("640 KiB") && lines[1].contains("50 ms"))
+        #expect(Set(lines[0...2].map(\.count)).count == 1, "columns stand below each other")
+        #expect(lines.contains { $0.hasPrefix("- warm pull, 640 KiB: cut short × 1") })
+    }
+
+    /// Names come from files that others wrote.
+    @Test func thePageHoldsHostileNamesAsText() throws {
+        let hostile = "</script><script>alert('1')</script><!--<img src=x onerror=alert(1)>&amp;\u{2028}\"'"
+        var bad = report(label: hostile)
+        bad.rows[0].name = hostile
+        bad.notes = [hostile]
+        let html = ReportPage([report(), bad]).html
+        #expect(
+            !html.contains(hostile) && !html.contains("<img") && !html.contains("<!--") && !html.contains("\u{2028}")
+        )
+        #expect(html.ranges(of: "<script").count == 2 && html.ranges(of: "</script>").count == 2)
+        #expect(!html.contains("innerHTML") && !html.contains("insertAdjacentHTML") && !html.contains("document.write"))
+    }
+
+    @Test func thePageNeedsNothingElse() {
+        let html = ReportPage([report(), report(label: "two")]).html
+        #expect(html.hasPrefix("<!DOCTYPE html>"))
+        for word in ["src=", "<link rel=\"stylesheet", "@import", "url(", "fetch(", "https://"] {
+            #expect(!html.contains(word), "\(word)")
+        }
+        #expect(html.contains("default-src 'none'"))
+        for tag in ["html", "head", "body", "main", "style", "script", "title"] {
+            #expect(html.ranges(of: "<\(tag)").count == html.ranges(of: "</\(tag)>").count, "\(tag)")
+        }
+        #expect(html.contains("prefers-color-scheme: dark"))
+    }
+
+    @Test func manyRunsMakeOnePage() {
+        #expect(ReportPage((0..<20).map { report(label: "run \($0)") }).html.contains("run 19"))
+    }
+}

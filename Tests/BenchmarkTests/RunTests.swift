@@ -1,0 +1,250 @@
+import Benchmark
+import Synchronization
+import Testing
+
+@Suite("Runs against a registry")
+struct RunTests {
+    private func plan(_ registry: FakeRegistry, _ change: (inout Plan) -> Void = { _ in }) throws -> Plan {
+        var plan = try Plan(target: Target(registry.url), seed: 0xbe)
+        plan.sizes = [3_000]
+        plan.count = 3
+        plan.clients = [2]
+        plan.requests = 6
+        plan.rounds = 2
+        plan.rangeSize = 500
+        plan.images = 2
+        plan.imageSize = 20_000
+        change(&plan)
+        try plan.check()
+        return plan
+    }
+
+    private func run(_ plan: Plan, stop: StopFlag = StopFlag()) throws -> RunReport {
+        try Run(plan, program: "test", stop: stop, progress: { _ in }).execute()
+    }
+
+    private func row(_ report: RunReport, _ name: String) throws -> RunReport.Row {
+        try #require(report.rows.first { $0.name == name }, "no \(name) among \(report.rows.map(\.name))")
+    }
+
+    @Test func eachWorkloadMovesItsBytesAndNothingIsLeft() throws {
+        let registry = try FakeRegistry()
+        let report = try run(plan(registry))
+        #expect(report.errorCount == 0, "\(report.notes)")
+        for name in ["push", "cold pull", "warm pull"] {
+            let row = try row(report, name)
+            #expect(row.operations == 6 && row.bytes == 18_000 && row.detail == "2.9 KiB" && row.clients == 2)
+            #expect(row.latency?.count == 6 && row.loop == .closed)
+        }
+        let herd = try row(report, "herd")
+        #expect(herd.operations == 4 && herd.bytes == 12_000 && herd.loop == .burst, "two clients, two rounds")
+        let range = try row(report, "range read")
+        #expect(range.operations == 6 && range.bytes == 3_000)
+        #expect(try row(report, "image pull").operations == 6)
+        #expect(try row(report, "image pull: manifest by digest").operations == 6)
+        #expect(try row(report, "image pull: config or layer").operations == 6 * 8)
+        #expect(registry.isEmpty, "\(registry.contents.blobs.keys) \(registry.contents.manifests.keys)")
+        #expect(report.notes.contains { $0.hasPrefix("cold: the first pull of a blob after its push") })
+    }
+
+    @Test func theSameSeedPushesTheSame() throws {
+        let digests = try (0..<2).map { _ in
+            let registry = try FakeRegistry()
+            _ = try run(plan(registry) { $0.isKept = true })
+            return (registry.contents.blobs.keys.sorted(), registry.contents.manifests.keys.sorted())
+        }
+        #expect(digests[0] == digests[1])
+        #expect(!digests[0].0.isEmpty && digests[0].1.count == 4, "two images by tag and digest")
+    }
+
+    @Test(arguments: [Workload.cold, .warm, .herd])
+    func aDamagedBlobIsAnError(workload: Workload) throws {
+        // The warm pulls come after one unmeasured pull of each of the three blobs.
+        let registry = try FakeRegistry(.init(damagedPull: workload == .warm ? 5 : 2))
+        let report = try run(plan(registry) { $0.workloads = [workload] })
+        #expect(try row(report, workload.title).errors == ["wrong bytes": 1])
+        #expect(report.notes.contains { $0.contains("wrong bytes × 1") && $0.contains("sha256:") })
+        #expect(registry.isEmpty)
+    }
+
+    @Test func withoutVerificationDamageIsNotSeen() throws {
+        let registry = try FakeRegistry(.init(damagedPull: 2))
+        let report = try run(
+            plan(registry) {
+                $0.workloads = [.cold]
+                $0.isVerified = false
+            }
+        )
+        #expect(report.errorCount == 0 && !report.isVerified)
+    }
+
+    @Test func aRangeThatComesAsTheWholeIsAnError() throws {
+        let registry = try FakeRegistry(.init(ignoresRanges: true))
+        let report = try run(plan(registry) { $0.workloads = [.range] })
+        #expect(try row(report, "range read").errors == ["range ignored": 6])
+    }
+
+    @Test func statusesAreCounted() throws {
+        let registry = try FakeRegistry(.init(pullStatus: 503))
+        let report = try run(plan(registry) { $0.workloads = [.cold] })
+        let row = try row(report, "cold pull")
+        #expect(row.errors == ["status 503": 6] && row.operations == 0 && row.latency == nil)
+    }
+
+    @Test func aWorkloadThatCannotBePreparedIsARowWithItsError() throws {
+        let registry = try FakeRegistry(.init(pullStatus: 503))
+        let report = try run(plan(registry) { $0.workloads = [.warm, .push] })
+        #expect(try row(report, "warm pull").errors == ["status 503": 1])
+        #expect(try row(report, "push").errors.isEmpty, "what can be measured is")
+        #expect(registry.isEmpty)
+    }
+
+    @Test func whatARegistryDoesNotDeleteIsSaid() throws {
+        let registry = try FakeRegistry(.init(refusesDeletes: true))
+        let report = try run(plan(registry) { $0.workloads = [.mixed] })
+        #expect(report.errorCount == 0)
+        #expect(report.notes.contains { $0.contains("2 manifests") && $0.contains("405") }, "\(report.notes)")
+        #expect(report.notes.contains { $0.contains("15 blobs") && $0.contains("405") }, "\(report.notes)")
+    }
+
+    @Test func stoppingCleansUp() throws {
+        let stop = StopFlag()
+        let pulls = Mutex(0)
+        let registry = try FakeRegistry(
+            .init(onRequest: { line in
+                guard line.hasPrefix("GET"), line.contains("/blobs/") else { return }
+                if pulls.withLock({
+                    $0 += 1
+                    return $0 == 10
+                }) {
+                    stop.set()
+                }
+            })
+        )
+        let report = try run(
+            plan(registry) {
+                $0.workloads = [.warm, .push]
+                $0.requests = nil
+                $0.seconds = 3_600
+            },
+            stop: stop
+        )
+        #expect(report.isInterrupted && report.errorCount == 0)
+        #expect(report.rows.map(\.name) == ["warm pull"], "what was to come does not")
+        #expect(registry.isEmpty)
+    }
+
+    @Test func coldContentGoesToTheOriginWhenThereIsOne() throws {
+        let origin = try FakeRegistry()
+        let edge = try FakeRegistry(.init(blobRedirect: origin.url))
+        let report = try run(
+            plan(edge) {
+                $0.workloads = [.cold]
+                $0.origin = try? Target(origin.url)
+            }
+        )
+        #expect(report.errorCount == 0, "\(report.notes)")
+        #expect(!edge.contents.requests.contains { $0.line.hasPrefix("POST") })
+        #expect(origin.contents.requests.count { $0.line.hasPrefix("POST") } == 6)
+        #expect(report.notes.contains { $0.contains("pushed to \(origin.url)") })
+        #expect(origin.isEmpty)
+    }
+
+    @Test(arguments: [Workload.cold, .warm, .herd, .range, .mixed])
+    func whatAnEarlierRunKeptIsFoundBySeed(workload: Workload) throws {
+        let registry = try FakeRegistry()
+        for isPushed in [false, true] {
+            let report = try run(
+                plan(registry) {
+                    $0.workloads = [workload]
+                    $0.isKept = true
+                    $0.isPushed = isPushed
+                }
+            )
+            #expect(report.errorCount == 0, "\(report.notes)")
+        }
+        let pushes = registry.contents.requests.map(\.line).filter { $0.hasPrefix("POST") }
+        #expect(pushes.count == registry.contents.blobs.count, "each blob was pushed once")
+        #expect(!registry.contents.requests.contains { $0.line.hasPrefix("DELETE") })
+    }
+
+    @Test func nobodyThereIsSaidAtOnce() throws {
+        let plan = try Plan(target: Target("http://127.0.0.1:1"), seed: 1)
+        let error = #expect(throws: Run.Impossible.self) { try run(plan) }
+        #expect(error?.description.contains("no registry at http://127.0.0.1:1") == true)
+        #expect(error?.description.contains("cannot connect") == true)
+    }
+
+    @Test func anOpenLoopIsMarkedAsOne() throws {
+        let registry = try FakeRegistry()
+        let report = try run(
+            plan(registry) {
+                $0.workloads = [.warm]
+                $0.rate = 10_000
+            }
+        )
+        let row = try row(report, "warm pull")
+        #expect(row.loop == .open && row.rate == 10_000 && row.measuredLatency == nil)
+    }
+}
+
+@Suite("Credentials")
+struct CredentialTests {
+    private static let basic = "Basic bmFtZTpoaWRkZW4tc2VjcmV0"
+
+    private func report(_ registry: FakeRegistry, credentials: String?) throws -> RunReport {
+        var plan = try Plan(target: Target(registry.url), seed: 1)
+        plan.workloads = [.push, .warm]
+        (plan.sizes, plan.count, plan.clients, plan.requests) = ([1_000], 2, [2], 4)
+        plan.credentials = credentials.flatMap { BenchCredentials($0) }
+        return try Run(plan, program: "test", stop: StopFlag(), progress: { _ in }).execute()
+    }
+
+    @Test func basicAreSentWhereAskedFor() throws {
+        let registry = try FakeRegistry(.init(access: .basic(Self.basic)))
+        let report = try report(registry, credentials: "name:hidden-secret\n")
+        #expect(report.errorCount == 0 && registry.isEmpty)
+        #expect(!String(decoding: report.json(), as: UTF8.self).contains("hidden"))
+    }
+
+    @Test(arguments: [nil, "name:hidden-secret"])
+    func aTokenIsFetchedOnceAndKept(credentials: String?) throws {
+        let registry = try FakeRegistry(.init(access: .token(for: credentials.map { _ in Self.basic })))
+        let report = try report(registry, credentials: credentials)
+        #expect(report.errorCount == 0 && registry.isEmpty, "\(report.notes)")
+        let requests = registry.contents.requests
+        #expect(requests.count { $0.line == "GET /realm" } == 1)
+        #expect(
+            requests.filter { $0.line != "GET /realm" }.dropFirst().allSatisfy {
+                $0.authorization == "Bearer token-of-the-realm"
+            }
+        )
+    }
+
+    @Test(arguments: [nil, "name:wrong"])
+    func whoIsNotLetInIsTold(credentials: String?) throws {
+        let registry = try FakeRegistry(.init(access: .basic(Self.basic)))
+        let error = #expect(throws: Run.Impossible.self) { try report(registry, credentials: credentials) }
+        let words = credentials == nil ? "wants credentials" : "does not accept the credentials"
+        #expect(error?.description.contains(words) == true)
+        #expect(error?.description.contains("wrong") == false)
+    }
+
+    @Test func redirectsElsewhereGetNone() throws {
+        let other = try FakeRegistry()
+        let registry = try FakeRegistry(.init(access: .basic(Self.basic), blobRedirect: other.url))
+        _ = try? report(registry, credentials: "name:hidden-secret")  // what is asked there is what counts
+        #expect(!other.contents.requests.isEmpty)
+        #expect(other.contents.requests.allSatisfy { $0.authorization == nil })
+    }
+
+    @Test(arguments: ["", "name", ":password", "\n"])
+    func needANameAndAPassword(text: String) {
+        #expect(BenchCredentials(text) == nil)
+    }
+
+    @Test func areNotPrinted() throws {
+        let credentials = try #require(BenchCredentials("name:hidden-secret"))
+        #expect("\(credentials)" == "credentials")
+    }
+}

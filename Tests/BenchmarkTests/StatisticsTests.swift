@@ -1,0 +1,171 @@
+import Synchronization
+import Testing
+
+@testable import Benchmark
+
+@Suite("Latencies")
+struct LatencyTests {
+    private func histogram(_ latencies: [(milliseconds: Int, count: Int)]) -> LatencyHistogram {
+        var histogram = LatencyHistogram()
+        for (milliseconds, count) in latencies {
+            for _ in 0..<count { histogram.record(.milliseconds(milliseconds)) }
+        }
+        return histogram
+    }
+
+    private func isNear(_ value: UInt64?, _ expected: Double) -> Bool {
+        value.map { abs(Double($0) - expected) <= expected / 500 } ?? false
+    }
+
+    @Test func percentilesAreThoseOfTheValues() throws {
+        let summary = try #require(histogram((1...1_000).map { ($0, 1) }).summary())
+        #expect(summary.count == 1_000)
+        #expect(isNear(summary.p50, 500_000) && isNear(summary.p90, 900_000) && isNear(summary.p99, 990_000))
+        #expect(isNear(summary.p999, 999_000) && isNear(summary.max, 1_000_000) && isNear(summary.min, 1_000))
+        #expect(abs(summary.mean - 500_500) < 1_000)
+    }
+
+    /// A client that asks every 10 ms and is once kept for a second would have met 99 more late answers: 990, 980, … 10 ms.
+    @Test func aStallCountsForTheRequestsItHeldBack() throws {
+        let measured = histogram([(10, 900), (1_000, 1)])
+        #expect(isNear(measured.microseconds(atPercentile: 99), 10_000), "as measured, the stall hardly shows")
+        let corrected = measured.corrected()
+        #expect(abs(corrected.count - (901 + 99)) <= 1, "values are kept to three digits")
+        #expect(isNear(corrected.microseconds(atPercentile: 50), 10_000))
+        #expect(isNear(corrected.microseconds(atPercentile: 95), 510_000))
+        #expect(isNear(corrected.microseconds(atPercentile: 99), 900_000 + 10_000))
+    }
+
+    @Test func steadyLatenciesStayAsTheyAre() {
+        let measured = histogram([(10, 500), (11, 500)])
+        #expect(measured.corrected().summary() == measured.summary())
+        #expect(LatencyHistogram().corrected().summary() == nil)
+    }
+
+    @Test func theCurveRisesToTheMaximum() throws {
+        let summary = try #require(histogram((1...1_000).map { ($0, 1) }).summary())
+        #expect(summary.curve.count > 20 && summary.curve.count < 100)
+        #expect(zip(summary.curve, summary.curve.dropFirst()).allSatisfy { $0.percentile < $1.percentile })
+        #expect(zip(summary.curve, summary.curve.dropFirst()).allSatisfy { $0.microseconds <= $1.microseconds })
+        #expect(summary.curve.last?.microseconds == summary.max)
+    }
+
+    @Test func whatIsLongerThanAnHourIsAnHour() throws {
+        var histogram = LatencyHistogram()
+        histogram.record(.seconds(100_000))
+        histogram.record(.seconds(-1))
+        #expect(histogram.count == 2)
+        #expect(isNear(histogram.summary()?.max, 3_600_000_000))
+        #expect(histogram.summary()?.min == 0)
+    }
+}
+
+@Suite("Load")
+struct LoadTests {
+    @Test func eachOperationIsDoneOnce() {
+        let seen = Mutex<[Int]>([])
+        let schedule = Schedule(clients: 4, loop: .closed, operations: 200)
+        let result = Load.run(schedule, stop: StopFlag()) { index, recorder throws(Failure) in
+            seen.withLock { $0.append(index) }
+            recorder.meter.add(bytes: 10)
+        }
+        #expect(seen.withLock { $0.sorted() } == Array(0..<200))
+        #expect(result.main.latencies.count == 200 && result.bytes == 2_000)
+        #expect(result.samples.last?.operations == 200)
+    }
+
+    @Test func failuresAreCountedByKindAndTheFirstIsTold() {
+        let schedule = Schedule(clients: 1, loop: .closed, operations: 10)
+        let result = Load.run(schedule, stop: StopFlag()) { index, _ throws(Failure) in
+            if index % 3 == 0 { throw Failure("wrong bytes", "number \(index)") }
+        }
+        #expect(result.main.latencies.count == 6)
+        #expect(result.main.failures["wrong bytes"]?.count == 4)
+        #expect(result.main.failures["wrong bytes"]?.first == "number 0")
+        #expect(!result.wasAbandoned)
+    }
+
+    @Test func whenNothingSucceedsItEnds() {
+        let schedule = Schedule(clients: 1, loop: .closed)
+        let result = Load.run(schedule, stop: StopFlag()) { _, _ throws(Failure) in throw Failure("down", "down") }
+        #expect(result.wasAbandoned)
+        #expect(result.main.failures["down"]?.count == Schedule.failureLimit)
+    }
+
+    @Test func aBurstIsOneOperationOfEachClient() {
+        let seen = Mutex<[Int]>([])
+        let result = Load.run(Schedule(clients: 9, loop: .burst), stop: StopFlag()) { index, _ throws(Failure) in
+            seen.withLock { $0.append(index) }
+        }
+        #expect(seen.withLock { $0.sorted() } == Array(0..<9))
+        #expect(result.main.latencies.count == 9)
+    }
+
+    /// In an open loop a late answer makes those behind it late, and that counts: one client, ten requests due at once in effect, and each
+    /// waits for all before it.
+    @Test func anOpenLoopCountsFromWhenARequestWasDue() throws {
+        let order = Mutex<[Int]>([])
+        let schedule = Schedule(clients: 1, loop: .open, rate: 1_000_000, operations: 10)
+        let result = Load.run(schedule, stop: StopFlag()) { index, _ throws(Failure) in
+            order.withLock { $0.append(index) }
+            let start = ContinuousClock.now
+            while ContinuousClock.now - start < .milliseconds(2) {}
+        }
+        #expect(order.withLock { $0 } == Array(0..<10))
+        let latency = try #require(result.main.latencies.summary())
+        #expect(latency.max >= 19_900, "the last was due at the start and waited for nine of 2 ms")
+        #expect(latency.min >= 1_990)
+    }
+
+    @Test func stoppingIsNoFailure() {
+        let stop = StopFlag()
+        let result = Load.run(Schedule(clients: 3, loop: .closed), stop: stop) { index, _ throws(Failure) in
+            if index == 50 { stop.set() }
+        }
+        #expect(result.main.failures.isEmpty && !result.wasAbandoned)
+        #expect(result.main.latencies.count >= 50)
+    }
+
+    @Test func roundsAreLaidBehindEachOther() {
+        var first = LoadResult()
+        first.seconds = 2
+        first.bytes = 100
+        first.samples.append(.init(seconds: 2, bytes: 100, operations: 1))
+        var second = first
+        second.tallies[nil]?.failures["x"] = (2, "first")
+        first.append(second)
+        first.append(second)
+        #expect(first.seconds == 6 && first.bytes == 300)
+        #expect(first.samples.map(\.seconds) == [0, 2, 4, 6] && first.samples.map(\.bytes) == [0, 100, 200, 300])
+        #expect(first.main.failures["x"]?.count == 4)
+    }
+
+    @Test func aTimelineHasTheMeansBetweenSamples() {
+        let samples = (0...1_000).map {
+            LoadResult.Sample(seconds: Double($0), bytes: Int64($0) << 20, operations: $0 * 2)
+        }
+        let moments = RunReport.Row.timeline(samples)
+        #expect(moments.count <= RunReport.Row.momentLimit)
+        #expect(moments.allSatisfy { $0.mibPerSecond == 1 && $0.operationsPerSecond == 2 })
+        #expect(moments.last?.seconds == 1_000)
+        #expect(RunReport.Row.timeline([samples[0]]).isEmpty)
+    }
+}
+
+@Suite("Challenges")
+struct ChallengeTests {
+    @Test func readsParametersInAllForms() throws {
+        let challenge = try #require(
+            Challenge(
+                #"Bearer realm="https://auth.example/token" , service=registry,scope="repository:a/b:pull,push",x="q\"q""#
+            )
+        )
+        #expect(challenge.scheme == "bearer")
+        #expect(challenge.parameters["realm"] == "https://auth.example/token")
+        #expect(challenge.parameters["service"] == "registry")
+        #expect(challenge.parameters["scope"] == "repository:a/b:pull,push")
+        #expect(challenge.parameters["x"] == "q\"q")
+        #expect(Challenge("Basic")?.parameters == [:])
+        #expect(Challenge("") == nil)
+    }
+}

@@ -1,0 +1,327 @@
+import DiskTier
+import EdgeCache
+import Hashing
+import OCI
+import ObjectStorage
+import System
+import TestDoubles
+import Testing
+import Threading
+
+@Suite struct PartTests {
+    /// Each of four requests waits for the three others.
+    @Test func partsOfOneBlobArriveAtOnce() throws {
+        let edge = try Edge(smallParts)
+        let content = noise(8 * mebibyte)
+        let digest = edge.seed(content)
+        let arrived = Monitor(0)
+        edge.store.interceptPieces { call, offset throws(StoreError) in
+            guard offset == call.range?.lowerBound else { return }
+            arrived.update { $0 += 1 }
+            _ = arrived.wait { $0 >= 4 ? true : nil }
+        }
+        #expect(try edge.read(digest) == content)
+        #expect(edge.store.calls("GET") == 8)
+        #expect(edge.store.calls("HEAD") == 0, "the first part tells the size")
+        #expect(edge.store.deliveredBytes == content.count)
+        edge.cache.waitForFills()
+        #expect(try edge.tier.size(of: digest) == Int64(content.count))
+    }
+
+    @Test(arguments: [1, 16 << 10, (16 << 10) + 1, mebibyte])
+    func aSmallBlobIsOneRequest(_ size: Int) throws {
+        let edge = try Edge(smallParts)
+        let content = noise(size)
+        #expect(try edge.read(edge.seed(content)) == content)
+        #expect(edge.store.calls.count == 1)
+    }
+
+    /// Readers elsewhere may go beyond the limit, but not the parts that nobody waits for.
+    @Test func onlySoManyPartsAreInFlight() throws {
+        let edge = try Edge(smallParts)
+        let digest = edge.seed(noise(32 * mebibyte))
+        let flying = Monitor((now: 0, most: 0))
+        edge.store.interceptPieces { call, offset throws(StoreError) in
+            guard let range = call.range else { return }
+            if offset == range.lowerBound {
+                flying.update { $0 = ($0.now + 1, max($0.most, $0.now + 1)) }
+            } else if offset >= range.upperBound - 16 << 10 {
+                flying.update { $0.now -= 1 }
+            }
+        }
+        _ = try edge.read(digest)
+        // A reader who waits at the front may have one more fetched.
+        #expect(flying.withLock { $0.most } <= 8)
+    }
+
+    @Test func bytesCanBeReadWhileTheirPartArrives() throws {
+        let edge = try Edge(smallParts)
+        let content = noise(4 * mebibyte)
+        let digest = edge.seed(content)
+        let gate = Gate()
+        edge.store.interceptPieces { _, offset throws(StoreError) in
+            if offset >= mebibyte / 2 { gate.pass() }
+        }
+        #expect(try edge.read(digest, 0..<mebibyte / 2) == Array(content[..<(mebibyte / 2)]))
+        gate.open()
+        edge.cache.waitForFills()
+        #expect(try edge.read(digest) == content)
+    }
+
+    /// All that comes first in order is held back; the reader far ahead is served.
+    @Test(arguments: [true, false])
+    func aReaderFarAheadJumpsTheQueue(_ isFirst: Bool) throws {
+        let edge = try Edge(smallParts)
+        let content = noise(32 * mebibyte)
+        let digest = edge.seed(content)
+        let gate = Gate()
+        let far = 25 * mebibyte + 12345
+        edge.store.interceptPieces { _, offset throws(StoreError) in
+            if !(25 * mebibyte..<27 * mebibyte).contains(Int(offset)) { gate.pass() }
+        }
+        var other: BlobContent?
+        if !isFirst {
+            let opened = Monitor<BlobContent??>(nil)
+            let cache = edge.cache
+            spawnThread(name: "client") {
+                let content = try? cache.blob(digest)
+                opened.update { $0 = .some(content) }
+            }
+            other = opened.wait { $0 } ?? nil
+            gate.waitForArrivals(4)
+        }
+        #expect(try edge.read(digest, far..<far + 50_000) == Array(content[far..<far + 50_000]))
+        gate.open()
+        edge.cache.waitForFills()
+        #expect(edge.store.deliveredBytes == content.count)
+        _ = other
+        #expect(try edge.read(digest) == content)
+    }
+
+    /// As stargz and SOCI read: many small ranges of a large cold blob, here in any order.
+    @Test(arguments: 1...3 as ClosedRange<UInt64>)
+    func rangesInAnyOrderFetchNothingTwice(_ seed: UInt64) throws {
+        let edge = try Edge(smallParts)
+        let content = noise(12 * mebibyte)
+        let digest = edge.seed(content)
+        var random = Seeded(state: seed)
+        for _ in 0..<60 {
+            let start = Int.random(in: 0..<content.count, using: &random)
+            let range = start..<min(content.count, start + Int.random(in: 1...200_000, using: &random))
+            #expect(try edge.read(digest, range) == Array(content[range]), "seed \(seed), \(range)")
+        }
+        edge.cache.waitForFills()
+        #expect(edge.store.deliveredBytes == content.count, "seed \(seed)")
+        #expect(try edge.read(digest) == content)
+    }
+
+    @Test func aRangeBeyondTheEndOfASmallBlobOpensItAllTheSame() throws {
+        let edge = try Edge(smallParts)
+        for size in [0, 100, 200_000] {
+            let content = noise(size, seed: 7)
+            let digest = edge.seed(content)
+            let answer = try #require(try edge.cache.blob(digest, near: 5_000_000))
+            #expect(answer.size == Int64(size))
+            #expect(try contents(answer) == content)
+        }
+        // The last bytes of a blob that lies in the index.
+        let content = noise(5000, seed: 8)
+        #expect(try edge.read(edge.seed(content), 4000..<5000) == Array(content[4000...]))
+    }
+
+    @Test func sixtyFourClientsMakeOneFill() throws {
+        let edge = try Edge(smallParts)
+        let content = noise(6 * mebibyte)
+        let digest = edge.seed(content)
+        let results = Monitor<[Bool]>([])
+        let gate = Gate()
+        edge.store.intercept { _, call throws(StoreError) in gate.pass() }
+        let cache = edge.cache
+        for _ in 0..<64 {
+            spawnThread(name: "client") {
+                let read = try? cache.blob(digest).map { try contents($0) }
+                results.update { $0.append(read == content) }
+            }
+        }
+        gate.waitForArrivals()
+        gate.open()
+        #expect(results.wait { $0.count == 64 ? $0 : nil }?.allSatisfy { $0 } == true)
+        #expect(edge.store.deliveredBytes == content.count)
+        let statistics = edge.cache.fillStatistics
+        #expect(statistics.started == 1 && statistics.originBytes == content.count)
+    }
+}
+
+@Suite struct FillFaultTests {
+    /// Every transfer breaks in its middle, again and again; each is taken up where it stopped.
+    @Test(arguments: [1, 3])
+    func aPartThatFailsIsTakenUpWhereItStopped(_ failures: Int) throws {
+        let edge = try Edge(smallParts)
+        let content = noise(5 * mebibyte)
+        let digest = edge.seed(content)
+        let broken = Monitor<[Int64: Int]>([:])
+        edge.store.interceptPieces { call, offset throws(StoreError) in
+            // Half a mebibyte into each part, so many times.
+            guard offset % Int64(mebibyte) == mebibyte / 2 else { return }
+            let count = broken.withLock { broken in
+                broken[offset, default: 0] += 1
+                return broken[offset] ?? 0
+            }
+            if count <= failures { throw MemoryStore.unreachable(call) }
+        }
+        #expect(try edge.read(digest) == content)
+        #expect(edge.store.deliveredBytes == content.count)
+        #expect(edge.store.calls("GET") == 5 * (1 + failures))
+    }
+
+    @Test func aPartThatNeverComesIsTriedOnlySoOften() throws {
+        let edge = try Edge(smallParts)
+        let content = noise(5 * mebibyte)
+        let digest = edge.seed(content)
+        edge.store.interceptPieces { call, offset throws(StoreError) in
+            if offset == 3 * mebibyte { throw MemoryStore.unreachable(call) }
+        }
+        #expect(throws: EdgeError.self) { try edge.read(digest) }
+        edge.cache.waitForFills()
+        let tries = edge.store.calls.filter { $0.range?.contains(Int64(3 * mebibyte)) == true }.count
+        #expect(tries == 4)
+        #expect(edge.cache.fillStatistics.failed == 1)
+        // What came is good, and only the rest is fetched.
+        edge.store.interceptPieces(nil)
+        #expect(try edge.read(digest) == content)
+        edge.cache.waitForFills()
+        #expect(edge.store.deliveredBytes == content.count)
+        #expect(edge.cache.fillStatistics.resumed == 1)
+    }
+
+    enum Damage: CaseIterable { case flipped, truncated, longer, replacedMeanwhile, shorterMeanwhile, goneMeanwhile }
+
+    @Test(arguments: Damage.allCases)
+    func whatIsNotTheBlobBreaksItsReadersAndLeavesNothing(_ damage: Damage) throws {
+        let edge = try Edge(smallParts)
+        let content = noise(6 * mebibyte)
+        let digest = Digest(of: content)
+        let key = "epoch/blobs/sha256/\(digest.hex)"
+        var other = content
+        switch damage {
+        case .flipped, .replacedMeanwhile: other[5 * mebibyte + 77] ^= 1
+        case .truncated, .shorterMeanwhile: other.removeLast()
+        case .longer: other.append(0)
+        case .goneMeanwhile: break
+        }
+        let (store, replacement) = (edge.store, other)
+        switch damage {
+        case .flipped, .truncated, .longer:
+            store[key] = other
+        case .replacedMeanwhile, .shorterMeanwhile, .goneMeanwhile:
+            store[key] = content
+            store.intercept { number, call throws(StoreError) in
+                if number == 2 { store[key] = damage == .goneMeanwhile ? nil : replacement }
+            }
+        }
+        #expect(throws: EdgeError.self, "\(damage)") { try edge.read(digest) }
+        edge.cache.waitForFills()
+        #expect(try edge.tier.size(of: digest) == nil)
+        if damage != .goneMeanwhile {
+            #expect(edge.cache.fillStatistics.damaged == 1)
+            #expect(try LocalFileSystem().entries(of: edge.folder.path + "/cache/incoming").isEmpty)
+        }
+        store.intercept(nil)
+        store[key] = content
+        #expect(try edge.read(digest) == content, "the next client gets the repaired blob")
+    }
+
+    /// The disk is full from the n-th operation on, for each n: readers of the whole and of a range get their bytes all the same.
+    @Test(arguments: [false, true])
+    func aFullDiskNeverCostsAPull(_ isRange: Bool) throws {
+        let content = noise(5 * mebibyte / 2)
+        let range = isRange ? 2 * mebibyte + 5..<2 * mebibyte + 300_000 : 0..<content.count
+        for failing in 1...400 {
+            let files = FaultyFileSystem()
+            let edge = try Edge(fileSystem: files, smallParts)
+            let digest = edge.seed(content)
+            files.failCall(failing, code: 28, lasting: true)  // ENOSPC
+            #expect(try edge.read(digest, range) == Array(content[range]), "operation \(failing)")
+            edge.cache.close()
+            if !files.hasFailed { return }
+        }
+        Issue.record("the disk was never left in peace")
+    }
+
+    @Test func aDeleteDuringAFillIsNotUndone() throws {
+        let edge = try Edge(smallParts)
+        let content = noise(4 * mebibyte)
+        let digest = edge.seed(content)
+        let gate = Gate()
+        edge.store.interceptPieces { _, offset throws(StoreError) in
+            if offset >= 3 * mebibyte { gate.pass() }
+        }
+        let opened = try #require(try edge.cache.blob(digest))
+        gate.waitForArrivals()
+        #expect(try edge.cache.deleteBlob(digest))
+        gate.open()
+        #expect(try contents(opened) == content, "who asked before is served")
+        edge.cache.waitForFills()
+        #expect(try edge.tier.size(of: digest) == nil)
+        #expect(try edge.read(digest) == nil)
+    }
+}
+
+@Suite struct MembershipTests {
+    /// As containerd does it: `bytes=0-`, a little, close.
+    @Test func clientsThatReadALittleAndLeaveMakeOneFill() throws {
+        let edge = try Edge(smallParts)
+        let content = noise(8 * mebibyte)
+        let digest = edge.seed(content)
+        let gate = Gate()
+        edge.store.interceptPieces { _, offset throws(StoreError) in
+            if offset >= mebibyte { gate.pass() }
+        }
+        for _ in 0..<5 {
+            #expect(try edge.read(digest, 0..<1000) == Array(content[..<1000]))
+        }
+        gate.open()
+        edge.cache.waitForFills()
+        #expect(edge.store.deliveredBytes == content.count)
+        #expect(edge.cache.fillStatistics.started == 1)
+        #expect(try edge.tier.size(of: digest) == Int64(content.count), "it went on without a client")
+    }
+
+    @Test func aSlowReaderHoldsNothingUp() throws {
+        let edge = try Edge(smallParts)
+        let content = noise(8 * mebibyte)
+        let digest = edge.seed(content)
+        let slow = try #require(try edge.cache.blob(digest))
+        #expect(try edge.read(digest) == content)
+        edge.cache.waitForFills()
+        #expect(try edge.tier.size(of: digest) == Int64(content.count))
+        #expect(try contents(slow) == content)
+    }
+
+    /// Too much is missing: the fill stops after the parts in flight, and the next client goes on with them.
+    @Test func aFillThatAllHaveLeftIsKeptForLater() throws {
+        let edge = try Edge {
+            smallParts(&$0)
+            $0.fillUnattendedBytes = 0
+        }
+        let content = noise(12 * mebibyte)
+        let digest = edge.seed(content)
+        let gate = Gate()
+        edge.store.interceptPieces { _, offset throws(StoreError) in
+            if offset >= mebibyte / 2 { gate.pass() }
+        }
+        #expect(try edge.read(digest, 0..<1000) == Array(content[..<1000]))
+        gate.waitForArrivals(4)
+        gate.open()
+        edge.cache.waitForFills()
+        let fetched = edge.store.deliveredBytes
+        #expect(fetched < content.count)
+        #expect(try edge.tier.size(of: digest) == nil)
+        #expect(edge.tier.statistics.reservedBytes >= fetched, "what is kept counts")
+        #expect(edge.tier.statistics.reservedBytes < content.count)
+        #expect(try edge.read(digest) == content)
+        edge.cache.waitForFills()
+        #expect(edge.store.deliveredBytes == content.count, "nothing was fetched twice")
+        #expect(edge.tier.statistics.reservedBytes == 0)
+    }
+}

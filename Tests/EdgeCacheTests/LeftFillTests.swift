@@ -1,0 +1,306 @@
+import DiskTier
+import EdgeCache
+import Hashing
+import OCI
+import ObjectStorage
+import System
+import TestDoubles
+import Testing
+import Threading
+
+/// Fills that outlive what began them.
+@Suite struct LeftFillTests {
+    /// What a process leaves.
+    struct Ruin {
+        let store: MemoryStore
+        let folder: TemporaryFolder
+        let time: ManualTime
+        let digest: Digest
+
+        init(of edge: Edge, _ digest: Digest) {
+            (store, folder, time, self.digest) = (edge.store, edge.folder, edge.time, digest)
+        }
+
+        func restarted(fileSystem: any FileSystem = LocalFileSystem()) throws -> Edge {
+            try Edge(store: store, folder: folder, time: time, fileSystem: fileSystem, smallParts)
+        }
+    }
+
+    /// An edge whose origin failed when so much of the blob had come.
+    private func interrupted(_ content: [UInt8], at stop: Int = 6 * mebibyte) throws -> (Edge, Digest) {
+        let edge = try Edge(smallParts)
+        let digest = edge.seed(content)
+        edge.store.interceptPieces { call, offset throws(StoreError) in
+            if offset >= stop { throw MemoryStore.unreachable(call) }
+        }
+        #expect(throws: EdgeError.self) { try edge.read(digest) }
+        edge.cache.waitForFills()
+        edge.store.interceptPieces(nil)
+        return (edge, digest)
+    }
+
+    /// The same, ended.
+    private func ruin(_ content: [UInt8], at stop: Int = 6 * mebibyte) throws -> Ruin {
+        let (edge, digest) = try interrupted(content, at: stop)
+        return Ruin(of: edge, digest)
+    }
+
+    private func leftFile(_ folder: TemporaryFolder) throws -> String {
+        let names = try LocalFileSystem().entries(of: folder.path + "/cache/incoming").map(\.name)
+        return folder.path + "/cache/incoming/" + (try #require(names.first { !$0.contains(".") }))
+    }
+
+    private func overwrite(_ path: String, at offset: Int64, _ bytes: [UInt8]) throws {
+        let files = LocalFileSystem()
+        try files.write(bytes.span, to: files.open(path, .readWrite), at: offset)
+    }
+
+    @Test func partsSurviveARestart() throws {
+        let content = noise(12 * mebibyte)
+        let ruin = try ruin(content)
+        let edge = try ruin.restarted()
+        let digest = ruin.digest
+        #expect(edge.tier.statistics.reservedBytes >= 5 * mebibyte)
+        #expect(try edge.read(digest) == content)
+        edge.cache.waitForFills()
+        #expect(edge.store.deliveredBytes == content.count)
+        #expect(edge.cache.fillStatistics.resumed == 1)
+        #expect(try edge.tier.size(of: digest) == Int64(content.count))
+        #expect(try LocalFileSystem().entries(of: edge.folder.path + "/cache/incoming").isEmpty)
+    }
+
+    /// Islands too, such as ranged readers leave.
+    @Test func rangesFarApartSurviveARestart() throws {
+        let content = noise(32 * mebibyte)
+        let ruin = try {
+            let edge = try Edge {
+                smallParts(&$0)
+                $0.fillUnattendedBytes = 0
+            }
+            let digest = edge.seed(content)
+            for start in [20 * mebibyte, 5 * mebibyte, 30 * mebibyte] {
+                let range = start..<start + mebibyte
+                #expect(try edge.read(digest, range) == Array(content[range]))
+                edge.cache.waitForFills()
+            }
+            return Ruin(of: edge, digest)
+        }()
+        let (edge, digest) = (try ruin.restarted(), ruin.digest)
+        #expect(try edge.read(digest) == content)
+        edge.cache.waitForFills()
+        #expect(edge.store.deliveredBytes == content.count)
+    }
+
+    /// The process is killed while parts are in flight: what was noted by then is not fetched again.
+    @Test func partsSurviveAKill() throws {
+        let before = try Edge {
+            smallParts(&$0)
+            $0.fillPartsInFlight = 1
+        }
+        let content = noise(24 * mebibyte)
+        let digest = before.seed(content)
+        let gate = Gate()
+        before.store.interceptPieces { _, offset throws(StoreError) in
+            if offset >= 16 * mebibyte { gate.pass() }
+        }
+        let opened = try #require(try before.cache.blob(digest))
+        gate.waitForArrivals()
+        let folder = TemporaryFolder()
+        try before.folder.copy(to: folder.path)
+        gate.open()
+        before.cache.waitForFills()
+        withExtendedLifetime(opened) {}
+        let store = MemoryStore()
+        let edge = try Edge(store: store, folder: folder, smallParts)
+        _ = edge.seed(content)
+        #expect(try edge.read(digest) == content)
+        edge.cache.waitForFills()
+        #expect(edge.cache.fillStatistics.resumed == 1)
+        #expect(store.deliveredBytes <= 12 * mebibyte)
+        #expect(edge.tier.statistics.reservedBytes == 0)
+    }
+
+    enum Harm: CaseIterable { case flippedStart, flippedEnd, cut, noNote, garbledNote, lyingNote, replaced, gone }
+
+    /// Whatever happened to the files, or to the origin's object, meanwhile: the answer is right.
+    @Test(arguments: Harm.allCases)
+    func whatIsWrongWithTheBytesThatWereLeftHarmsNobody(_ harm: Harm) throws {
+        var content = noise(12 * mebibyte)
+        let ruin = try ruin(content)
+        let (digest, file) = (ruin.digest, try leftFile(ruin.folder))
+        let files = LocalFileSystem()
+        switch harm {
+        case .flippedStart: try overwrite(file, at: 1000, [content[1000] ^ 1])
+        case .flippedEnd: try overwrite(file, at: 5 * Int64(mebibyte), [content[5 * mebibyte] ^ 1])
+        case .cut: try files.truncate(files.open(file, .readWrite), to: 3_000_000)
+        case .noNote: _ = try files.remove(file + ".parts")
+        case .garbledNote: try overwrite(file + ".parts", at: 0, Array("part 5 4 x\n".utf8))
+        case .lyingNote:
+            let note = "digest \(digest)\nsize \(content.count)\npart 0 \(content.count) \(digest)\n"
+            _ = try files.remove(file + ".parts")
+            try files.write(Array(note.utf8).span, to: files.open(file + ".parts", .create), at: 0)
+        case .replaced:
+            // Under the same name lies another object now, whose digest is wrong; the old parts do not hide that.
+            content[11 * mebibyte] ^= 1
+            ruin.store["epoch/blobs/sha256/\(digest.hex)"] = content
+        case .gone: ruin.store["epoch/blobs/sha256/\(digest.hex)"] = nil
+        }
+        let edge = try ruin.restarted()
+        switch harm {
+        case .gone: #expect(try edge.read(digest) == nil)
+        case .replaced:
+            #expect(throws: EdgeError.self) { try edge.read(digest) }
+            content[11 * mebibyte] ^= 1
+            _ = edge.seed(content)
+            edge.cache.waitForFills()
+            #expect(try edge.read(digest) == content)
+        default: #expect(try edge.read(digest) == content, "\(harm)")
+        }
+        edge.cache.waitForFills()
+        #expect(try files.entries(of: edge.folder.path + "/cache/incoming").isEmpty, "\(harm)")
+        #expect(edge.tier.statistics.reservedBytes == 0)
+    }
+
+    @Test func theyAreTheFirstToGoWhenRoomIsNeeded() throws {
+        let store = MemoryStore()
+        let edge = try Edge(store: store, ceilingBytes: 32 << 20, smallParts)
+        let kept = noise(5 * mebibyte, seed: 3)
+        #expect(try edge.read(edge.seed(kept)) == kept)
+        let content = noise(20 * mebibyte)
+        let digest = edge.seed(content)
+        store.interceptPieces { call, offset throws(StoreError) in
+            if offset >= 10 * mebibyte { throw MemoryStore.unreachable(call) }
+        }
+        #expect(throws: EdgeError.self) { try edge.read(digest) }
+        edge.cache.waitForFills()
+        store.interceptPieces(nil)
+        #expect(edge.tier.statistics.reservedBytes > 9 * mebibyte)
+        let next = noise(24 * mebibyte, seed: 2)
+        #expect(try edge.read(edge.seed(next)) == next)
+        edge.cache.waitForFills()
+        #expect(try edge.tier.size(of: Digest(of: next)) != nil)
+        #expect(try edge.tier.size(of: Digest(of: kept)) != nil, "a whole blob stays before a part of one")
+        #expect(edge.tier.statistics.reservedBytes == 0)
+        #expect(try edge.read(digest) == content)
+    }
+
+    @Test func theyAreDroppedAfterADay() throws {
+        let (edge, _) = try interrupted(noise(12 * mebibyte))
+        let other = edge.seed(noise(12 * mebibyte, seed: 2))
+        edge.time.advance(.seconds(25 * 3600))
+        edge.store.interceptPieces { call, offset throws(StoreError) in
+            if offset >= 2 * mebibyte { throw MemoryStore.unreachable(call) }
+        }
+        #expect(throws: EdgeError.self) { try edge.read(other) }
+        edge.cache.waitForFills()
+        #expect(edge.tier.statistics.reservedBytes < 4 * mebibyte)
+    }
+
+    @Test func aDeleteDropsThem() throws {
+        let (edge, digest) = try interrupted(noise(12 * mebibyte))
+        #expect(try edge.cache.deleteBlob(digest))
+        #expect(edge.tier.statistics.reservedBytes == 0)
+        #expect(try edge.read(digest) == nil)
+    }
+
+    @Test func aPushMakesThemNeedless() throws {
+        let content = noise(12 * mebibyte)
+        let (edge, digest) = try interrupted(content)
+        try edge.push(content)
+        #expect(edge.tier.statistics.reservedBytes == 0)
+        #expect(try edge.read(digest) == content)
+    }
+
+    /// The disk breaks at the n-th operation while a fill goes on with what was left, for each n.
+    @Test func aFailingDiskNeverCostsAResumedPull() throws {
+        let content = noise(3 * mebibyte)
+        for failing in 1...400 {
+            let files = FaultyFileSystem()
+            let ruin = try ruin(content, at: 2 * mebibyte)
+            let edge = try ruin.restarted(fileSystem: files)
+            files.failCall(failing)
+            #expect(try edge.read(ruin.digest) == content, "operation \(failing)")
+            edge.cache.close()
+            if !files.hasFailed { return }
+        }
+        Issue.record("the disk was never left in peace")
+    }
+}
+
+@Suite struct AbsenceTests {
+    @Test func whatIsNowhereIsAskedForOncePerTTL() throws {
+        let edge = try Edge()
+        let content = noise(1000)
+        let digest = Digest(of: content)
+        for _ in 0..<3 {
+            #expect(try edge.read(digest) == nil)
+            #expect(try edge.cache.blobSize(digest) == nil)
+        }
+        #expect(edge.store.calls.count == 1)
+        // Another node pushes it.
+        _ = edge.seed(content)
+        #expect(try edge.read(digest) == nil)
+        edge.time.advance(.seconds(3))
+        #expect(try edge.cache.blobSize(digest) == 1000)
+        #expect(try edge.read(digest) == content)
+    }
+
+    @Test func aPushEndsItAtOnce() throws {
+        let edge = try Edge()
+        let content = noise(100_000)
+        let digest = Digest(of: content)
+        #expect(try edge.cache.blobSize(digest) == nil)
+        try edge.push(content)
+        try edge.tier.remove(digest)
+        #expect(try edge.cache.blobSize(digest) == 100_000)
+        #expect(try edge.read(digest) == content)
+    }
+
+    /// The origin says no, then the push ends, then that answer arrives.
+    @Test(arguments: ["HEAD", "GET"])
+    func anAnswerFromBeforeAPushIsNotRemembered(_ operation: String) throws {
+        let store = MemoryStore()
+        let edge = try Edge(store: store)
+        let content = noise(100_000)
+        let digest = Digest(of: content)
+        let gate = Gate()
+        store.interceptMisses { call in
+            if call.operation == operation { gate.pass() }
+        }
+        let (cache, done) = (edge.cache, Monitor(false))
+        spawnThread(name: "client") {
+            if operation == "HEAD" { _ = try? cache.blobSize(digest) } else { _ = try? cache.blob(digest) }
+            done.update { $0 = true }
+        }
+        gate.waitForArrivals()
+        store.interceptMisses(nil)
+        try edge.push(content)
+        gate.open()
+        _ = done.wait { $0 ? true : nil }
+        try edge.tier.remove(digest)
+        #expect(try edge.cache.blobSize(digest) == 100_000)
+        #expect(try edge.read(digest) == content)
+    }
+
+    @Test func itIsBoundedAndCanBeSwitchedOff() throws {
+        let edge = try Edge { $0.absentBlobLimit = 2 }
+        for seed in 0..<5 as Range<UInt8> { #expect(try edge.read(Digest(of: [seed])) == nil) }
+        let asked = edge.store.calls.count
+        for seed in 0..<5 as Range<UInt8> { #expect(try edge.read(Digest(of: [seed])) == nil) }
+        #expect(edge.store.calls.count >= asked + 3, "at most two were remembered")
+        let always = try Edge { $0.absentTTL = .zero }
+        for _ in 0..<2 { #expect(try always.read(Digest(of: [1])) == nil) }
+        #expect(always.store.calls.count == 2)
+    }
+
+    @Test func anOriginInTroubleIsNotRemembered() throws {
+        let edge = try Edge()
+        let content = noise(1000)
+        let digest = edge.seed(content)
+        edge.store.intercept { _, call throws(StoreError) in throw MemoryStore.unreachable(call) }
+        #expect(throws: EdgeError.self) { try edge.read(digest) }
+        #expect(throws: EdgeError.self) { try edge.cache.blobSize(digest) }
+        edge.store.intercept(nil)
+        #expect(try edge.read(digest) == content)
+    }
+}

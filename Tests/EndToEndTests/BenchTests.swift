@@ -1,0 +1,126 @@
+import FaultProxy
+import Foundation
+import Glibc
+import Testing
+
+/// `forebay bench` against a running registry: it must find what is there, and leave nothing.
+@Suite("forebay bench")
+struct BenchTests {
+    private let tiny = [
+        "--size", "40KiB", "--count", "3", "--clients", "2", "--requests", "6", "--rounds", "2", "--range-size", "1KiB",
+        "--images",
+        "2", "--image-size", "60KiB",
+    ]
+
+    private func bench(_ endpoint: Endpoint, _ flags: [String]) throws -> CommandResult {
+        try runAllowingFailure([Settings.binary, "bench", "http://\(endpoint.authority)"] + tiny + flags)
+    }
+
+    private func rows(_ json: String) throws -> [[String: Any]] {
+        let report = try JSONSerialization.jsonObject(with: Data(json.utf8)) as? [String: Any]
+        return try #require(report?["rows"] as? [[String: Any]])
+    }
+
+    /// What is not bookkeeping of the registry itself.
+    private func leftovers(_ origin: any Origin) throws -> [String] {
+        try origin.keys().filter { $0 != "epoch/catalog.json" }
+    }
+
+    @Test(arguments: OriginKind.allCases)
+    func everyWorkloadIsMeasuredAndCleanedUp(origin: OriginKind) throws {
+        try withForebay(origin) { forebay in
+            let folder = try TemporaryDirectory()
+            let page = folder.path + "/page.html"
+            let result = try bench(forebay.endpoint, ["--json", "-", "--report", page, "--label", "tiny <run>"])
+            #expect(result.status == 0, "\(result.errors)")
+            let rows = try rows(result.output)
+            let names = rows.compactMap { $0["name"] as? String }.filter { !$0.contains(":") }
+            #expect(names == ["push", "cold pull", "warm pull", "herd", "image pull", "range read"])
+            for row in rows {
+                #expect((row["errors"] as? [String: Int]) == [:])
+                #expect((row["operations"] as? Int ?? 0) >= 4, "\(row)")
+                #expect((row["latency"] as? [String: Any])?["p99"] as? Int ?? 0 > 0, "\(row)")
+            }
+            #expect(result.errors.contains("warm pull"), "the table gives way to JSON on standard output")
+            let html = text(of: page)
+            #expect(html.contains("tiny \\u003crun\\u003e") && !html.contains("<run>"))
+            #expect(try leftovers(forebay.origin) == [])
+        }
+    }
+
+    @Test func runsAreComparedOnOnePage() throws {
+        try withForebay { forebay in
+            let folder = try TemporaryDirectory()
+            var files: [String] = []
+            for name in ["before", "after"] {
+                let path = "\(folder.path)/\(name).json"
+                #expect(
+                    try bench(forebay.endpoint, ["--workloads", "push", "--label", name, "--json", path]).status == 0
+                )
+                files.append(path)
+            }
+            let page = try run([Settings.binary, "bench", "report"] + files + ["--report", "-"])
+            #expect(page.contains("\"label\" : \"before\"") && page.contains("\"label\" : \"after\""))
+            let failed = try runAllowingFailure([
+                Settings.binary, "bench", "report", page.isEmpty ? "" : "/dev/null", "--report", "-",
+            ])
+            #expect(failed.status == 69 && failed.errors.contains("/dev/null cannot be read as a report"))
+        }
+    }
+
+    /// One bit of one blob, on the way back from the registry.
+    @Test func aDamagedBlobIsAnError() throws {
+        try withForebay { forebay in
+            let proxy = try FaultProxy.relay(to: forebay.endpoint.port)
+            proxy.on(.method("GET", "/blobs/"), .nth(2), .response(.flip(at: 30_000)))
+            let endpoint = Endpoint(port: proxy.port)
+            let result = try bench(endpoint, ["--workloads", "cold", "--json", "-"])
+            #expect(result.status == 1, "\(result.errors)")
+            #expect(try rows(result.output)[0]["errors"] as? [String: Int] == ["wrong bytes": 1])
+            #expect(result.errors.contains("with other bytes than were pushed"), "\(result.errors)")
+            #expect(try leftovers(forebay.origin) == [])
+            proxy.clear()
+            proxy.on(.method("GET", "/blobs/"), .nth(2), .response(.flip(at: 30_000)))
+            let unverified = try bench(endpoint, ["--workloads", "cold", "--no-verify"])
+            #expect(unverified.status == 0, "\(unverified.errors)")
+        }
+    }
+
+    @Test func whereNobodyListensThatIsSaid() throws {
+        let endpoint = Endpoint(port: try Ports.free())
+        let result = try bench(endpoint, [])
+        #expect(result.status == 69)
+        #expect(result.errors.contains("no registry at http://\(endpoint.authority)"), "\(result.errors)")
+        #expect(result.errors.contains("cannot connect") && !result.errors.contains("Fatal"))
+    }
+
+    @Test(arguments: [
+        ["--size", "4x"], ["--clients", "0"], ["--seed", "xyz"], ["--workloads", "pull"], ["--repository", "Upper"],
+        ["--credentials", "/nonexistent"], ["--json", "/nonexistent/x.json"],
+    ])
+    func whatCannotBeMeantIsRefused(flags: [String]) throws {
+        let result = try bench(Endpoint(port: 1), flags)
+        #expect([69, 78].contains(result.status))
+        #expect(result.errors.contains(flags[0]) || result.errors.contains(flags[1]), "\(result.errors)")
+    }
+
+    @Test func anInterruptCleansUp() throws {
+        try withForebay { forebay in
+            let folder = try TemporaryDirectory()
+            let command = try Command(
+                [
+                    Settings.binary, "bench", "http://\(forebay.endpoint.authority)", "--workloads", "warm", "--size",
+                    "40KiB",
+                    "--duration", "1h", "--json", folder.path + "/run.json",
+                ],
+                log: folder.path + "/log"
+            )
+            _ = try poll(for: "the run to begin") { text(of: command.errorsPath).contains("warm pull, ") ? true : nil }
+            command.signal(SIGINT)
+            let result = try command.wait(seconds: 30)
+            #expect(result.status == 130, "\(result.errors)")
+            #expect(text(of: folder.path + "/run.json").contains("\"isInterrupted\" : true"))
+            #expect(try leftovers(forebay.origin) == [])
+        }
+    }
+}

@@ -1,0 +1,170 @@
+import Foundation
+import Glibc
+import Testing
+
+/// `forebay cache …` with the settings of a registry, whether that runs or not.
+private func cache(_ forebay: Forebay, _ arguments: String...) throws -> CommandResult {
+    try runAllowingFailure(
+        [Settings.binary, "cache"] + arguments + ["--cache-dir", forebay.cacheDirectory] + forebay.origin.flags,
+        environment: forebay.origin.environment
+    )
+}
+
+/// The members of the events that a command printed with `--json`.
+private func events(_ result: CommandResult, _ member: String) throws -> [[String: Any]] {
+    try result.output.split(separator: "\n").compactMap { line in
+        let event = try JSONSerialization.jsonObject(with: Data(line.utf8)) as? [String: Any]
+        return event?[member] as? [String: Any]
+    }
+}
+
+@Suite("forebay cache")
+struct CacheCommandTests {
+    /// The same words, whether a server runs on the directory or not.
+    @Test func lsAndStatTellTheSameOfARunningAndAStoppedCache() throws {
+        try withForebay { forebay in
+            let repository = Repository(forebay, "team/app")
+            try repository.pushImage(tag: "v1", layerSize: 200_000)
+            let layer = sha256(noise(200_000, seed: 1))
+            func look() throws -> [String] {
+                let list = try cache(forebay, "ls", "--json")
+                #expect(list.status == 0, "\(list.errors)")
+                let blobs = try events(list, "entry").filter { $0["kind"] as? String == "blob" }
+                #expect(blobs.count == 2 && blobs.contains { $0["digest"] as? String == layer })
+                let tags = try cache(forebay, "ls", "--kind", "tag")
+                #expect(tags.output.contains("team/app:v1"))
+                let image = try cache(forebay, "stat", "team/app:v1")
+                #expect(image.status == 0 && image.output.contains(layer), "\(image.errors)")
+                let blob = try cache(forebay, "stat", layer)
+                #expect(blob.status == 0 && blob.output.contains("195 KiB"), "\(blob.output)")
+                return list.output.split(separator: "\n").map(String.init)
+            }
+            let running = try look()
+            let totals = try #require(try events(cache(forebay, "stat", "--json"), "totals").first)
+            #expect(totals["ceilingBytes"] as? Int == 2 << 30)
+            #expect(totals["fills"] as? Int == 0)
+            #expect(try forebay.stop() == 0)
+            #expect(try look() == running)
+            let stopped = try #require(try events(cache(forebay, "stat", "--json"), "totals").first)
+            #expect(stopped["blobFiles"] as? Int == 1 && stopped["fills"] == nil)
+            // Looking is no unclean stop.
+            try forebay.start()
+            #expect(!forebay.log.contains("was not clean"))
+        }
+    }
+
+    @Test(arguments: OriginKind.allCases, [true, false])
+    func prewarmFetchesSoThatPullsNeedNoOrigin(origin: OriginKind, running: Bool) throws {
+        try withForebay(origin) { forebay in
+            let repository = Repository(forebay, "team/app")
+            let manifest = try repository.pushImage(tag: "v1", layerSize: 3_000_000)
+            try forebay.stop()
+            try forebay.wipeCache()
+            if running { try forebay.start() }
+            let result = try cache(forebay, "prewarm", "team/app:v1")
+            #expect(result.status == 0, "\(result.errors)")
+            #expect(result.output == "fetched 2 blobs, 1 manifest, 2.9 MiB\n")
+            #expect(result.errors.contains("2 of 2 blobs"))
+            if !running { try forebay.start() }
+            try forebay.origin.watchBlobs()
+            #expect(try fetchedDigests(repository, sha256(manifest)).count == 3)
+            #expect(try forebay.origin.blobRequests() == [])
+            try forebay.origin.stopWatching()
+        }
+    }
+
+    @Test(arguments: [true, false])
+    func pinsHoldOverRestartsAndKeepContentFromEviction(running: Bool) throws {
+        try withForebay { forebay in
+            let repository = Repository(forebay, "team/app")
+            try repository.pushImage(tag: "v1", layerSize: 200_000)
+            if !running { try forebay.stop() }
+            #expect(try cache(forebay, "pin", "team/app:v1").output == "pinned 2 blobs, 1 manifest, 196 KiB\n")
+            if running { try forebay.restart() }
+            #expect(try cache(forebay, "ls", "--kind", "pin").output.contains("team/app:v1"))
+            let refused = try cache(forebay, "evict", "team/app:v1")
+            #expect(refused.status == 1 && refused.errors.contains("unpin it first"), "\(refused.errors)")
+            #expect(try cache(forebay, "unpin", "team/app:v1").status == 0)
+            #expect(try cache(forebay, "evict", "team/app:v1").status == 0)
+            let left = try cache(forebay, "ls", "--kind", "blob", "--kind", "manifest", "--json")
+            #expect(try events(left, "entry").isEmpty)
+            if !running { try forebay.start() }
+            #expect(try fetchedDigests(repository, "v1").count == 3, "the origin has it all")
+        }
+    }
+
+    @Test(arguments: [true, false])
+    func verifyFindsDamage(running: Bool) throws {
+        try withForebay { forebay in
+            let repository = Repository(forebay, "team/app")
+            try repository.pushImage(tag: "v1", layerSize: 200_000)
+            let layer = sha256(noise(200_000, seed: 1))
+            let hex = layer.dropFirst("sha256:".count)
+            if !running { try forebay.stop() }
+            let good = try cache(forebay, "verify")
+            #expect(
+                good.status == 0 && good.output == "verified 2 blobs, 1 manifest, 196 KiB\n",
+                "\(good.output)\(good.errors)"
+            )
+            let path = "\(forebay.cacheDirectory)/blobs/sha256/\(hex.prefix(2))/\(hex)"
+            let file = try #require(FileHandle(forUpdatingAtPath: path))
+            try file.seek(toOffset: 100_000)
+            try file.write(contentsOf: Data([1, 2, 3]))
+            try file.close()
+            let found = try cache(forebay, "verify", "team/app:v1")
+            #expect(found.status == 1 && found.errors.contains(layer), "\(found.errors)")
+            #expect(try cache(forebay, "verify").status == 0, "it is gone")
+            if !running { try forebay.start() }
+            #expect(try fetchedDigests(repository, "v1").contains(layer))
+        }
+    }
+
+    @Test func prewarmNamesWhatItCannotFetch() throws {
+        try withForebay { forebay in
+            let result = try cache(forebay, "prewarm", "team/none:v1")
+            #expect(result.status == 1)
+            #expect(result.errors.contains("team/none:v1"), "\(result.errors)")
+        }
+    }
+
+    @Test func whatIsWrongIsSaidWithWhatToDo() throws {
+        try withForebay { forebay in
+            let bad = try cache(forebay, "stat", "127.0.0.1:5000/app:v1")
+            #expect(bad.status == 78 && bad.errors.contains("without a host"), "\(bad.errors)")
+            #expect(try cache(forebay, "ls", "--kind", "layer").status == 78)
+            #expect(try cache(forebay, "evict").status == 78)
+            // The directory is in use, and nobody answers.
+            try FileManager.default.removeItem(atPath: forebay.cacheDirectory + "/admin.sock")
+            let held = try cache(forebay, "ls")
+            #expect(held.status == 69 && held.errors.contains("admin.sock"), "\(held.errors)")
+            #expect(held.errors.contains("\(try #require(forebay.processIdentifier))"), "\(held.errors)")
+            try forebay.stop()
+            try forebay.wipeCache()
+            let none = try cache(forebay, "ls")
+            #expect(none.status == 69 && none.errors.contains("no cache"), "\(none.errors)")
+        }
+    }
+
+    /// The socket of a server that was killed is still there.
+    @Test func aKilledServersCacheCanBeWorkedOn() throws {
+        try withForebay { forebay in
+            try Repository(forebay, "team/app").pushImage(tag: "v1")
+            forebay.kill()
+            #expect(access(forebay.cacheDirectory + "/admin.sock", F_OK) == 0)
+            #expect(try cache(forebay, "ls").output.contains("team/app:v1"))
+            try forebay.start()
+            #expect(try cache(forebay, "ls").output.contains("team/app:v1"))
+        }
+    }
+
+    @Test func theSocketIsTheOwnersAlone() throws {
+        try withForebay { forebay in
+            var status = stat()
+            #expect(stat(forebay.cacheDirectory + "/admin.sock", &status) == 0)
+            #expect(status.st_mode & 0o7777 == 0o600)
+            // Nothing of it is reachable over the network.
+            let answer = try forebay.endpoint.request("POST", "/cache/ls")
+            #expect(answer.status == 404)
+        }
+    }
+}

@@ -1,0 +1,211 @@
+import Foundation
+import Glibc
+import Synchronization
+import Testing
+
+/// Pushes, pulls, ranges and deletes at once, and in the middle of it SIGKILL, again and again.
+///
+/// `FOREBAY_TEST_ROUNDS` makes it longer, `FOREBAY_TEST_SEED` repeats one.
+@Suite("Kill -9 under mixed load")
+struct KillLoopTests {
+    @Test(arguments: OriginKind.allCases)
+    func nothingAcknowledgedIsLostAndNothingWrongServed(origin: OriginKind) throws {
+        let environment = Settings.environment
+        let rounds = environment["FOREBAY_TEST_ROUNDS"].flatMap(Int.init) ?? 3
+        let seed = environment["FOREBAY_TEST_SEED"].flatMap(UInt64.init) ?? UInt64.random(in: 1...1_000_000)
+        try withForebay(origin, cacheSize: "24MiB", flags: ["--upload-expiry", "1s"]) { forebay in
+            let load = MixedLoad(seed: seed, endpoint: forebay.endpoint)
+            var leftovers: [Int] = []
+            for round in 0..<rounds {
+                try forebay.kill(after: { try load.run(round: round, kill: $0) })
+                try forebay.start()
+                for problem in load.problems + (try load.check()) {
+                    Issue.record("FOREBAY_TEST_SEED=\(seed), round \(round): \(problem)")
+                }
+                leftovers.append(files(below: forebay.cacheDirectory + "/incoming").count)
+                let used = try largestAllocation(below: forebay.cacheDirectory) {}
+                #expect(used <= 24 << 20, "FOREBAY_TEST_SEED=\(seed), round \(round): \(used) bytes")
+            }
+            #expect(leftovers.allSatisfy { $0 <= 8 }, "what a kill leaves is cleared away: \(leftovers)")
+            print("kill -9: \(rounds) rounds, seed \(seed): \(load.summary)")
+        }
+    }
+}
+
+extension Forebay {
+    /// Runs `body` with what kills the process, and waits for the end of both.
+    fileprivate func kill(after body: (_ kill: @escaping @Sendable () -> Void) throws -> Void) throws {
+        let process = try #require(processIdentifier)
+        try body { _ = Glibc.kill(process, SIGKILL) }
+        kill()
+    }
+}
+
+/// What clients do at once, and what they know of the truth.
+private final class MixedLoad: Sendable {
+    private enum Truth {
+        case unknown
+        /// Acknowledged: it must be there.
+        case stored
+        /// Acknowledged: it must not be there.
+        case deleted
+    }
+
+    private struct State {
+        var truths: [Truth]
+        /// Contents that a client works on: one at a time for each, so that the truth has an order.
+        var busy: Set<Int> = []
+        var problems: [String] = []
+        var counts: [String: Int] = [:]
+    }
+
+    private static let clients = 6
+    private static let sizes = [0, 700, 16_384, 16_385, 60_000, 400_000, 1_500_000]
+
+    private let seed: UInt64
+    private let endpoint: Endpoint
+    private let contents: [[UInt8]]
+    private let digests: [String]
+    private let state: Mutex<State>
+
+    init(seed: UInt64, endpoint: Endpoint) {
+        self.seed = seed
+        self.endpoint = endpoint
+        // More than the cache takes.
+        contents = (0..<84).map { noise(Self.sizes[$0 % Self.sizes.count] + $0 / 7, seed: UInt64($0) + 9_000) }
+        digests = contents.map { sha256($0) }
+        state = Mutex(State(truths: Array(repeating: .unknown, count: contents.count)))
+    }
+
+    var summary: String { state.withLock { "\($0.counts.sorted { $0.key < $1.key })" } }
+
+    /// What clients have seen that must not be, since the last time this was asked.
+    var problems: [String] {
+        state.withLock { state in
+            defer { state.problems = [] }
+            return state.problems
+        }
+    }
+
+    /// Works until the process is gone.
+    func run(round: Int, kill: @escaping @Sendable () -> Void) throws {
+        let isOver = Atomic(false)
+        Thread.detachNewThread { [seed] in
+            var random = Random(seed &+ UInt64(round))
+            usleep(UInt32(random.below(700_000) + 50_000))
+            kill()
+        }
+        _ = try inParallel(Self.clients) { [self] client in
+            var random = Random(seed &* 31 &+ UInt64(round * Self.clients + client))
+            while !isOver.load(ordering: .relaxed) {
+                do {
+                    try step(&random)
+                } catch {
+                    // The process is gone, or this connection was cut with it.
+                    if (try? Connection(to: endpoint)) == nil { isOver.store(true, ordering: .relaxed) }
+                }
+            }
+        }
+    }
+
+    private func step(_ random: inout Random) throws {
+        let number = random.below(contents.count)
+        guard state.withLock({ $0.busy.insert(number).inserted }) else { return }
+        defer { state.withLock { _ = $0.busy.remove(number) } }
+        switch random.below(10) {
+        case 0..<4: try push(number, inChunks: random.below(2) == 0)
+        case 4..<6: try pull(number)
+        case 6..<8: try pullRange(number, random.below(max(1, contents[number].count)))
+        default: try delete(number)
+        }
+    }
+
+    private func push(_ number: Int, inChunks: Bool) throws {
+        let repository = Repository(endpoint)
+        let before = change(number, to: .unknown)
+        let body: RequestBody = inChunks ? .chunked([contents[number]]) : .bytes(contents[number])
+        let response = try repository.request("POST", "blobs/uploads/?digest=\(digests[number])", body: body)
+        if response.status == 201 {
+            change(number, to: .stored)
+            count("pushed")
+        } else if response.status == 507 || response.status == 503 {
+            change(number, to: before)
+            count("refused")
+        } else {
+            problem("push of \(number): \(response.status) \(response.text.prefix(200))")
+        }
+    }
+
+    private func pull(_ number: Int) throws {
+        let response = try Repository(endpoint).request("GET", "blobs/\(digests[number])")
+        judge(number, response, contents[number], "pull")
+    }
+
+    private func pullRange(_ number: Int, _ start: Int) throws {
+        guard !contents[number].isEmpty else { return }
+        let end = min(contents[number].count, start + 50_000)
+        let response = try Repository(endpoint)
+            .request("GET", "blobs/\(digests[number])", ["Range": "bytes=\(start)-\(end - 1)"])
+        judge(number, response, Array(contents[number][start..<end]), "range")
+    }
+
+    private func judge(_ number: Int, _ response: Response, _ expected: [UInt8], _ what: String) {
+        let truth = state.withLock { $0.truths[number] }
+        switch response.status {
+        case 200, 206:
+            if !same(response.body, expected) { problem("\(what) of \(number) (\(digests[number])): wrong bytes") }
+            if truth == .deleted { problem("\(what) of \(number): it was deleted") }
+        case 404:
+            if truth == .stored { problem("\(what) of \(number) (\(digests[number])): it is gone") }
+        case 502, 503, 504:
+            count("busy")
+        default:
+            problem("\(what) of \(number): \(response.status) \(response.text.prefix(200))")
+        }
+        count(what)
+    }
+
+    private func delete(_ number: Int) throws {
+        change(number, to: .unknown)
+        let response = try Repository(endpoint).request("DELETE", "blobs/\(digests[number])")
+        guard response.status == 202 || response.status == 404 else {
+            return problem("delete of \(number): \(response.status) \(response.text.prefix(200))")
+        }
+        change(number, to: .deleted)
+        count("deleted")
+    }
+
+    /// After the restart: everything, against what is known.
+    func check() throws -> [String] {
+        for number in contents.indices {
+            if number % 3 == 0 { try pullRange(number, contents[number].count / 2) }
+            try pull(number)
+        }
+        return problems
+    }
+
+    @discardableResult
+    private func change(_ number: Int, to truth: Truth) -> Truth {
+        state.withLock { state in
+            defer { state.truths[number] = truth }
+            return state.truths[number]
+        }
+    }
+
+    private func problem(_ text: String) { state.withLock { $0.problems.append(text) } }
+    private func count(_ what: String) { state.withLock { $0.counts[what, default: 0] += 1 } }
+}
+
+/// Numbers that come again with the seed.
+private struct Random {
+    private var state: UInt64
+
+    init(_ seed: UInt64) { state = seed &* 0x9E37_79B9_7F4A_7C15 | 1 }
+
+    mutating func below(_ limit: Int) -> Int {
+        state ^= state << 13
+        state ^= state >> 7
+        state ^= state << 17
+        return Int((state &* 0x2545_F491_4F6C_DD1D) >> 33) % limit
+    }
+}

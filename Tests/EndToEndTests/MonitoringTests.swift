@@ -1,0 +1,91 @@
+import Foundation
+import Testing
+
+@Suite("Seen from outside")
+struct MonitoringTests {
+    private func sample(_ page: String, _ name: String) -> Double? {
+        page.split(separator: "\n").first { $0.hasPrefix(name + " ") }.flatMap { Double($0.dropFirst(name.count + 1)) }
+    }
+
+    @Test func metricsTellOfAPull() throws {
+        try withForebay { forebay in
+            let repository = Repository(forebay, "team/app")
+            let manifest = try repository.pushImage(tag: "v1", layerSize: 300_000)
+            try forebay.restart(wipingCache: true)
+            for _ in 0..<2 { #expect(try fetchedDigests(repository, sha256(manifest)).count == 3) }
+            let page = try poll(for: "four reads and two fills to be counted") {
+                let page = try forebay.endpoint.request("GET", "/metrics").text
+                let reads = sample(page, #"forebay_requests_total{method="GET",route="blob",code="200"}"#)
+                // A fill ends after the client has its last byte.
+                return reads == 4 && sample(page, #"forebay_fills_total{outcome="complete"}"#) == 2 ? page : nil
+            }
+            #expect(sample(page, "forebay_cache_misses_total") == 3)
+            // A second read may come before the first one's fetch is put away.
+            let hits = try #require(sample(page, "forebay_cache_hits_total"))
+            #expect(try hits + #require(sample(page, "forebay_coalesced_requests_total")) == 3)
+            #expect(sample(page, #"forebay_request_seconds_count{route="manifest"}"#) == 2)
+            #expect(try #require(sample(page, "process_cpu_seconds_total")) > 0)
+            #expect(page.contains("forebay_build_info{version="))
+        }
+    }
+
+    /// Prometheus's own reader takes the page and the rules.
+    @Test func prometheusUnderstandsThePageAndTheRules() throws {
+        try require(tools: "promtool")
+        try run(["promtool", "check", "rules", Settings.packageRoot + "/conf/prometheus-alerts.yaml"])
+        try withForebay { forebay in
+            try Repository(forebay, "team/app").pushImage(tag: "v1")
+            let folder = try TemporaryDirectory()
+            let page = try forebay.endpoint.request("GET", "/metrics").text
+            try page.write(toFile: folder.path + "/page", atomically: true, encoding: .utf8)
+            let result = try runAllowingFailure(["sh", "-c", "promtool check metrics < \(folder.path)/page"])
+            // 3 is a matter of style.
+            #expect(result.status == 0 || result.status == 3, "\(result.output)\(result.errors)")
+            #expect(!result.errors.contains("error while linting"), "\(result.errors)")
+        }
+    }
+
+    @Test func anAddressOfItsOwnHasMonitoringAndNothingElse() throws {
+        let admin = Endpoint(port: try Ports.free())
+        try withForebay(flags: ["--admin-listen", admin.authority]) { forebay in
+            for path in ["/metrics", "/healthz", "/readyz"] {
+                let (there, here) = try (admin.request("GET", path), forebay.endpoint.request("GET", path))
+                #expect(there.status == 200 && here.status == 404, "\(path)")
+            }
+            for path in ["/v2/", "/cache/ls"] {
+                let (get, post) = try (admin.request("GET", path), admin.request("POST", path))
+                #expect(get.status == 404 && post.status == 404, "\(path)")
+            }
+        }
+    }
+
+    @Test func readinessNamesWhatIsMissing() throws {
+        try withForebay { forebay in
+            #expect(try forebay.endpoint.request("GET", "/healthz").text == "ok\n")
+            let ready = try forebay.endpoint.request("GET", "/readyz")
+            #expect(ready.status == 200)
+            #expect(try ready.json()["ready"] as? Bool == true)
+        }
+    }
+
+    @Test func theAccessLogHasALineForEachRequest() throws {
+        try withForebay(flags: ["--access-log", "full"]) { forebay in
+            let repository = Repository(forebay, "team/app")
+            let digest = try repository.push(blob: noise(100_000, seed: 3))
+            let trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+            let response = try repository.request(
+                "GET",
+                "blobs/\(digest)",
+                ["X-Request-Id": "pull-1", "traceparent": trace, "Range": "bytes=0-9"]
+            )
+            #expect(response["X-Request-Id"] == "pull-1")
+            let line = try poll(for: "the line") { forebay.log.split(separator: "\n").first { $0.contains("pull-1") } }
+            let entry = try #require(try JSONSerialization.jsonObject(with: Data(line.utf8)) as? [String: Any])
+            #expect(entry["route"] as? String == "blob" && entry["status"] as? Int == 206)
+            #expect(entry["bytes"] as? Int == 10 && entry["cache"] as? String == "hit")
+            #expect(entry["traceparent"] as? String == trace && entry["client"] as? String == "127.0.0.1")
+            #expect(entry["path"] as? String == "/v2/team/app/blobs/\(digest)")
+            #expect(try #require(entry["seconds"] as? Double) >= 0)
+        }
+    }
+}

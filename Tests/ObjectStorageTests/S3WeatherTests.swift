@@ -1,0 +1,468 @@
+import FaultProxy
+import Glibc
+import HTTPClient
+import ObjectStorage
+import Synchronization
+import System
+import TestDoubles
+import Testing
+import Threading
+
+private typealias Answer = ScriptedServer.Answer
+private let key = ScriptedStore.key
+private let etag = [(name: "ETag", value: "\"e1\"")]
+
+/// What a store reported.
+final class Reports: Sendable {
+    private let list = Mutex<[StoreEvent]>([])
+    func add(_ event: StoreEvent) { list.withLock { $0.append(event) } }
+    var all: [StoreEvent] { list.withLock { $0 } }
+    var texts: [String] { all.map(\.description) }
+}
+
+/// Gives up after a while, so that a failure shows as one.
+func waitUntil(_ isDone: () -> Bool) {
+    let deadline = Deadline.after(.seconds(20))
+    while !isDone(), !deadline.hasPassed { sched_yield() }
+}
+
+/// A store whose time a test moves by hand, in front of a scripted server.
+private struct Weather {
+    let server: ScriptedServer
+    let store: S3Store
+    let time: ManualTime
+    let reports: Reports
+
+    static func with(
+        _ server: ScriptedServer,
+        endpoint: S3Endpoint? = nil,
+        _ change: (inout S3Configuration) -> Void = { _ in },
+        _ body: (Weather) throws -> Void
+    ) throws {
+        defer { server.stop() }
+        let reports = Reports()
+        var configuration = try server.configuration()
+        configuration.report = { reports.add($0) }
+        change(&configuration)
+        let time = ManualTime()
+        let store = S3Store(
+            configuration,
+            client: try Client(ClientConfiguration()),
+            time: time,
+            random: ScriptedStore.FullJitter(),
+            sleep: { time.advance($0) }
+        )
+        try body(Weather(server: server, store: store, time: time, reports: reports))
+    }
+
+    func error(_ body: (S3Store) throws -> Void) throws -> StoreError {
+        try #require(throws: StoreError.self) { try body(store) }
+    }
+
+    var isUnavailable: Bool {
+        get throws {
+            if case .unavailable = try error({ _ = try $0.head(key) }).kind { true } else { false }
+        }
+    }
+
+    /// Fails until the circuit opens, and says after how many requests it did.
+    func breakCircuit() throws -> Int {
+        for _ in 0..<20 {
+            _ = try? store.head(key)  // It is to fail.
+            if case .down = store.health.state { return server.requests.count }
+            time.advance(.seconds(1))
+        }
+        Issue.record("the circuit never opened")
+        return 0
+    }
+}
+
+@Suite struct CircuitTests {
+    @Test(arguments: [500, 502, 0])
+    func opensWhenTheStoreIsDown(_ status: Int) throws {
+        let server = ScriptedServer { _, _ in Answer(status: status, resets: status == 0) }
+        try Weather.with(server) { test in
+            let requests = try test.breakCircuit()
+            #expect(requests >= 5)
+            let seen = server.requests.count
+            let error = try test.error { _ = try $0.contents(of: key, limitBytes: 10) }
+            guard case .unavailable = error.kind, let seconds = error.retryAfterSeconds, (1...2).contains(seconds)
+            else {
+                Issue.record("\(error)")
+                return
+            }
+            #expect(error.isRetryable && error.description.contains("nothing was sent"))
+            #expect(server.requests.count == seen, "nothing was sent")
+            #expect(test.reports.texts.count == 1 && test.reports.texts[0].contains("the origin is down"))
+            #expect(test.store.health.outages == 1 && test.store.health.downSince != nil)
+        }
+    }
+
+    @Test func oneRequestAtATimeTriesAgain() throws {
+        let isDown = Atomic(true)
+        let entered = Atomic(false)
+        let mayGo = Atomic(false)
+        let server = ScriptedServer { _, _ in
+            guard isDown.load(ordering: .relaxed) else {
+                entered.store(true, ordering: .relaxed)
+                waitUntil { mayGo.load(ordering: .relaxed) }
+                return .ok("", etag)
+            }
+            return .status(500, "InternalError")
+        }
+        try Weather.with(server) { test in
+            _ = try test.breakCircuit()
+            test.time.advance(.seconds(2))
+            let seen = server.requests.count
+            let isRefused = try test.isUnavailable
+            #expect(!isRefused, "a try that fails")
+            #expect(server.requests.count == seen + 1, "and is not repeated")
+            #expect(try test.isUnavailable)
+            test.time.advance(.seconds(1))
+            #expect(try test.isUnavailable, "the pause has doubled")
+            test.time.advance(.seconds(1))
+            isDown.store(false, ordering: .relaxed)
+            let store = test.store
+            let probe = Mutex<Bool?>(nil)
+            spawn {
+                let found = (try? store.head(key)) != nil; probe.withLock { $0 = found }
+            }
+            waitUntil { entered.load(ordering: .relaxed) }
+            #expect(test.store.health.state == .probing)
+            #expect(try test.isUnavailable, "others do not queue behind it")
+            mayGo.store(true, ordering: .relaxed)
+            waitUntil { probe.withLock { $0 != nil } }
+            #expect(probe.withLock { $0 } == true)
+            #expect(test.store.health.state == .up && test.store.health.downSince == nil)
+            _ = try test.store.head(key)
+            #expect(test.reports.texts.count == 2 && test.reports.texts[1].contains("is back after"))
+        }
+    }
+
+    /// Many requests are refused, but each is an answer.
+    @Test(arguments: [(503, "SlowDown"), (429, nil), (403, "AccessDenied"), (404, "NoSuchBucket")] as [(Int, String?)])
+    func throttlingAndRefusalsAreNoOutage(_ status: Int, _ code: String?) throws {
+        let server = ScriptedServer { _, _ in .status(status, code) }
+        try Weather.with(server) { test in
+            for _ in 0..<10 {
+                _ = try test.error { _ = try $0.put(key, .bytes([1])) }
+                test.time.advance(.seconds(1))
+            }
+            #expect(test.store.health.state == .up && test.reports.all.isEmpty)
+        }
+    }
+
+    @Test func aStoreThatRestartsAtOnceIsNoOutage() throws {
+        let server = ScriptedServer { _, number in number < 20 ? .reset : .ok("", etag) }
+        try Weather.with(server, { $0.retries.firstPauseMilliseconds = 1 }) { test in
+            for _ in 0..<5 { _ = try? test.store.head(key) }  // They fail within some milliseconds.
+            #expect(test.store.health.state == .up)
+        }
+    }
+
+    @Test func oneSuccessBeginsTheCountAnew() throws {
+        let server = ScriptedServer { _, number in number % 4 == 3 ? .ok("", etag) : .status(500, "InternalError") }
+        try Weather.with(server, { $0.retries.budget = 1_000 }) { test in
+            for _ in 0..<20 {
+                _ = try test.store.head(key)
+                test.time.advance(.seconds(5))
+            }
+            #expect(test.store.health.state == .up)
+        }
+    }
+
+    private func spawn(_ body: @escaping @Sendable () -> Void) { spawnThread(name: "test", body) }
+}
+
+@Suite struct RetryBudgetTests {
+    @Test func anOutageDoesNotMultiplyRequests() throws {
+        let server = ScriptedServer { _, _ in .status(503, "SlowDown") }
+        try Weather.with(server, { $0.retries.budget = 10 }) { test in
+            for _ in 0..<20 { _ = try test.error { _ = try $0.head(key) } }
+            #expect(server.requests.count == 30, "ten more than were asked for")
+            #expect(test.store.health.retries == 10 && test.store.health.retriesDenied == 17)
+        }
+    }
+
+    @Test func successesFillItAgain() throws {
+        let isWell = Atomic(false)
+        let server = ScriptedServer { _, _ in isWell.load(ordering: .relaxed) ? .ok("", etag) : .status(503, "SlowDown")
+        }
+        try Weather.with(
+            server,
+            {
+                $0.retries.budget = 3; $0.retries.successesPerRetry = 2
+            }
+        ) { test in
+            _ = try test.error { _ = try $0.head(key) }
+            isWell.store(true, ordering: .relaxed)
+            for _ in 0..<4 { _ = try test.store.head(key) }
+            isWell.store(false, ordering: .relaxed)
+            server.forget()
+            _ = try test.error { _ = try $0.head(key) }
+            #expect(server.requests.count == 3, "four successes pay for two more attempts")
+        }
+    }
+
+    /// Each has taken its time already.
+    @Test func aTimeoutIsRepeatedOnce() throws {
+        let server = ScriptedServer { _, _ in .status(400, "RequestTimeout") }
+        try Weather.with(server) { test in
+            _ = try test.error { _ = try $0.put(key, .bytes([1])) }
+            #expect(server.requests.count == 2)
+        }
+    }
+}
+
+@Suite struct RedirectTests {
+    private func scope(_ request: ScriptedServer.Received) -> String {
+        String(request.headers["authorization"]?.split(separator: "/").dropFirst(2).first ?? "")
+    }
+
+    /// Where the bucket's region is named: a header, as for HEAD, or the document.
+    enum Naming: CaseIterable, Sendable {
+        case movedHeader, temporaryHeader, badRequestHeader, document
+
+        func answer() -> ScriptedServer.Answer {
+            let header = [(name: "x-amz-bucket-region", value: "eu-central-1")]
+            return switch self {
+            case .movedHeader: .status(301, "PermanentRedirect", headers: header)
+            case .temporaryHeader: .status(307, "TemporaryRedirect", headers: header)
+            case .badRequestHeader: .status(400, nil, headers: header)
+            case .document:
+                ScriptedServer.Answer(
+                    status: 400,
+                    body: Array(
+                        "<Error><Code>AuthorizationHeaderMalformed</Code><Region>eu-central-1</Region></Error>".utf8
+                    )
+                )
+            }
+        }
+    }
+
+    @Test(arguments: Naming.allCases)
+    func goesWhereTheBucketIs(_ naming: Naming) throws {
+        let server = ScriptedServer { request, _ in
+            request.headers["authorization"]?.contains("/eu-central-1/") == true ? .ok("", etag) : naming.answer()
+        }
+        try Weather.with(server) { test in
+            let outcome = try test.store.put(key, .bytes(Array("body".utf8)))
+            #expect(outcome == .stored(etag: "e1"))
+            #expect(server.requests.map(\.text) == ["body", "body"])
+            _ = try test.store.put(key, .bytes([1]))
+            #expect(server.requests.map(scope) == ["us-east-1", "eu-central-1", "eu-central-1"], "remembered")
+            #expect(test.reports.texts.count == 1 && test.reports.texts[0].contains("set s3-region to eu-central-1"))
+        }
+    }
+
+    @Test(arguments: ["eu-central-1", "not a region", ""])
+    func doesNotTurnInCircles(_ region: String) throws {
+        let server = ScriptedServer { _, _ in
+            .status(301, "PermanentRedirect", headers: [("x-amz-bucket-region", region)])
+        }
+        try Weather.with(server) { test in
+            guard case .wrongRegion = try test.error({ try $0.put(key, .bytes([1])) }).kind else {
+                Issue.record("another kind")
+                return
+            }
+            #expect(server.requests.count <= 2)
+        }
+    }
+}
+
+@Suite struct ClockTests {
+    /// A server that wants requests of its own time, and whose clock is this much ahead of `ManualTime`'s.
+    private func server(ahead seconds: Int64) -> ScriptedServer {
+        let now = WallTime(seconds: ManualTime().wallTime().seconds + seconds)
+        return ScriptedServer { request, _ in
+            let date = [(name: "Date", value: now.httpDate)]
+            guard let sent = request.headers["x-amz-date"], sent.prefix(13) == now.iso8601Basic.prefix(13) else {
+                return .status(403, request.method == "HEAD" ? nil : "RequestTimeTooSkewed", headers: date)
+            }
+            return .ok("", etag + date)
+        }
+    }
+
+    @Test(arguments: [7_200, -7_200, 400_000] as [Int64])
+    func isSetByTheStores(_ seconds: Int64) throws {
+        try Weather.with(server(ahead: seconds)) { test in
+            _ = try test.store.put(key, .bytes([1]))
+            _ = try test.store.put(key, .bytes([1]))
+            #expect(test.server.requests.count == 3, "remembered")
+            #expect(test.reports.texts.count == 1 && test.reports.texts[0].contains("by \(seconds) s"))
+        }
+    }
+
+    /// Its answer has no body that names the reason.
+    @Test func isSetByTheAnswerToAHeadToo() throws {
+        try Weather.with(server(ahead: 7_200)) { test in
+            _ = try test.store.head(key)
+            #expect(test.server.requests.count == 2)
+        }
+    }
+
+    @Test func isTriedOnce() throws {
+        let server = ScriptedServer { _, number in
+            .status(403, "RequestTimeTooSkewed", headers: [("Date", WallTime(seconds: Int64(number) * 7_200).httpDate)])
+        }
+        try Weather.with(server) { test in
+            guard case .clockSkew = try test.error({ try $0.put(key, .bytes([1])) }).kind else {
+                Issue.record("another kind")
+                return
+            }
+            #expect(server.requests.count == 2)
+        }
+    }
+}
+
+@Suite struct LyingStoreTests {
+    private static let text = "0123456789"
+    private static let md5OfText = "781e5e245d69b566979b86e28d23f2c7"
+
+    /// A store that has been probed and whose ETags are MD5s.
+    private func withProbedStore(
+        _ answer: @escaping @Sendable (ScriptedServer.Received, Int) -> ScriptedServer.Answer,
+        _ body: (Weather) throws -> Void
+    ) throws {
+        let object = Stored()
+        let isProbed = Atomic(false)
+        let server = ScriptedServer { request, number in
+            isProbed.load(ordering: .relaxed) ? answer(request, number) : object.answer(request, .honoursAll)
+        }
+        try Weather.with(server) { test in
+            #expect(try test.store.probe(at: key).etagIsContentHash)
+            isProbed.store(true, ordering: .relaxed)
+            server.forget()
+            try body(test)
+        }
+    }
+
+    @Test func aFlippedByteIsReadAgain() throws {
+        try withProbedStore { _, number in
+            .ok(number == 0 ? "0123456788" : Self.text, [("ETag", "\"\(Self.md5OfText)\"")])
+        } _: { test in
+            let bytes = try test.store.contents(of: key, limitBytes: 100)?.bytes
+            #expect(bytes == Array(Self.text.utf8))
+            #expect(test.server.requests.count == 2)
+        }
+    }
+
+    @Test(arguments: ["0123456788", "012345678", "01234567890"])
+    func wrongBytesAreNeverGivenOut(_ text: String) throws {
+        try withProbedStore { _, _ in
+            .ok(text, [("ETag", "\"\(Self.md5OfText)\"")])
+        } _: { test in
+            let error = try test.error { _ = try $0.contents(of: key, limitBytes: 100) }
+            guard case .damagedBody = error.kind, error.isRetryable else {
+                Issue.record("\(error)")
+                return
+            }
+        }
+    }
+
+    /// Then the tag is something else than an MD5.
+    @Test(
+        arguments: [
+            ("\"\(md5OfText)-2\"", nil, nil), ("\"\(md5OfText)\"", "aws:kms", nil), ("\"\(md5OfText)\"", nil, "AES256"),
+            ("\"abc\"", nil, nil),
+        ] as [(String, String?, String?)]
+    )
+    func tagsOfOtherKindsTellNothing(_ tag: String, _ encryption: String?, _ customer: String?) throws {
+        var headers = [(name: "ETag", value: tag)]
+        if let encryption { headers.append(("x-amz-server-side-encryption", encryption)) }
+        if let customer { headers.append(("x-amz-server-side-encryption-customer-algorithm", customer)) }
+        let all = headers
+        try withProbedStore { _, _ in
+            .ok("other", all)
+        } _: { test in
+            let bytes = try test.store.contents(of: key, limitBytes: 100)?.bytes
+            #expect(bytes == Array("other".utf8))
+        }
+    }
+
+    @Test(arguments: ["PUT", "GET", "DELETE"])
+    func anErrorUnderStatus200IsAnError(_ method: String) throws {
+        let server = ScriptedServer { _, _ in .status(200, "InternalError") }
+        try Weather.with(server) { test in
+            let error = try test.error { store in
+                switch method {
+                case "PUT": _ = try store.put(key, .bytes([1]))
+                case "DELETE": try store.delete(key)
+                default: _ = try store.list(prefix: "", delimiter: nil, after: nil, continuation: nil, limit: 10)
+                }
+            }
+            guard case .serverFailure = error.kind, server.requests.count == 4 else {
+                Issue.record("\(error)")
+                return
+            }
+        }
+    }
+
+    @Test func aTrickleIsBrokenOff() throws {
+        let big = String(repeating: "x", count: 100_000)
+        let time = ManualTime()
+        let server = ScriptedServer { _, _ in .ok(big, etag) }
+        defer { server.stop() }
+        var configuration = try server.configuration()
+        configuration.requestTimeoutSeconds = 5
+        configuration.leastBytesPerSecond = 50_000
+        let store = S3Store(configuration, client: try Client(ClientConfiguration()), time: time, sleep: { _ in })
+        var received = 0
+        let error = try #require(throws: StoreError.self) {
+            try store.get(
+                key,
+                range: nil,
+                ifNoneMatch: nil,
+                begin: { _ in },
+                receive: { piece in
+                    received += piece.count
+                    // Each piece of 16 KiB takes four seconds: seven are allowed for all.
+                    time.advance(.seconds(4))
+                }
+            )
+        }
+        guard case .timeout = error.kind, received > 0, received < 100_000 else {
+            Issue.record("\(error)")
+            return
+        }
+        #expect(server.requests.count == 2, "continued once")
+        #expect(server.requests[1].headers["range"]?.hasPrefix("bytes=") == true)
+    }
+}
+
+@Suite struct ObjectOptionTests {
+    @Test func areSentAndSignedWithEveryNewObject() throws {
+        let server = ScriptedServer { request, _ in
+            switch request.operation {
+            case .createUpload: .ok("<R><UploadId>u</UploadId></R>")
+            case .completeUpload: .ok("<R/>")
+            case .head: Answer(headers: etag, length: 20)
+            default: .ok("", etag)
+            }
+        }
+        try Weather.with(server) {
+            $0.objectOptions = S3ObjectOptions(
+                encryption: .kms(key: "key-1"),
+                storageClass: "STANDARD_IA",
+                acl: "bucket-owner-full-control"
+            )
+            $0.multipartThresholdBytes = 10
+            $0.partBytes = 10
+        } _: { test in
+            _ = try test.store.put(key, .bytes([1]))
+            _ = try test.store.put(key, .bytes([UInt8](repeating: 1, count: 20)))
+            let makers = server.requests.filter { [.put, .createUpload].contains($0.operation) }
+            #expect(makers.count == 2)
+            for request in makers {
+                #expect(request.headers["x-amz-server-side-encryption"] == "aws:kms")
+                #expect(request.headers["x-amz-server-side-encryption-aws-kms-key-id"] == "key-1")
+                #expect(request.headers["x-amz-storage-class"] == "STANDARD_IA")
+                #expect(request.headers["x-amz-acl"] == "bucket-owner-full-control")
+                let signed = try #require(request.headers["authorization"])
+                #expect(signed.contains("x-amz-acl;") && signed.contains("x-amz-storage-class"))
+            }
+            let part = try #require(server.requests.first { $0.operation == .uploadPart })
+            #expect(part.headers["x-amz-acl"] == nil, "parts take none")
+        }
+    }
+}

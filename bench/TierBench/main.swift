@@ -1,0 +1,105 @@
+// A tier with many blobs: how long it takes to open, what memory it takes, what a lookup costs. See bench/restart.py.
+//
+// usage: TierBench fill DIR COUNT             real files of 8 bytes, each in a block of its own
+//        TierBench open DIR COUNT [crash]     opens, looks up, closes; `crash` leaves it as a kill does
+
+import DiskTier
+import Glibc
+import Hashing
+import OCI
+import System
+import Synchronization
+import Threading
+
+func content(_ number: Int) -> [UInt8] { (0..<8).map { UInt8(truncatingIfNeeded: number >> (8 * $0)) } }
+
+func digest(_ number: Int) -> Digest { Digest(of: content(number)) }
+
+func configuration(_ directory: String) -> DiskTier.Configuration {
+    var configuration = DiskTier.Configuration(directory: directory, ceilingBytes: 1 << 40)
+    configuration.inlineLimitBytes = 0
+    return configuration
+}
+
+func milliseconds(_ duration: Duration) -> String {
+    let milliseconds =
+        Double(duration.components.seconds) * 1000 + Double(duration.components.attoseconds) / 1_000_000_000_000_000
+    return String(Double(Int(milliseconds * 100)) / 100)
+}
+
+/// `VmRSS`, `RssAnon` and `RssFile` in KiB.
+func memory() -> String {
+    guard let status = fopen("/proc/self/status", "r") else { return "" }
+    defer { fclose(status) }
+    var text = [CChar](repeating: 0, count: 16384)
+    let length = fread(&text, 1, text.count, status)
+    return String(decoding: text[..<length].map { UInt8(bitPattern: $0) }, as: UTF8.self).split(separator: "\n")
+        .filter { $0.hasPrefix("VmRSS") || $0.hasPrefix("RssAnon") || $0.hasPrefix("RssFile") }
+        .map { $0.split(whereSeparator: { $0 == " " || $0 == "\t" }).prefix(2).joined() }.joined(separator: " ")
+}
+
+func fill(_ directory: String, _ count: Int) throws {
+    let files = FastFileSystem()
+    let tier = try DiskTier(configuration(directory), fileSystem: files)
+    tier.waitUntilSettled()
+    let pool = WorkerPool(name: "fill", threads: 31, queueLimit: 64)
+    let failures = Atomic(0)
+    pool.forEach(below: count) { number in
+        do {
+            let bytes = content(number)
+            let file = try tier.newFile(tier.reserve(8))
+            try files.write(bytes.span, to: file.file, at: 0)
+            _ = try file.commit(as: digest(number), size: 8, since: tier.stamp())
+        } catch {
+            failures.add(1, ordering: .relaxed)
+        }
+    }
+    pool.close()
+    tier.close()
+    print(
+        "filled \(count), \(failures.load(ordering: .relaxed)) failures, index \(tier.statistics.indexBytes >> 20) MiB"
+    )
+}
+
+/// Microseconds each, the median of nine rounds.
+func cost(_ tier: DiskTier, _ numbers: Range<Int>) throws -> String {
+    var rounds: [Double] = []
+    var random = SystemRandomNumberGenerator()
+    for _ in 0..<9 {
+        let digests = (0..<20_000).map { _ in digest(Int.random(in: numbers, using: &random)) }
+        let start = ContinuousClock.now
+        for digest in digests { _ = try tier.lookup(digest) }
+        let took = ContinuousClock.now - start
+        rounds.append(
+            Double(took.components.attoseconds) / 1e12 / 20_000 + Double(took.components.seconds) * 1e6 / 20_000
+        )
+    }
+    rounds.sort()
+    return String(Double(Int(rounds[4] * 100)) / 100)
+}
+
+func open(_ directory: String, _ count: Int, crash: Bool) throws {
+    let before = ContinuousClock.now
+    let tier = try DiskTier(configuration(directory))
+    let opened = ContinuousClock.now
+    _ = try tier.lookup(digest(count / 2))
+    let answered = ContinuousClock.now
+    print("open ms", milliseconds(opened - before), "first lookup ms", milliseconds(answered - opened), memory())
+    tier.waitUntilSettled()
+    print("settled after ms", milliseconds(ContinuousClock.now - before), memory())
+    if crash { exit(9) }
+    print("lookup of a hit us", try cost(tier, 0..<count), "of a miss us", try cost(tier, count..<count + 1_000_000))
+    print("after 360,000 lookups", memory(), "index MiB", tier.statistics.indexBytes >> 20)
+    tier.close()
+}
+
+let arguments = CommandLine.arguments
+guard arguments.count >= 4, let count = Int(arguments[3]) else {
+    print("usage: TierBench fill|open DIR COUNT [crash]")
+    exit(64)
+}
+if arguments[1] == "fill" {
+    try fill(arguments[2], count)
+} else {
+    try open(arguments[2], count, crash: arguments.contains("crash"))
+}

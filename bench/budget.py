@@ -1,0 +1,127 @@
+#!/usr/bin/env python3
+"""Instructions that a warm request costs, against a recorded budget. They hardly vary, unlike times.
+
+usage: bench/budget.py [--record] [--requests 200] [--tolerance 5] [--binary .build/release/forebay]
+
+The server runs in valgrind's callgrind twice for each kind of request: with N and with 2N of them on one kept connection. The difference,
+divided by N, is what one costs in user space; start, fill and stop cancel out. Fails when a kind costs more than the budget in
+bench/budget.json and the tolerance in percent. --record writes what was measured as the new budget. Needs valgrind, which `make bench`
+installs.
+"""
+
+import argparse
+import http.client
+import json
+import os
+import pathlib
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+
+from peers import REPOSITORY, ROOT, MANIFEST_TYPE, find, free_port, push_blob, push_manifest, tree
+
+BUDGET = ROOT / "bench/budget.json"
+
+
+class Target:
+    """What `push_blob` and `push_manifest` want to know of a server."""
+
+    def __init__(self, port):
+        self.name, self.port = "forebay", port
+
+
+def instructions(binary, requests):
+    """Of a whole life of the server, with so many requests of each kind."""
+    with tempfile.TemporaryDirectory(prefix="forebay-budget-") as folder:
+        port = free_port()
+        server = Target(port)
+        # Valgrind does not read the debug information that Swift writes.
+        stripped = f"{folder}/forebay"
+        subprocess.run([find("strip"), "--strip-debug", "-o", stripped, binary], check=True)
+        command = [find("valgrind"), "--tool=callgrind", f"--callgrind-out-file={folder}/out", "--fair-sched=yes", stripped, "serve",
+                   "--listen", f"127.0.0.1:{port}", "--cache-dir", f"{folder}/cache", "--cache-size", "1GiB", "--origin",
+                   f"file://{folder}/origin", "--tag-ttl", "1h", "--log-level", "warning"]
+        with open(f"{folder}/log", "w") as log:
+            process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
+        try:
+            connection = connect(process, port, f"{folder}/log")
+            for path, count in paths(server, requests):
+                for _ in range(count):
+                    connection.request("GET", path, headers={"Accept": MANIFEST_TYPE})
+                    response = connection.getresponse()
+                    response.read()
+                    if response.status != 200:
+                        sys.exit(f"GET {path}: status {response.status}")
+            connection.close()
+            process.send_signal(signal.SIGTERM)
+            process.wait(timeout=120)
+        finally:
+            for one in tree(process.pid):
+                if process.poll() is None:
+                    os.kill(one, signal.SIGKILL)
+            process.wait()
+        return int(re.search(r"^(?:totals|summary): (\d+)", pathlib.Path(f"{folder}/out").read_text(), re.MULTILINE)[1])
+
+
+def connect(process, port, log):
+    for _ in range(600):
+        if process.poll() is not None:
+            break
+        try:
+            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+            connection.request("GET", "/v2/")
+            connection.getresponse().read()
+            return connection
+        except OSError:
+            time.sleep(0.1)
+    sys.exit(f"the server does not start in valgrind:\n{pathlib.Path(log).read_text()[-2000:]}")
+
+
+KINDS = ["manifest by tag", "manifest by digest", "blob of 4 KiB", "blob of 1 MiB", "version check"]
+
+
+def paths(server, requests):
+    """What to ask, and how often; the same content each time, since content decides on lengths."""
+    small, large = bytes(range(256)) * 16, bytes(range(256)) * 4096
+    digests = [push_blob(server, content) for content in (small, large)]
+    layer = {"mediaType": "application/vnd.oci.image.layer.v1.tar+gzip", "digest": digests[0], "size": len(small)}
+    config = layer | {"mediaType": "application/vnd.oci.image.config.v1+json"}
+    manifest = json.dumps({"schemaVersion": 2, "mediaType": MANIFEST_TYPE, "config": config, "layers": [layer] * 5}).encode()
+    digest = push_manifest(server, manifest, "latest")
+    base = f"/v2/{REPOSITORY}"
+    wanted = [f"{base}/manifests/latest", f"{base}/manifests/{digest}", f"{base}/blobs/{digests[0]}", f"{base}/blobs/{digests[1]}", "/v2/"]
+    return [(path, requests[kind]) for path, kind in zip(wanted, KINDS)]
+
+
+def main():
+    options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    options.add_argument("--record", action="store_true", help="write what was measured as the new budget")
+    options.add_argument("--requests", type=int, default=200)
+    options.add_argument("--tolerance", type=float, default=5, help="percent above the budget that pass")
+    options.add_argument("--binary", default=str(ROOT / ".build/release/forebay"))
+    options = options.parse_args()
+    budget = json.loads(BUDGET.read_text()) if BUDGET.exists() else {}
+    base = dict.fromkeys(KINDS, options.requests)
+    start = instructions(options.binary, base)
+    measured, failed = {}, []
+    print("| request | instructions | budget |  |\n|---|---:|---:|---|")
+    for kind in KINDS:
+        more = instructions(options.binary, base | {kind: 2 * options.requests})
+        measured[kind] = round((more - start) / options.requests)
+        allowed = budget.get(kind)
+        verdict = "no budget" if allowed is None else "too many" if measured[kind] > allowed * (1 + options.tolerance / 100) else \
+            "fewer: record it" if measured[kind] < allowed * (1 - options.tolerance / 100) else "kept"
+        failed += [kind] if verdict in ("too many", "no budget") else []
+        print(f"| {kind} | {measured[kind]:,} | {f'{allowed:,}' if allowed else '–'} | {verdict} |", flush=True)
+    if options.record:
+        BUDGET.write_text(json.dumps(measured, indent=2) + "\n")
+        print(f"recorded in {BUDGET.relative_to(ROOT)}", file=sys.stderr)
+    elif failed:
+        sys.exit(f"more instructions than the budget allows: {', '.join(failed)}; find out why, or record it with `make bench-budget`")
+
+
+if __name__ == "__main__":
+    main()

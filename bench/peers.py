@@ -1,0 +1,490 @@
+"""What the benchmarks share: servers to measure, an origin that counts, and /proc.
+
+Everything runs on loopback in one temporary folder, and ends with the `Bench` that started it.
+"""
+
+import atexit
+import contextlib
+import fcntl
+import hashlib
+import http.client
+import json
+import os
+import pathlib
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+TICKS = os.sysconf("SC_CLK_TCK")
+REPOSITORY = "bench"
+MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
+
+# Nothing of the caller's: proxies, authorities and credentials are not for loopback.
+ENVIRONMENT = {"PATH": os.environ["PATH"] + ":/usr/sbin:/sbin", "LC_ALL": "C.UTF-8"}
+
+
+# Processes
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def tree(pid):
+    """A process and all below it."""
+    children = {}
+    for stat in pathlib.Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            children.setdefault(int(stat.read_text().rsplit(")", 1)[1].split()[1]), []).append(int(stat.parent.name))
+    found, todo = [], [pid]
+    while todo:
+        found.append(todo.pop())
+        todo += children.get(found[-1], [])
+    return found
+
+
+def cpu_seconds(pid):
+    """CPU time of a process and its children, in seconds."""
+    total = 0
+    for one in tree(pid):
+        with contextlib.suppress(OSError):
+            fields = pathlib.Path(f"/proc/{one}/stat").read_text().rsplit(")", 1)[1].split()
+            total += int(fields[11]) + int(fields[12])
+    return total / TICKS
+
+
+def reset_peak(pid):
+    for one in tree(pid):
+        with contextlib.suppress(OSError):
+            pathlib.Path(f"/proc/{one}/clear_refs").write_text("5")
+
+
+def peak_mib(pid):
+    """The most memory that the processes held since `reset_peak`, in MiB; what they share counts for each."""
+    total = 0
+    for one in tree(pid):
+        with contextlib.suppress(OSError):
+            for line in pathlib.Path(f"/proc/{one}/status").read_text().splitlines():
+                if line.startswith("VmHWM:"):
+                    total += int(line.split()[1])
+    return total / 1024
+
+
+def machine():
+    cpu = [line.split(":", 1)[1].strip() for line in pathlib.Path("/proc/cpuinfo").read_text().splitlines()
+           if line.startswith("model name")]
+    memory = pathlib.Path("/proc/meminfo").read_text().split()[1]
+    return {"processor": cpu[0] if cpu else os.uname().machine, "cores": str(os.cpu_count()),
+            "memory": f"{int(memory) / 2**20:.1f} GiB", "kernel": f"Linux {os.uname().release}"}
+
+
+def find(program):
+    path = shutil.which(program, path=ENVIRONMENT["PATH"])
+    if path is None:
+        sys.exit(f"{program} is not installed: `make bench` installs it")
+    return path
+
+
+def version(*command):
+    output = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True).stdout
+    found = re.search(r"\d+\.\d+[^\s)]*", output)
+    return found[0] if found else "unknown"
+
+
+# An origin that counts
+
+
+class Relay:
+    """Passes connections on to a port and counts requests, and bytes in both directions. Answers go by splice(2), untouched."""
+
+    def __init__(self, target):
+        self.target = target
+        self.listener = socket.create_server(("127.0.0.1", 0), backlog=256)
+        self.port = self.listener.getsockname()[1]
+        self.lock = threading.Lock()
+        self.reset()
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def reset(self):
+        with self.lock:
+            self.requests = self.bytes = 0
+
+    def close(self):
+        self.listener.close()
+
+    def _count(self, requests, count):
+        with self.lock:
+            self.requests += requests
+            self.bytes += count
+
+    def _accept(self):
+        while True:
+            try:
+                client, _ = self.listener.accept()
+                server = socket.create_connection(("127.0.0.1", self.target))
+            except OSError:
+                return
+            for one in client, server:
+                one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            threading.Thread(target=self._up, args=(client, server), daemon=True).start()
+            threading.Thread(target=self._down, args=(server, client), daemon=True).start()
+
+    def _up(self, source, sink):
+        parser = Requests()
+        with contextlib.suppress(OSError):
+            while data := source.recv(1 << 18):
+                self._count(parser.feed(data), len(data))
+                sink.sendall(data)
+        with contextlib.suppress(OSError):
+            sink.shutdown(socket.SHUT_WR)
+
+    def _down(self, source, sink):
+        reader, writer = os.pipe()
+        fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 1 << 20)
+        try:
+            while count := os.splice(source.fileno(), writer, 1 << 20):
+                self._count(0, count)
+                while count:
+                    count -= os.splice(reader, sink.fileno(), count)
+        except OSError:
+            pass
+        finally:
+            os.close(reader)
+            os.close(writer)
+            for one in source, sink:
+                with contextlib.suppress(OSError):
+                    one.shutdown(socket.SHUT_RDWR)
+                one.close()
+
+
+class Requests:
+    """Counts requests in a stream by following their framing (Content-Length; S3 clients send no other).
+
+    >>> stream = (b"GET /a HTTP/1.1\\r\\nHost: x\\r\\n\\r\\nPUT /b HTTP/1.1\\r\\ncontent-length: 10\\r\\n\\r\\nGET /x\\r\\n\\r\\n"
+    ...           b"HEAD /c HTTP/1.1\\r\\n\\r\\n")
+    >>> for step in 1, 2, 7, 1000:
+    ...     parser = Requests()
+    ...     print(sum(parser.feed(stream[start:start + step]) for start in range(0, len(stream), step)))
+    3
+    3
+    3
+    3
+    """
+
+    def __init__(self):
+        self.head = b""
+        self.body = 0
+
+    def feed(self, data):
+        count = 0
+        while data:
+            if self.body:
+                step = min(self.body, len(data))
+                self.body -= step
+                data = data[step:]
+                continue
+            self.head += data
+            end = self.head.find(b"\r\n\r\n")
+            if end < 0:
+                return count
+            data, head, self.head = self.head[end + 4:], self.head[:end], b""
+            count += 1
+            for line in head.split(b"\r\n")[1:]:
+                name, _, value = line.partition(b":")
+                if name.strip().lower() == b"content-length":
+                    self.body = int(value)
+        return count
+
+
+# Servers
+
+
+class Server:
+    """A process to measure: how it is called, its pid and port, and whether it asks the origin."""
+
+    def __init__(self, name, process, port, version):
+        self.name, self.process, self.pid, self.port, self.version = name, process, process.pid, port, version
+
+    @property
+    def url(self):
+        return f"http://127.0.0.1:{self.port}"
+
+    def signal(self, number):
+        for one in tree(self.pid):
+            with contextlib.suppress(OSError):
+                os.kill(one, number)
+
+
+class Bench:
+    """The folder, the processes in it, and the origin. A context manager, which ends everything also after a failure."""
+
+    def __init__(self, binary):
+        self.binary = str(pathlib.Path(binary).resolve())
+        self.servers = []
+        self.processes = []
+        self.relay = None
+        self.s3 = None  # the environment that rgw.sh was started with
+        self.keys = {}
+
+    def __enter__(self):
+        self.folder = pathlib.Path(tempfile.mkdtemp(prefix="forebay-bench-"))
+        self.folder.chmod(0o755)  # nginx's workers are another user's
+        atexit.register(self.close)
+        for number in signal.SIGTERM, signal.SIGHUP:
+            signal.signal(number, lambda *_: sys.exit(1))
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+    def close(self):
+        atexit.unregister(self.close)
+        for process in self.processes:
+            for one in tree(process.pid):
+                with contextlib.suppress(OSError):
+                    os.kill(one, signal.SIGCONT)
+            process.terminate()
+        for process in self.processes:
+            try:
+                process.wait(timeout=10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        self.processes = []
+        if self.relay:
+            self.relay.close()
+        if self.s3:
+            subprocess.run([ROOT / "Tests/Servers/rgw.sh", "stop"], env=self.s3, stdout=subprocess.DEVNULL)
+            self.s3 = None
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def spawn(self, name, command, port, version, environment=None):
+        log = (self.folder / f"{name.replace(' ', '-')}.log").open("w")
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
+                                   env=ENVIRONMENT | (environment or {}))
+        self.processes.append(process)
+        server = Server(name, process, port, version)
+        for _ in range(400):
+            if process.poll() is not None:
+                break
+            with contextlib.suppress(OSError):
+                socket.create_connection(("127.0.0.1", port), timeout=1).close()
+                self.servers.append(server)
+                return server
+            time.sleep(0.05)
+        sys.exit(f"{name} does not start:\n{pathlib.Path(log.name).read_text()[-2000:]}")
+
+    def new_folder(self, name):
+        folder = self.folder / name
+        folder.mkdir(parents=True)
+        folder.chmod(0o777)
+        return folder
+
+    def start_s3(self, size="24GiB", buckets=(REPOSITORY,)):
+        """Ceph's gateway with public buckets, and a relay that counts before it."""
+        units = {"GiB": 2**30, "MiB": 2**20}
+        environment = dict(ENVIRONMENT, RGW_DIR=str(self.folder / "rgw"), RGW_PORT=str(free_ports(5)),
+                           RGW_SIZE=str(int(size[:-3]) * units[size[-3:]]))
+        script = ROOT / "Tests/Servers/rgw.sh"
+        started = subprocess.run([script, "start"], env=environment, text=True, stdout=subprocess.PIPE)
+        self.s3 = environment
+        if started.returncode:
+            sys.exit("the S3 server does not start")
+        exports = dict(line[7:].split("=", 1) for line in started.stdout.splitlines() if line.startswith("export "))
+        self.keys = {name: value for name, value in exports.items() if name.startswith("AWS_")}
+        self.s3_port = int(environment["RGW_PORT"])
+        self.relay = Relay(self.s3_port)
+        for bucket in buckets:
+            self.s3_request("PUT", bucket)
+            statement = {"Effect": "Allow", "Principal": "*", "Action": ["s3:GetObject"], "Resource": [f"arn:aws:s3:::{bucket}/*"]}
+            # curl signs a parameter without "=" wrongly.
+            self.s3_request("PUT", f"{bucket}?policy=", json.dumps({"Version": "2012-10-17", "Statement": [statement]}))
+
+    def s3_request(self, method, path, body=""):
+        keys = f"{self.keys['AWS_ACCESS_KEY_ID']}:{self.keys['AWS_SECRET_ACCESS_KEY']}"
+        subprocess.run(
+            ["curl", "-fsS", "--noproxy", "*", "-X", method, "--aws-sigv4", f"aws:amz:{self.keys['AWS_DEFAULT_REGION']}:s3",
+             "--config", "-", "-H", f"x-amz-content-sha256: {hashlib.sha256(body.encode()).hexdigest()}", "--data-binary", body,
+             f"http://127.0.0.1:{self.s3_port}/{path}"],
+            input=f'user = "{keys}"\n', text=True, check=True, stdout=subprocess.DEVNULL)
+
+    # Forebay
+
+    def forebay(self, name="Forebay", origin=None, cache="8GiB", flags=()):
+        """Before a bucket of the S3 server by way of the relay, or before a directory."""
+        port, folder = free_port(), self.new_folder(name.replace(" ", "-").replace(",", ""))
+        where = ["--origin", f"file://{origin}"] if origin else [
+            "--origin", f"s3://{REPOSITORY}", "--s3-endpoint", f"http://127.0.0.1:{self.relay.port}", "--s3-addressing", "path"]
+        command = [self.binary, "serve", "--listen", f"127.0.0.1:{port}", "--cache-dir", str(folder), "--cache-size", cache,
+                   "--log-level", "warning", *where, *flags]
+        return self.spawn(name, command, port, version(self.binary, "--version"), self.keys)
+
+    # nginx
+
+    PATHS = """
+  map $uri $object { default /none;
+    ~^/v2/(?<r1>.+)/blobs/(?<a1>sha[0-9]+):(?<h1>[0-9a-f]+)$ /blobs/$a1/$h1;
+    ~^/v2/(?<r2>.+)/manifests/(?<a2>sha[0-9]+):(?<h2>[0-9a-f]+)$ /manifests/$r2/_digests/$a2-$h2.json;
+    ~^/v2/(?<r3>.+)/manifests/(?<t3>[^:]+)$ /manifests/$r3/$t3.json; }"""
+
+    def _nginx(self, name, http, location):
+        port, folder = free_port(), self.new_folder(name.replace(" ", "-").replace(",", ""))
+        temporary = "\n".join(f"  {kind}_temp_path {folder}/{kind};" for kind in
+                              ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
+        (folder / "nginx.conf").write_text(f"""
+worker_processes {os.cpu_count()}; daemon off; pid {folder}/pid; error_log stderr error;
+events {{ worker_connections 4096; }}
+http {{ access_log off; sendfile on; tcp_nopush on; tcp_nodelay on; keepalive_requests 100000000; client_max_body_size 0;
+{temporary}
+{self.PATHS}
+{http}
+  server {{ listen 127.0.0.1:{port} backlog=1024;
+    location = /v2/ {{ return 200; }}
+    location / {{ {location} }} }} }}
+""")
+        nginx = find("nginx")
+        return self.spawn(name, [nginx, "-p", str(folder), "-c", str(folder / "nginx.conf")], port, version(nginx, "-v"))
+
+    def nginx_static(self, root, name="nginx, sendfile"):
+        """The files of a directory origin."""
+        return self._nginx(
+            name, "  open_file_cache max=10000 inactive=10m; open_file_cache_valid 10m;",
+            f"root {root}/epoch; types {{ }} default_type {MANIFEST_TYPE}; try_files $object =404;")
+
+    def _upstream(self):
+        return f"  upstream origin {{ server 127.0.0.1:{self.relay.port}; keepalive 64; }}"
+
+    PASS = f"proxy_http_version 1.1; proxy_set_header Connection ''; proxy_set_header Host localhost; proxy_pass http://origin/{REPOSITORY}/epoch$object;"
+
+    def nginx_cache(self, name="nginx, proxy_cache"):
+        """A pull cache before the bucket, as its documentation sets one up, with one request at a time for what is missing."""
+        folder = self.new_folder("nginx-cache-files")
+        return self._nginx(
+            name, f"{self._upstream()}\n  proxy_cache_path {folder} levels=1:2 keys_zone=blobs:16m max_size=8g use_temp_path=off;",
+            "proxy_cache blobs; proxy_cache_key $object; proxy_cache_valid 200 1h; proxy_cache_lock on; "
+            f"proxy_cache_lock_timeout 60s; proxy_cache_lock_age 60s; proxy_max_temp_file_size 0; {self.PASS}")
+
+    def nginx_face(self, tags, name="upstream registry"):
+        """Gives the bucket the face of a registry, for who pulls from registries only. Caches nothing, and is not measured.
+
+        `tags` are the digests of tags, which a registry says and a bucket does not know.
+        """
+        lines = "".join(f"    /v2/{REPOSITORY}/manifests/{tag} {digest};\n" for tag, digest in tags.items())
+        digests = f"  map $uri $digest {{ default '';\n{lines}    ~/(?<d>sha[0-9]+:[0-9a-f]+)$ $d; }}"
+        return self._nginx(name, f"{self._upstream()}\n{digests}",
+                           f"add_header Docker-Content-Digest $digest; proxy_max_temp_file_size 0; {self.PASS}")
+
+    # Varnish
+
+    def varnish(self, name="Varnish", memory="3G"):
+        port, folder = free_port(), self.new_folder("varnish")
+        epoch = f"/{REPOSITORY}/epoch"
+        (folder / "bench.vcl").write_text(f"""vcl 4.1;
+backend default {{ .host = "127.0.0.1"; .port = "{self.relay.port}"; }}
+sub vcl_recv {{
+  if (req.url == "/v2/") {{ return (synth(200)); }}
+  set req.url = regsub(req.url, "^/v2/.+/blobs/(sha[0-9]+):", "{epoch}/blobs/\\1/");
+  set req.url = regsub(req.url, "^/v2/(.+)/manifests/(sha[0-9]+):(.+)$", "{epoch}/manifests/\\1/_digests/\\2-\\3.json");
+  set req.url = regsub(req.url, "^/v2/(.+)/manifests/([^:]+)$", "{epoch}/manifests/\\1/\\2.json");
+  return (hash);
+}}
+sub vcl_backend_response {{ set beresp.ttl = 1h; set beresp.do_stream = true; }}
+""")
+        program = find("varnishd")
+        command = [program, "-F", "-f", str(folder / "bench.vcl"), "-a", f"127.0.0.1:{port}", "-n", str(folder / "state"), "-j", "none",
+                   "-s", f"malloc,{memory}", "-p", "thread_pool_min=100", "-p", "thread_pool_max=500"]
+        return self.spawn(name, command, port, version(program, "-V"))
+
+    # docker-registry
+
+    def docker_registry(self, name, storage):
+        port, folder = free_port(), self.new_folder(name.replace(" ", "-").replace(",", ""))
+        filesystem = {"filesystem": {"rootdirectory": str(folder)}}
+        configuration = {"version": "0.1", "log": {"level": "error", "accesslog": {"disabled": True}},
+                         "http": {"addr": f"127.0.0.1:{port}"}, "storage": filesystem}
+        if storage == "s3":
+            configuration["storage"] = {
+                "s3": {"accesskey": self.keys["AWS_ACCESS_KEY_ID"], "secretkey": self.keys["AWS_SECRET_ACCESS_KEY"],
+                       "region": self.keys["AWS_DEFAULT_REGION"], "regionendpoint": f"http://127.0.0.1:{self.relay.port}",
+                       "bucket": "docker", "secure": False, "v4auth": True, "encrypt": False}, "redirect": {"disable": True}}
+        elif storage.startswith("http"):
+            configuration["proxy"] = {"remoteurl": storage}
+        configuration["storage"] |= {"delete": {"enabled": True}, "cache": {"blobdescriptor": "inmemory"},
+                                     "maintenance": {"uploadpurging": {"enabled": False}}}
+        (folder / "config.yml").write_text(json.dumps(configuration))  # JSON is YAML
+        program = find("docker-registry")
+        return self.spawn(name, [program, "serve", str(folder / "config.yml")], port, version(program, "--version"))
+
+    # Measuring
+
+    @contextlib.contextmanager
+    def alone(self, server, helpers=()):
+        """Holds the other servers still."""
+        others = [other for other in self.servers if other is not server and other not in helpers]
+        for other in others:
+            other.signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            for other in others:
+                other.signal(signal.SIGCONT)
+
+    def forebay_bench(self, server, *flags, allow_failure=False):
+        """`forebay bench` against a server; its report."""
+        result = subprocess.run([self.binary, "bench", server.url, "--repository", REPOSITORY, "--json", "-", *map(str, flags)],
+                                env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        if result.returncode and not allow_failure:
+            sys.exit(f"forebay bench {server.name} {' '.join(map(str, flags))}:\n{result.stderr}")
+        return json.loads(result.stdout)
+
+
+def free_ports(count):
+    """The first of so many free ports in a row."""
+    for port in range(20000 + os.getpid() % 8000, 32000):
+        with contextlib.ExitStack() as stack:
+            try:
+                for offset in range(count):
+                    stack.enter_context(socket.create_server(("127.0.0.1", port + offset)))
+                return port
+            except OSError:
+                continue
+    sys.exit(f"no {count} free ports in a row")
+
+
+# Pushing by hand, for what `forebay bench` does not push
+
+
+def push_blob(server, content):
+    digest = "sha256:" + hashlib.sha256(content).hexdigest()
+    connection = http.client.HTTPConnection("127.0.0.1", server.port)
+    connection.request("POST", f"/v2/{REPOSITORY}/blobs/uploads/", headers={"Content-Length": "0"})
+    response = connection.getresponse()
+    response.read()
+    location = response.getheader("Location")
+    location = location[location.index("/v2/"):]
+    connection.request("PUT", f"{location}{'&' if '?' in location else '?'}digest={digest}", body=content,
+                       headers={"Content-Type": "application/octet-stream"})
+    response = connection.getresponse()
+    response.read()
+    if response.status != 201:
+        sys.exit(f"{server.name} refuses a blob: status {response.status}")
+    return digest
+
+
+def push_manifest(server, manifest, tag):
+    connection = http.client.HTTPConnection("127.0.0.1", server.port)
+    connection.request("PUT", f"/v2/{REPOSITORY}/manifests/{tag}", body=manifest, headers={"Content-Type": MANIFEST_TYPE})
+    response = connection.getresponse()
+    body = response.read()
+    if response.status != 201:
+        sys.exit(f"{server.name} refuses a manifest: status {response.status} {body[:200]}")
+    return "sha256:" + hashlib.sha256(manifest).hexdigest()
