@@ -10,7 +10,7 @@ TEST_PACKAGES := curl openssl python3 python3-venv skopeo buildah podman contain
 # Servers to measure beside, and what measures.
 BENCH_PACKAGES := nginx-light varnish docker-registry wrk valgrind binutils curl python3 ceph-mon ceph-osd radosgw ceph-common
 
-.PHONY: help run build test lint format bench bench-short bench-budget clean
+.PHONY: help run build test lint format bench bench-short bench-budget bench-replay clean
 .DEFAULT_GOAL := help
 
 help: ## This list.
@@ -29,10 +29,10 @@ test: build ## Install what is missing, and run all tests, with real clients and
 	Tests/run
 
 lint: ## Check the format.
-	swift format lint --strict --recursive Sources Tests Package.swift
+	swift format lint --strict --recursive Sources Tests bench Package.swift
 
 format: ## Format all sources.
-	swift format --in-place --recursive Sources Tests Package.swift
+	swift format --in-place --recursive Sources Tests bench Package.swift
 
 bench: build ## Beside nginx, Varnish and docker-registry, and instructions per request against their budget: half an hour.
 	@conf/install-packages $(BENCH_PACKAGES)
@@ -45,6 +45,10 @@ bench-short: build ## The same in less than 10 minutes.
 	python3 -m doctest bench/peers.py
 	bench/side_by_side.py --short
 	bench/budget.py --requests 100
+
+bench-replay: ## What each eviction policy saves, on generated traces; .build/release/cache-replay FILE.csv replays your own.
+	swift build -c release --product cache-replay --static-swift-stdlib -Xswiftc -use-ld=lld
+	.build/release/cache-replay
 
 bench-budget: build ## Record the instructions per request as the new budget.
 	@conf/install-packages valgrind binutils python3

@@ -26,6 +26,7 @@ let package = Package(
         // With the values in its interface.
         .library(name: "Registry", targets: ["Registry", "ObjectStorage", "Hashing", "Metrics", "OCI"]),
         .executable(name: "registry-example", targets: ["RegistryExample"]),
+        .executable(name: "cache-replay", targets: ["CacheReplay"]),
     ],
     dependencies: [
         .package(url: "https://github.com/HdrHistogram/hdrhistogram-swift", from: "0.2.0"),
@@ -132,6 +133,22 @@ let package = Package(
             path: "bench/TierBench",
             swiftSettings: wrapper
         ),
+        // What decides which eviction policy is the default.
+        .target(
+            name: "TraceReplay",
+            dependencies: ["DiskTier"],
+            path: "bench/replay/TraceReplay",
+            swiftSettings: safe
+        ),
+        .executableTarget(
+            name: "CacheReplay",
+            dependencies: [
+                "DiskTier", "System", "TraceReplay", .product(name: "ArgumentParser", package: "swift-argument-parser"),
+            ],
+            path: "bench/replay/Command",
+            swiftSettings: safe
+        ),
+
         .target(
             name: "TestDoubles",
             dependencies: ["Hashing", "ObjectStorage", "System", "Threading"],
@@ -154,6 +171,7 @@ let package = Package(
             ["FaultProxy", "HTTPClient", "Hashing", "OCI", "ObjectStorage", "System", "TestDoubles", "Threading"]
         ),
         test("RegistryTests", ["Hashing", "OCI", "ObjectStorage", "Registry", "System", "TestDoubles", "Threading"]),
+        test("TraceReplayTests", ["DiskTier", "TraceReplay"]),
         test("DiskTierTests", ["DiskTier", "Hashing", "OCI", "System", "TestDoubles", "Threading"]),
         test(
             "EdgeCacheTests",

@@ -89,6 +89,9 @@ class Origin:
 
     def answer(self, connection, blob, head):
         method, target, _ = head.split("\r\n", 1)[0].split(" ")
+        if "list-type" in target:
+            body = b"<ListBucketResult><IsTruncated>false</IsTruncated></ListBucketResult>"
+            return connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
         if method == "PUT" or not target.split("?")[0].endswith(self.name):
             status = "403 Forbidden" if method == "PUT" else "404 Not Found"
             connection.sendall(f"HTTP/1.1 {status}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".encode())

@@ -239,8 +239,8 @@ class Bench:
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="forebay-bench-"))
         self.folder.chmod(0o755)  # nginx's workers are another user's
         atexit.register(self.close)
-        for number in signal.SIGTERM, signal.SIGHUP:
-            signal.signal(number, lambda *_: sys.exit(1))
+        for number in signal.SIGTERM, signal.SIGHUP, signal.SIGINT:
+            signal.signal(number, end)
         return self
 
     def __exit__(self, *_):
@@ -248,6 +248,7 @@ class Bench:
 
     def close(self):
         atexit.unregister(self.close)
+        ignore_signals()
         for process in self.processes:
             for one in tree(process.pid):
                 with contextlib.suppress(OSError):
@@ -445,6 +446,17 @@ sub vcl_backend_response {{ set beresp.ttl = 1h; set beresp.do_stream = true; }}
         if result.returncode and not allow_failure:
             sys.exit(f"forebay bench {server.name} {' '.join(map(str, flags))}:\n{result.stderr}")
         return json.loads(result.stdout)
+
+
+def ignore_signals():
+    for number in signal.SIGTERM, signal.SIGHUP, signal.SIGINT:
+        signal.signal(number, signal.SIG_IGN)
+
+
+def end(*_):
+    """Whoever ends a process group may ask twice; once is enough to clean up."""
+    ignore_signals()
+    sys.exit("ended by a signal")
 
 
 def free_ports(count):

@@ -5,6 +5,7 @@ final class Background: Sendable {
     private struct State {
         var running = 0
         var isStopping = false
+        var isPressed = false
     }
 
     private let state = Monitor(State())
@@ -33,6 +34,23 @@ final class Background: Sendable {
     /// Pauses a background thread; false when it is to end.
     func pause(_ duration: Duration) -> Bool {
         state.wait(until: .after(duration)) { $0.isStopping ? false : nil } ?? true
+    }
+
+    /// Waits for ``press()``; false when the thread is to end.
+    func waitForPressure() -> Bool {
+        let isPressed: Bool? = state.wait { state in
+            if state.isStopping { return false }
+            guard state.isPressed else { return nil }
+            state.isPressed = false
+            return true
+        }
+        return isPressed ?? false
+    }
+
+    /// The tier is above its high watermark.
+    func press() {
+        let isNew = state.withLock { !$0.isPressed }
+        if isNew { state.update { $0.isPressed = true } }
     }
 
     func stop() {

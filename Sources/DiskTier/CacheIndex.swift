@@ -8,9 +8,9 @@ internal import Threading
 /// Writers that come together share one synced commit.
 final class CacheIndex: Sendable {
     let blobs: Table
-    /// Sequence to blob key, for blobs in files: the order in which eviction looks at them.
+    /// Segment, position and sequence to blob key, for blobs in files: the order in which eviction looks at them.
     let files: Table
-    /// Sequence to a kind and a key, for blobs and manifests that lie in the index itself.
+    /// Rank and sequence to a kind and a key, for what lies in the index itself.
     let small: Table
     let manifests: Table
     let tags: Table
@@ -19,19 +19,23 @@ final class CacheIndex: Sendable {
     /// The items of each pin, and how many pins hold an item.
     let pins: Table
     let pinned: Table
+    /// Keys of configs, to how many manifests here name them.
+    let configs: Table
+    let policy: SharedPolicy
     private let meta: Table
     private let environment: Environment
     private let commits: Batcher<any IndexJob, LMDBError>
     private let lastSequence: Atomic<UInt64>
 
-    init(directory: String, mapBytes: Int, maximumReaders: Int) throws(LMDBError) {
+    init(directory: String, mapBytes: Int, maximumReaders: Int, policy: SharedPolicy) throws(LMDBError) {
         let environment = try Environment(
             path: directory,
             mapBytes: mapBytes,
             maximumReaders: maximumReaders,
-            tables: ["meta", "blobs", "files", "small", "manifests", "tags", "lists", "pins", "pinned"]
+            tables: ["meta", "blobs", "files", "small", "manifests", "tags", "lists", "pins", "pinned", "configs"]
         )
         self.environment = environment
+        self.policy = policy
         meta = environment.table("meta")
         blobs = environment.table("blobs")
         files = environment.table("files")
@@ -41,19 +45,9 @@ final class CacheIndex: Sendable {
         lists = environment.table("lists")
         pins = environment.table("pins")
         pinned = environment.table("pinned")
+        configs = environment.table("configs")
         commits = Batcher { jobs in Self.commit(jobs, in: environment) }
-        let queues = [files, small]
-        lastSequence = Atomic(
-            try environment.read { transaction throws(LMDBError) in
-                var last: UInt64 = 0
-                for queue in queues {
-                    if let key = try transaction.lastKey(queue), key.count == 8 {
-                        last = max(last, bigEndianNumber(key.span, at: 0))
-                    }
-                }
-                return last
-            }
-        )
+        lastSequence = Atomic(0)
     }
 
     /// The disk space that the index takes; what deletes freed stays with it for later writes.
@@ -63,7 +57,7 @@ final class CacheIndex: Sendable {
 
     /// How much of it holds something.
     func liveBytes() throws(LMDBError) -> Int {
-        let tables = [blobs, files, small, manifests, tags, lists, pins, pinned]
+        let tables = [blobs, files, small, manifests, tags, lists, pins, pinned, configs]
         return try read { transaction throws(LMDBError) in
             var sum = 0
             for table in tables { sum += try transaction.liveBytes(table) }
@@ -71,6 +65,7 @@ final class CacheIndex: Sendable {
         }
     }
 
+    /// Greater than any before, also than those of earlier runs.
     func nextSequence() -> UInt64 { lastSequence.wrappingAdd(1, ordering: .relaxed).newValue }
 
     func read<Result>(_ body: (borrowing ReadTransaction) throws(LMDBError) -> Result) throws(LMDBError) -> Result {
@@ -155,7 +150,7 @@ extension CacheIndex {
     /// - Parameter isClean: the last one was closed, and this index is what it left.
     func beginRun(isClean: Bool) throws(LMDBError) -> Run {
         let meta = meta
-        return try write { transaction throws(LMDBError) in
+        let run = try write { transaction throws(LMDBError) in
             let number = try transaction.number(meta, Self.runKey) + 1
             let isFirst = number == 1
             let wasUnclean = !isFirst && !isClean
@@ -164,6 +159,10 @@ extension CacheIndex {
             try transaction.put(meta, Self.trustedKey, bigEndian(trusted))
             return Run(number: number, trustedSince: trusted, isFirst: isFirst, wasUnclean: wasUnclean)
         }
+        // No run enters so many, and none reads the queues for the last number at its start.
+        lastSequence.store(run.number << 34, ordering: .relaxed)
+        try recallPolicy()
+        return run
     }
 
     /// Where the scrub stands.
@@ -180,10 +179,39 @@ extension CacheIndex {
 
     /// The blocks of all files in the index.
     func committedBytes() throws(LMDBError) -> Int64 {
-        try read { transaction throws(LMDBError) in Int64(try transaction.number(meta, Self.bytesKey)) }
+        try read { transaction throws(LMDBError) in
+            SegmentBytes(try transaction.get(meta, Self.segmentsKey) ?? []).sum
+        }
     }
 
-    static let bytesKey = Array("bytes".utf8)
+    private static let segmentsKey = Array("segments".utf8)
+    private static let policyKey = Array("policy".utf8)
+
+    func segmentBytes(_ transaction: borrowing WriteTransaction) throws(LMDBError) -> SegmentBytes {
+        SegmentBytes(try transaction.get(meta, Self.segmentsKey) ?? [])
+    }
+
+    /// Adds to the sum of a segment's blocks, in the same transaction as the files' records.
+    func addBytes(_ bytes: Int64, _ segment: UInt8, _ transaction: borrowing WriteTransaction) throws(LMDBError) {
+        var sums = try segmentBytes(transaction)
+        guard segment < SegmentBytes.count else { return }
+        sums[segment] = max(0, sums[segment] + bytes)
+        try transaction.put(meta, Self.segmentsKey, sums.encoded)
+    }
+
+    /// The policy goes on where the last run left it, if it is the same.
+    private func recallPolicy() throws(LMDBError) {
+        let stored = try read { transaction throws(LMDBError) in try transaction.get(meta, Self.policyKey) }
+        guard let stored, stored.count == 9 else { return }
+        policy { policy in
+            if policy.segments.lowerBound == stored[0] { policy.state = bigEndianNumber(stored.span, at: 1) }
+        }
+    }
+
+    func notePolicy(_ transaction: borrowing WriteTransaction) throws(LMDBError) {
+        try transaction.put(meta, Self.policyKey, policy { [$0.segments.lowerBound] + bigEndian($0.state) })
+    }
+
     private static let pinnedBytesKey = Array("pinned-bytes".utf8)
 
     /// What all pins hold together.
@@ -198,11 +226,15 @@ extension CacheIndex {
     func setPinnedBytes(_ bytes: Int64, _ transaction: borrowing WriteTransaction) throws(LMDBError) {
         try transaction.put(meta, Self.pinnedBytesKey, bigEndian(UInt64(max(0, bytes))))
     }
+}
 
-    /// Adds to the sum of all files' blocks, in the same transaction as the files' records.
-    func addBytes(_ bytes: Int64, _ transaction: borrowing WriteTransaction) throws(LMDBError) {
-        let sum = Int64(try transaction.number(meta, Self.bytesKey)) + bytes
-        try transaction.put(meta, Self.bytesKey, bigEndian(UInt64(max(0, sum))))
+extension SegmentBytes {
+    var encoded: [UInt8] { (0..<Self.count).flatMap { bigEndian(UInt64(self[$0])) } }
+
+    init(_ bytes: [UInt8]) {
+        self.init()
+        guard bytes.count == Int(Self.count) * 8 else { return }
+        for segment in 0..<Self.count { self[segment] = Int64(bigEndianNumber(bytes.span, at: Int(segment) * 8)) }
     }
 }
 

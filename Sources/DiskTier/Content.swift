@@ -22,7 +22,7 @@ extension DiskTier {
     /// touched the file, is hashed first, once; when it is not the content, it goes into quarantine.
     public func lookup(_ digest: Digest) throws(DiskTierError) -> CachedContent? {
         guard let record = try record(of: digest) else { return nil }
-        visited.set(digest)
+        index.policy.visit(Key.hash(Key.digest(digest)))
         switch record.place {
         case .inline(let bytes):
             if isTrusted(record) { return .inline(bytes) }
@@ -64,9 +64,11 @@ extension DiskTier {
 
     /// The index and the file must agree before a byte is served: one that is gone is forgotten, one of another size put aside.
     func open(_ digest: Digest, _ record: BlobRecord, _ facts: BlobRecord.FileFacts) throws(DiskTierError) -> Opened {
+        let lease = readers.begin(Key.hash(Key.digest(digest)))
         let file: File
         do throws(FileError) {
             file = try fileSystem.open(path(of: digest), .read)
+            file.keep(lease)
         } catch {
             guard error.isNotFound else { throw .file(error) }
             try missed(digest, record)
@@ -147,18 +149,21 @@ extension DiskTier {
         let record = BlobRecord(sequence: index.nextSequence(), run: run.number, place: .file(facts))
         let key = Key.digest(digest)
         let (index, stamps) = (index, stamps)
-        let change: Int64? = try inIndex { () throws(LMDBError) in
+        let replaced: Int64? = try inIndex { () throws(LMDBError) in
             try index.write { transaction throws(LMDBError) in
                 guard stamps.allows(key, since: stamp) else { return nil }
                 let replaced = try index.unlink(key, transaction)
                 try index.put(record, key, transaction)
-                return facts.allocated - replaced
+                return replaced
             }
         }
         // The books never say less than there is: the file is entered before its reservation goes.
-        ledger.update { $0.committedBytes += change ?? 0 }
+        if let replaced {
+            ledger.update { $0.committedBytes += facts.allocated }
+            readers.release(replaced, Key.hash(key))
+        }
         indexHasGrown(reservation)
-        return change != nil
+        return replaced != nil
     }
 
     /// Takes a record out of the index; false when another one came meanwhile, which stays.
@@ -181,7 +186,7 @@ extension DiskTier {
     func drop(_ digest: Digest, _ record: BlobRecord) throws(DiskTierError) {
         guard try unlink(digest, record), case .file(let facts) = record.place else { return }
         discard(path(of: digest), bytes: facts.allocated)
-        ledger.update { $0.committedBytes -= facts.allocated }
+        readers.release(facts.allocated, Key.hash(Key.digest(digest)))
     }
 
     /// Removes a file that nothing refers to any more. While that cannot be done, the books count its blocks, and it is tried again.
@@ -194,35 +199,6 @@ extension DiskTier {
             ledger.strand(path, bytes)
             note(.file(error))
             return false
-        }
-    }
-}
-
-extension CacheIndex {
-    /// Removes a blob's record and its place in the queue; returns the blocks of its file.
-    func unlink(_ key: [UInt8], _ transaction: borrowing WriteTransaction) throws(LMDBError) -> Int64 {
-        guard let bytes = try transaction.get(blobs, key) else { return 0 }
-        try transaction.delete(blobs, key)
-        guard let record = BlobRecord(bytes.span) else { return 0 }
-        switch record.place {
-        case .inline:
-            try transaction.delete(small, Key.sequence(record.sequence))
-            return 0
-        case .file(let facts):
-            try transaction.delete(files, Key.sequence(record.sequence))
-            try addBytes(-facts.allocated, transaction)
-            return facts.allocated
-        }
-    }
-
-    /// Enters a blob's record, which has its place in a queue.
-    func put(_ record: BlobRecord, _ key: [UInt8], _ transaction: borrowing WriteTransaction) throws(LMDBError) {
-        try transaction.put(blobs, key, record.encoded)
-        switch record.place {
-        case .inline: try transaction.put(small, Key.sequence(record.sequence), [SmallKind.blob.rawValue] + key)
-        case .file(let facts):
-            try transaction.put(files, Key.sequence(record.sequence), key)
-            try addBytes(facts.allocated, transaction)
         }
     }
 }

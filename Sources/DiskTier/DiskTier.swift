@@ -25,8 +25,11 @@ public final class DiskTier: Sendable {
         public var ceilingBytes: Int64
         /// Blobs up to this size lie in the index itself.
         public var inlineLimitBytes = 16 << 10
-        /// Eviction frees this much of the ceiling at a time, in percent, so that it does not run for each fill.
-        public var evictionStepPercent: Int64 = 5
+        public var evictionPolicy = EvictionPolicyName.s3FIFO
+        /// Above so much of the ceiling, in percent, files are evicted in the background, ...
+        public var highWatermarkPercent: Int64 = 98
+        /// ... down to so much.
+        public var lowWatermarkPercent: Int64 = 95
         /// Content in the index itself may take this much of the ceiling, in percent.
         public var indexSharePercent: Int64 = 20
         /// Pins may hold this much of the ceiling, in percent.
@@ -62,13 +65,13 @@ public final class DiskTier: Sendable {
     let random: any RandomSource
     let index: CacheIndex
     let ledger: Ledger
+    let readers: Readers
     let stamps = Stamps()
     let listStamps = Stamps()
-    let visited = VisitedBits()
     let run: CacheIndex.Run
     let evictor = Evictor()
     let leftFills = LeftFills()
-    let pinnedBytes: Atomic<Int64>
+    let pinnedBytes = Atomic<Int64>(0)
     let checks = Monitor<[FileCheck.Key: FileCheck]>([:])
     let damagedFiles = Quarantine()
     let counters = Counters()
@@ -101,11 +104,12 @@ public final class DiskTier: Sendable {
         index = try Self.openIndex(configuration, fileSystem, report)
         fixedBytes = try Self.fixedBytes(directory, fileSystem)
         run = try Self.beginRun(index, directory, fileSystem)
-        let index = index
-        pinnedBytes = Atomic(try inIndex { () throws(LMDBError) in try index.pinnedBytes() })
         ledger = Ledger(ceilingBytes: configuration.ceilingBytes)
+        readers = Readers(ledger)
         scrubPacer = Pacer(bytesPerSecond: configuration.scrubBytesPerSecond)
         let committed = try inIndex { () throws(LMDBError) in try index.committedBytes() }
+        let pinned = try inIndex { () throws(LMDBError) in try index.pinnedBytes() }
+        pinnedBytes.store(pinned, ordering: .relaxed)
         let indexBytes = indexBytes
         ledger.update { entries in
             entries.committedBytes = committed
@@ -115,6 +119,7 @@ public final class DiskTier: Sendable {
         try loadQuarantine()
         observeVolume()
         startHousekeeping()
+        startEviction()
         startScrub()
     }
 
@@ -163,6 +168,8 @@ extension DiskTier {
         public let evictedBlobs: Int64
         /// What pins hold, here or still to come.
         public let pinnedBytes: Int64
+        /// Blocks of files that were evicted or deleted while somebody reads them.
+        public let lingeringBytes: Int64
         public let quarantinedBytes: Int64
         /// Since the start: content that was not what its name says, and files that were gone.
         public let damagedBlobs: Int64
@@ -183,6 +190,7 @@ extension DiskTier {
             evictedBytes: evictor.evictedBytes.load(ordering: .relaxed),
             evictedBlobs: evictor.evictedBlobs.load(ordering: .relaxed),
             pinnedBytes: pinnedBytes.load(ordering: .relaxed),
+            lingeringBytes: entries.lingeringBytes,
             quarantinedBytes: entries.quarantinedBytes,
             damagedBlobs: counters.damaged.load(ordering: .relaxed),
             missingBlobs: counters.missing.load(ordering: .relaxed),

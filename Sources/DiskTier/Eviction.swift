@@ -4,21 +4,25 @@ internal import Synchronization
 internal import System
 internal import Threading
 
-/// Where eviction stands, and what it has done.
+/// Whose turn it is to evict, and what was evicted.
 final class Evictor: Sendable {
-    /// Records looked at in one transaction.
-    static let recordsPerPass = 1000
-
-    struct Turn: Sendable {
-        /// The sequence number that SIEVE's hand points at.
-        var hand: UInt64 = 0
-        var isTaken = false
-    }
+    /// Entries looked at in one transaction: others write in between.
+    static let looksPerTransaction = 256
 
     /// One thread evicts at a time; the others wait for their turn.
-    let turn = Monitor(Turn())
+    let isTaken = Monitor(false)
     let evictedBytes = Atomic<Int64>(0)
     let evictedBlobs = Atomic<Int64>(0)
+    /// Where the hand stands in each rank of what lies in the index.
+    let smallHands = Mutex<[UInt64]>([0, 0])
+
+    func takeTurn() { _ = isTaken.wait { isTaken in isTaken ? nil : Self.taken(&isTaken) } }
+    func giveTurn() { isTaken.update { $0 = false } }
+
+    private static func taken(_ isTaken: inout Bool) -> Bool {
+        isTaken = true
+        return true
+    }
 }
 
 extension DiskTier {
@@ -26,7 +30,7 @@ extension DiskTier {
     ///
     /// - Parameter held: what the same reservation has already, for telling "never" from "not now".
     func makeRoom(_ bytes: Int64, beside held: Int64) throws(DiskTierError) {
-        guard bytes + held + ledger.current.indexBytes <= ledger.ceilingBytes else {
+        guard bytes + held + ledger.current.indexBytes + ledger.slackBytes <= ledger.ceilingBytes else {
             throw .neverFits(bytes: bytes + held, ceilingBytes: ledger.ceilingBytes)
         }
         observeVolume()
@@ -36,89 +40,99 @@ extension DiskTier {
                 guard retryRemovals() else { throw noRoom(for: bytes) }
                 continue
             }
-            let step = ledger.ceilingBytes * configuration.evictionStepPercent / 100
-            let missing = ledger.missing(for: bytes)
-            if dropLeftFills(atLeast: missing) { continue }
-            // What is not counted yet is probably little: nothing goes for it beyond need.
-            guard try evict(atLeast: settlement.isPending ? missing : max(missing, step), for: bytes) else {
+            if dropLeftFills(atLeast: ledger.missing(for: bytes)) { continue }
+            guard try evict(for: bytes) else {
                 let reason = noRoom(for: bytes)
                 note(reason)
                 throw reason
             }
         }
+        if excess(over: configuration.highWatermarkPercent) > 0 { background.press() }
     }
 
-    /// SIEVE over the queue of files: the hand goes from the oldest to the newest and round again, spares what was read since it last
-    /// passed, and takes the rest. False when there is nothing to take.
-    ///
-    /// The index forgets first, then the file goes: a reader that has it open reads on.
-    ///
-    /// - Parameters:
-    ///   - bytes: how much to take at once, so that not every reservation has to evict.
-    ///   - wanted: what the caller is to reserve; when that fits meanwhile, nothing is taken.
-    func evictFiles(atLeast bytes: Int64, for wanted: Int64) throws(DiskTierError) -> Bool {
-        let start: UInt64? = evictor.turn.wait { turn in
-            guard !turn.isTaken else { return nil }
-            turn.isTaken = true
-            return turn.hand
+    /// How much has to go until only so much is used of what the tier may use: its ceiling, or what its volume has for it.
+    private func excess(over percent: Int64) -> Int64 {
+        ledger.missing(for: min(ledger.ceilingBytes, ledger.current.volumeLimitBytes) / 100 * (100 - percent))
+    }
+
+    /// Evicts in the background whenever the tier is above its high watermark, so that a reservation seldom has to.
+    func startEviction() {
+        _ = background.start("evict", self) { tier in
+            while tier.background.waitForPressure() { tier.evictInBackground() }
         }
-        guard var hand = start else { preconditionFailure("waiting without a deadline ended") }
-        defer {
-            evictor.turn.update { turn in
-                turn.hand = hand
-                turn.isTaken = false
+    }
+
+    private func evictInBackground() {
+        // Until it is known what there is, the tier seems full.
+        guard !settlement.isPending else { return }
+        observeVolume()
+        guard excess(over: configuration.highWatermarkPercent) > 0 else { return }
+        while excess(over: configuration.lowWatermarkPercent) > 0, !ledger.hasStranded {
+            let start = time.monotonicNanoseconds()
+            do throws(DiskTierError) {
+                let isLeft = try evictFiles(transactions: 1) { excess(over: configuration.lowWatermarkPercent) }
+                guard isLeft else { return }
+            } catch {
+                return note(error)
             }
+            // As long as it takes, up to a moment: the disk and the index are for the others too.
+            let taken = min(50_000_000, time.monotonicNanoseconds() - start)
+            guard background.pause(.nanoseconds(Int64(taken))) else { return }
         }
-        // Somebody else may have made the room while this thread waited.
-        guard ledger.missing(for: wanted) > 0 else { return true }
+    }
+
+    /// Evicts files, as the policy says, for as long as some bytes are missing. False when there was nothing to take.
+    ///
+    /// The index forgets first, then the file goes.
+    func evictFiles(transactions: Int = .max, missing: () -> Int64) throws(DiskTierError) -> Bool {
+        evictor.takeTurn()
+        defer { evictor.giveTurn() }
+        var sweep = Sweep(entries: try queuedFiles())
         var freed: Int64 = 0
-        var passes = 0
-        while freed < bytes, passes < 3, !ledger.hasStranded {
-            let pass = try sieve(from: hand, wanted: bytes - freed)
-            hand = pass.hand
+        for _ in 0..<transactions {
+            // Somebody else may have made the room while this thread waited.
+            let wanted = missing()
+            guard wanted > 0 else { return true }
+            let pass = try evict(wanted, sweep)
+            sweep = pass.sweep
             freed += pass.freed
-            if pass.isRoundDone { passes += 1 }
+            if pass.isDone || ledger.hasStranded { return freed > 0 }
         }
-        return freed > 0
+        return true
     }
 
-    private struct Pass: Sendable {
-        var hand: UInt64
+    private func queuedFiles() throws(DiskTierError) -> Int {
+        let index = index
+        return try inIndex { () throws(LMDBError) in
+            try index.read { transaction throws(LMDBError) in try transaction.count(index.files) }
+        }
+    }
+
+    fileprivate struct Pass: Sendable {
+        var sweep: Sweep
         var freed: Int64 = 0
-        var isRoundDone = false
-        var victims: [(digest: Digest, bytes: Int64)] = []
+        /// Nothing is left that may go.
+        var isDone = false
+        var victims: [(key: [UInt8], bytes: Int64)] = []
     }
 
-    private func sieve(from hand: UInt64, wanted: Int64) throws(DiskTierError) -> Pass {
-        let (index, visited) = (index, visited)
+    private func evict(_ wanted: Int64, _ sweep: Sweep) throws(DiskTierError) -> Pass {
+        let (index, readers) = (index, readers)
         var pass = try inIndex { () throws(LMDBError) in
             try index.write { transaction throws(LMDBError) in
-                var pass = Pass(hand: hand)
-                var seen: [(sequence: UInt64, key: [UInt8])] = []
-                try transaction.forEach(index.files, from: Key.sequence(hand)) { sequence, key in
-                    seen.append((bigEndianNumber(sequence, at: 0), [UInt8](key)))
-                    return seen.count < Evictor.recordsPerPass
+                var pass = Pass(sweep: sweep)
+                for _ in 0..<Evictor.looksPerTransaction where pass.freed < wanted && !pass.isDone {
+                    try index.look(&pass, readers, transaction)
                 }
-                for entry in seen where pass.freed < wanted {
-                    pass.hand = entry.sequence + 1
-                    guard let digest = Digest(key: entry.key), !visited.clear(digest) else { continue }
-                    if try index.isPinned(Key.item(.blob(digest)), transaction) { continue }
-                    let freed = try index.unlink(entry.key, transaction)
-                    pass.freed += freed
-                    pass.victims.append((digest, freed))
-                }
-                if pass.freed < wanted, seen.count < Evictor.recordsPerPass {
-                    pass.isRoundDone = true
-                    pass.hand = 0
-                }
+                try index.notePolicy(transaction)
                 return pass
             }
         }
-        let forgotten = pass.freed
-        for victim in pass.victims where !discard(path(of: victim.digest), bytes: victim.bytes) {
-            pass.freed -= victim.bytes
+        for victim in pass.victims {
+            guard let digest = Digest(key: victim.key) else { continue }
+            if !discard(path(of: digest), bytes: victim.bytes) { pass.freed -= victim.bytes }
+            readers.release(victim.bytes, Key.hash(victim.key))
         }
-        ledger.update { $0.committedBytes -= forgotten }
         noteIndexSize()
         evictor.evictedBytes.wrappingAdd(pass.freed, ordering: .relaxed)
         evictor.evictedBlobs.wrappingAdd(Int64(pass.victims.count), ordering: .relaxed)
@@ -126,53 +140,45 @@ extension DiskTier {
     }
 }
 
-// MARK: - What lies in the index
-
-extension DiskTier {
-    /// What one small write may add to the index: a path through each of its trees, and the list of free pages.
-    static let indexGrowthBytes: Int64 = 32 * Ledger.blockBytes
-
-    /// Room for the index to grow by a value of this size, evicted for if need be. Ends with ``indexHasGrown(_:)``.
-    func reserveInIndex(_ bytes: Int) throws(DiskTierError) -> Reservation {
-        try reserve(Int64(bytes) + Self.indexGrowthBytes)
-    }
-
-    /// The index takes what it takes, and the reservation is given back. Beyond its share, its oldest content goes.
-    func indexHasGrown(_ reservation: Reservation) {
-        let statistics = index.statistics
-        noteIndexSize()
-        reservation.release()
-        let share = min(
-            ledger.ceilingBytes * configuration.indexSharePercent / 100,
-            Int64(statistics.mapBytes) * 7 / 10
+extension CacheIndex {
+    /// One look of the hand.
+    fileprivate func look(
+        _ pass: inout DiskTier.Pass,
+        _ readers: Readers,
+        _ transaction: borrowing WriteTransaction
+    ) throws(LMDBError) {
+        let bytes = try segmentBytes(transaction)
+        var sweep = pass.sweep
+        defer { pass.sweep = sweep }
+        guard let place = policy({ sweep.next(bytes, $0) }) else {
+            pass.isDone = true
+            return
+        }
+        guard let found = try first(at: place, transaction) else {
+            return policy { sweep.reachedEnd(of: place.segment, &$0) }
+        }
+        guard let value = try transaction.get(blobs, found.key), let record = BlobRecord(value.span),
+            let facts = record.place.facts, Key.queued(record.standing.place, record.sequence) == found.queueKey
+        else {
+            // The queue knows more than there is: nothing to evict.
+            try transaction.delete(files, found.queueKey)
+            return
+        }
+        let hash = Key.hash(found.key)
+        guard !readers.isRead(hash) else { return sweep.pass(found.place) }
+        let candidate = Candidate(
+            hash: hash,
+            standing: record.standing,
+            bytes: facts.allocated,
+            visits: policy.visits.take(hash)
         )
-        // What cannot be evicted now is tried again with the next insert.
-        if let live = try? index.liveBytes(), Int64(live) > share { try? evictSmall(count: 20) }
-    }
-
-    func noteIndexSize() {
-        let indexBytes = indexBytes
-        ledger.update { $0.indexBytes = indexBytes }
-    }
-
-    private func evictSmall(count: Int) throws(DiskTierError) {
-        let index = index
-        try inIndex { () throws(LMDBError) in
-            try index.write { transaction throws(LMDBError) in
-                var oldest: [[UInt8]] = []
-                try transaction.forEach(index.small) { _, value in
-                    oldest.append([UInt8](value))
-                    return oldest.count < count
-                }
-                for entry in oldest where try !index.isPinned(entry, transaction) {
-                    switch entry.first.flatMap(SmallKind.init) {
-                    case .blob: _ = try index.unlink(Array(entry.dropFirst()), transaction)
-                    case .manifest: try index.removeManifest(Array(entry.dropFirst()), transaction)
-                    case .list: try index.removeList(Array(entry.dropFirst()), transaction)
-                    case nil: break
-                    }
-                }
-            }
+        let number = nextSequence()
+        switch policy({ sweep.judge(candidate, number: number, &$0) }) {
+        case .spare: break
+        case .move(let standing): try move(record, found.key, to: standing, transaction)
+        case .evict:
+            pass.freed += try unlink(found.key, transaction)
+            pass.victims.append((found.key, facts.allocated))
         }
     }
 }

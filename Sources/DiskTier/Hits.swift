@@ -28,11 +28,11 @@ extension DiskTier {
             return nil
         }
         guard let found else { return nil }
-        visited.set(digest)
+        index.policy.visit(digest.keyHash)
         switch found {
         case .answer(let answer): return answer
-        case .file(let record):
-            guard let (opened, size) = openUntouched(digest, record) else { return nil }
+        case .file(let facts):
+            guard let (opened, size) = openUntouched(digest, facts) else { return nil }
             return file(opened, size)
         }
     }
@@ -86,26 +86,23 @@ extension DiskTier {
 
 private enum Found<Answer> {
     case answer(Answer)
-    case file(BlobRecord)
+    case file(BlobRecord.FileFacts)
 }
 
 extension DiskTier {
-    /// Sequence, run and kind come before a blob's inline bytes.
-    private static let blobHeaderBytes = 17
-
     private func found<Answer>(_ record: Span<UInt8>, _ inline: (UInt64, Span<UInt8>) -> Answer) -> Found<Answer>? {
-        guard record.count >= Self.blobHeaderBytes, bigEndianNumber(record, at: 8) >= run.trustedSince else {
-            return nil
-        }
-        guard record[16] == 0 else { return BlobRecord(record).map { .file($0) } }
-        return .answer(inline(bigEndianNumber(record, at: 0), record.extracting(Self.blobHeaderBytes..<record.count)))
+        guard let header = BlobRecord.Header(record), header.run >= run.trustedSince else { return nil }
+        let content = record.extracting(droppingFirst: BlobRecord.Header.bytes)
+        guard header.isInline else { return BlobRecord.FileFacts(content).map { .file($0) } }
+        return .answer(inline(header.sequence, content))
     }
 
     /// `nil` when the file is not exactly what the index says.
-    private func openUntouched(_ digest: Digest, _ record: BlobRecord) -> (File, Int64)? {
-        guard case .file(let facts) = record.place else { return nil }
+    private func openUntouched(_ digest: Digest, _ facts: BlobRecord.FileFacts) -> (File, Int64)? {
+        let lease = readers.begin(digest.keyHash)
         do throws(FileError) {
             let file = try fileSystem.open(path(of: digest), .read)
+            file.keep(lease)
             return facts.describes(try fileSystem.status(of: file)) ? (file, facts.size) : nil
         } catch {
             return nil
@@ -123,13 +120,10 @@ extension DiskTier {
         key.append(digest)
         return try key.withBytes { key throws(LMDBError) in
             try transaction.withValue(index.manifests, key) { record in
-                guard record.count > 8, record.count >= 9 + Int(record[8]) else { return nil }
-                let end = 9 + Int(record[8])
-                return body(
-                    bigEndianNumber(record, at: 0),
-                    record.extracting(9..<end),
-                    record.extracting(end..<record.count)
-                )
+                guard let parts = CachedManifest.parts(record) else { return nil }
+                index.policy.visit(digest.keyHash)
+                let number = bigEndianNumber(record, at: 0)
+                return body(number, record.extracting(parts.type), record.extracting(parts.manifest))
             } ?? nil
         }
     }
@@ -165,6 +159,9 @@ private struct KeyBuffer {
 }
 
 extension Digest {
+    /// What ``Key/hash(_:)`` makes of its key: the first bytes of the hash.
+    fileprivate var keyHash: UInt64 { withBytes { bigEndianNumber($0, at: 0) } }
+
     fileprivate func withKey<Result, Failure: Error>(
         _ body: (Span<UInt8>) throws(Failure) -> Result
     ) throws(Failure) -> Result {

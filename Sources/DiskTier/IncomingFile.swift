@@ -43,6 +43,8 @@ public final class IncomingFile {
                 return try fileSystem.status(of: file)
             }
             isCommitted = true
+            // Who reads along with the fill goes on reading this file.
+            file.keep(tier.readers.begin(Key.hash(Key.digest(digest))))
             tier.ledger.unstrand(path)
             if isNoted { tier.discard(notePath, bytes: 0) }
             tier.dropLeftFill(digest)

@@ -9,6 +9,8 @@ final class Ledger: Sendable {
         var reservedBytes: Int64 = 0
         /// The index's own file.
         var indexBytes: Int64 = 0
+        /// Files without a name that are still being read.
+        var lingeringBytes: Int64 = 0
         /// Damaged files that were put aside.
         var quarantinedBytes: Int64 = 0
         /// Files that should be gone and could not be removed.
@@ -22,7 +24,9 @@ final class Ledger: Sendable {
             knownBytes + unknownBytes
         }
 
-        var knownBytes: Int64 { committedBytes + reservedBytes + indexBytes + quarantinedBytes + strandedBytes }
+        var knownBytes: Int64 {
+            committedBytes + reservedBytes + indexBytes + lingeringBytes + quarantinedBytes + strandedBytes
+        }
     }
 
     static let blockBytes: Int64 = 4096
@@ -30,11 +34,14 @@ final class Ledger: Sendable {
     private static let maximumStranded = 10_000
 
     let ceilingBytes: Int64
+    /// Kept free below the ceiling: evicting writes to the index, which may grow for it.
+    let slackBytes: Int64
     private let entries = Mutex(Entries())
     private let stranded = Mutex<[String: Int64]>([:])
 
     init(ceilingBytes: Int64) {
         self.ceilingBytes = ceilingBytes
+        slackBytes = min(max(ceilingBytes / 128, 128 << 10), 4 << 20)
     }
 
     var current: Entries { entries.withLock { $0 } }
@@ -43,7 +50,7 @@ final class Ledger: Sendable {
     func missing(for bytes: Int64) -> Int64 { entries.withLock { missing(for: bytes, $0) } }
 
     private func missing(for bytes: Int64, _ entries: Entries) -> Int64 {
-        bytes + max(entries.usedBytes - ceilingBytes, entries.knownBytes - entries.volumeLimitBytes)
+        bytes + max(entries.usedBytes + slackBytes - ceilingBytes, entries.knownBytes - entries.volumeLimitBytes)
     }
 
     func update(_ body: (inout Entries) -> Void) { entries.withLock { body(&$0) } }

@@ -62,7 +62,7 @@ extension DiskTier {
                 guard stamps.allows(key, since: stamp) else { return false }
                 try index.removeList(key, transaction)
                 try transaction.put(index.lists, key, record)
-                try transaction.put(index.small, Key.sequence(sequence), [SmallKind.list.rawValue] + key)
+                try transaction.put(index.small, Key.small(.first, sequence), [SmallKind.list.rawValue] + key)
                 return true
             }
         }
@@ -90,7 +90,7 @@ extension DiskTier {
 extension CacheIndex {
     func removeList(_ key: [UInt8], _ transaction: borrowing WriteTransaction) throws(LMDBError) {
         guard let record = try transaction.get(lists, key), record.count >= 8 else { return }
-        try transaction.delete(small, Key.sequence(bigEndianNumber(record.span, at: 0)))
+        try transaction.delete(small, Key.small(.first, bigEndianNumber(record.span, at: 0)))
         try transaction.delete(lists, key)
     }
 }

@@ -9,12 +9,23 @@ enum SmallKind: UInt8 {
     case list = 2
 }
 
+/// In which order that goes.
+enum SmallRank: UInt8, CaseIterable {
+    /// Small layers, and lists of names.
+    case first = 0
+    /// Manifests and configs.
+    case kept = 1
+    /// Not at all.
+    case pinned = 2
+}
+
 // MARK: - Reading
 
 extension DiskTier {
     /// A manifest of a repository, in one look.
     public func manifest(repository: RepositoryName, digest: Digest) throws(DiskTierError) -> CachedManifest? {
         let table = index.manifests
+        index.policy.visit(Key.hash(Key.digest(digest)))
         return try inIndex { () throws(LMDBError) in
             try index.read { transaction throws(LMDBError) in
                 try transaction.withValue(table, Key.manifest(repository, digest)) { CachedManifest($0) } ?? nil
@@ -24,11 +35,12 @@ extension DiskTier {
 
     /// A tag with its manifest, in one look.
     public func tag(repository: RepositoryName, tag: Tag) throws(DiskTierError) -> CachedTag? {
-        let (tags, manifests) = (index.tags, index.manifests)
+        let (tags, manifests, policy) = (index.tags, index.manifests, index.policy)
         return try inIndex { () throws(LMDBError) in
             try index.read { transaction throws(LMDBError) in
                 guard let bytes = try transaction.get(tags, Key.tag(repository, tag)), let record = TagRecord(bytes)
                 else { return nil }
+                policy.visit(Key.hash(Key.digest(record.digest)))
                 let manifest =
                     try transaction.withValue(manifests, Key.manifest(repository, record.digest)) {
                         CachedManifest($0)
@@ -61,11 +73,12 @@ extension DiskTier {
         defer { indexHasGrown(room) }
         let key = Key.manifest(repository, digest)
         let record = CachedManifest(mediaType: mediaType, bytes: bytes)
-        let (index, stamps, sequence) = (index, stamps, index.nextSequence())
+        let header = ManifestHeader(of: record, sequence: index.nextSequence())
+        let (index, stamps) = (index, stamps)
         return try inIndex { () throws(LMDBError) in
             try index.write { transaction throws(LMDBError) in
                 guard stamps.allows(key, since: stamp) else { return false }
-                try index.put(record, key, sequence: sequence, transaction)
+                try index.put(record, key, header, transaction)
                 return true
             }
         }
@@ -89,11 +102,12 @@ extension DiskTier {
         let (tagKey, key) = (Key.tag(repository, tag), Key.manifest(repository, digest))
         let manifest = CachedManifest(mediaType: mediaType, bytes: bytes)
         let record = TagRecord(digest: digest, etag: etag, checkedAt: checkedAt)
-        let (index, stamps, sequence) = (index, stamps, index.nextSequence())
+        let header = ManifestHeader(of: manifest, sequence: index.nextSequence())
+        let (index, stamps) = (index, stamps)
         return try inIndex { () throws(LMDBError) in
             try index.write { transaction throws(LMDBError) in
                 guard stamps.allows(key, since: stamp), stamps.allows(tagKey, since: stamp) else { return false }
-                try index.put(manifest, key, sequence: sequence, transaction)
+                try index.put(manifest, key, header, transaction)
                 try transaction.put(index.tags, tagKey, record.encoded)
                 return true
             }
@@ -152,24 +166,5 @@ extension DiskTier {
                 for tag in resolving { try transaction.delete(index.tags, tag) }
             }
         }
-    }
-}
-
-extension CacheIndex {
-    fileprivate func put(
-        _ manifest: CachedManifest,
-        _ key: [UInt8],
-        sequence: UInt64,
-        _ transaction: borrowing WriteTransaction
-    ) throws(LMDBError) {
-        try removeManifest(key, transaction)
-        try transaction.put(manifests, key, manifest.encoded(sequence: sequence))
-        try transaction.put(small, Key.sequence(sequence), [SmallKind.manifest.rawValue] + key)
-    }
-
-    func removeManifest(_ key: [UInt8], _ transaction: borrowing WriteTransaction) throws(LMDBError) {
-        guard let record = try transaction.get(manifests, key), record.count >= 8 else { return }
-        try transaction.delete(small, Key.sequence(bigEndianNumber(record.span, at: 0)))
-        try transaction.delete(manifests, key)
     }
 }

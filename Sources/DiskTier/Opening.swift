@@ -3,7 +3,7 @@ internal import OCI
 internal import System
 
 /// On-disk format; changed when an older program could misread what this one writes.
-private let format = "forebay 2"
+private let format = "forebay 3"
 
 /// Written at an orderly stop: the index as it was then. An index that is not this one, however it came there, means an unclean stop.
 struct CleanMark: Equatable {
@@ -82,7 +82,8 @@ extension DiskTier {
             return try CacheIndex(
                 directory: directory + "/index",
                 mapBytes: configuration.indexMapBytes,
-                maximumReaders: configuration.indexReaderLimit
+                maximumReaders: configuration.indexReaderLimit,
+                policy: SharedPolicy(configuration.evictionPolicy.policy(capacityBytes: configuration.ceilingBytes))
             )
         } catch {
             throw error.isDamage ? .unusableIndex(directory: directory, error) : .index(error)

@@ -139,8 +139,7 @@ extension DiskTier {
     private func evict(_ digest: Digest) throws(DiskTierError) -> Int64? {
         guard let record = try record(of: digest) else { return nil }
         try drop(digest, record)
-        if case .file(let facts) = record.place { return facts.allocated }
-        return 0
+        return record.place.facts?.allocated ?? 0
     }
 
     private func evict(_ manifestKey: [UInt8]) throws(DiskTierError) -> Int64? {
@@ -265,10 +264,6 @@ extension CacheIndex {
         return total
     }
 
-    func isPinned(_ itemKey: [UInt8], _ transaction: borrowing WriteTransaction) throws(LMDBError) -> Bool {
-        try transaction.get(pinned, itemKey) != nil
-    }
-
     private func size(of item: TierItem, _ transaction: borrowing WriteTransaction) throws(LMDBError) -> Int64? {
         switch item {
         case .blob(let digest):
@@ -278,7 +273,9 @@ extension CacheIndex {
             case nil: return nil
             }
         case .manifest(let name, let digest):
-            return try transaction.get(manifests, Key.manifest(name, digest)).map { Int64($0.count) }
+            return try transaction.get(manifests, Key.manifest(name, digest)).flatMap { CachedManifest($0.span) }.map {
+                Int64($0.bytes.count)
+            }
         }
     }
 
@@ -314,11 +311,14 @@ extension CacheIndex {
             let held = try holders(of: entry.key, transaction)
             let count = max(0, Int(held.count) + step)
             switch (held.count, count) {
+            case (0, 0): break
             case (_, 0):
                 try transaction.delete(pinned, entry.key)
+                try requeue(entry.key, transaction)
                 change -= held.bytes
             case (0, _):
                 try transaction.put(pinned, entry.key, bigEndian(UInt64(count)) + bigEndian(UInt64(entry.bytes)))
+                try requeue(entry.key, transaction)
                 change += entry.bytes
             default:
                 try transaction.put(pinned, entry.key, bigEndian(UInt64(count)) + bigEndian(UInt64(held.bytes)))

@@ -46,7 +46,7 @@ extension DiskTier {
         let name = "\(digest.algorithm.rawValue)-\(digest.hex)"
         guard facts.allocated <= limit, move(path(of: digest), to: "\(quarantineDirectory)/\(name)") else {
             discard(path(of: digest), bytes: facts.allocated)
-            ledger.update { $0.committedBytes -= facts.allocated }
+            readers.release(facts.allocated, Key.hash(Key.digest(digest)))
             return report(damage: digest, kept: nil)
         }
         let leaving = damagedFiles.admit(Quarantine.Entry(name: name, bytes: facts.allocated), limitBytes: limit)

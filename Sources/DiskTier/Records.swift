@@ -31,11 +31,13 @@ struct BlobRecord: Sendable {
         }
     }
 
-    /// Its place in the eviction queue.
+    /// Tells it from an earlier or later record of the same digest.
     var sequence: UInt64
     /// The run of the program in which the bytes were last known to be right.
     var run: UInt64
     var place: Place
+    /// In the eviction queue; given when it is entered.
+    var standing = Standing(0, 0)
 }
 
 /// What the index knows of a tag.
@@ -88,14 +90,47 @@ enum Key {
 
     /// Sorts as the number does.
     static func sequence(_ number: UInt64) -> [UInt8] { bigEndian(number) }
+
+    /// In the queue of files. Positions may repeat, sequence numbers do not.
+    static func queued(_ place: QueuePlace, _ sequence: UInt64 = 0) -> [UInt8] {
+        [place.segment] + bigEndian(place.position) + bigEndian(sequence)
+    }
+
+    /// In the queue of what lies in the index itself.
+    static func small(_ rank: SmallRank, _ sequence: UInt64) -> [UInt8] { [rank.rawValue] + bigEndian(sequence) }
+
+    /// For what is counted by hash: a digest is well mixed as it is.
+    static func hash(_ blobKey: [UInt8]) -> UInt64 {
+        blobKey.count > 8 ? bigEndianNumber(blobKey.span, at: 1) : 0
+    }
 }
 
 // MARK: - Values
 
 extension BlobRecord {
-    /// `sequence, run, kind, then the inline bytes or the file's facts`; all numbers big-endian.
+    /// What comes before the content.
+    struct Header {
+        static let bytes = 27
+
+        let sequence: UInt64
+        let run: UInt64
+        let standing: Standing
+        let isInline: Bool
+
+        /// `nil` when the bytes are no record: the index is damaged there, and a miss repairs it.
+        init?(_ record: Span<UInt8>) {
+            guard record.count >= Self.bytes, record[26] <= 1 else { return nil }
+            sequence = bigEndianNumber(record, at: 0)
+            run = bigEndianNumber(record, at: 8)
+            standing = Standing(record[16], bigEndianNumber(record, at: 17), frequency: record[25])
+            isInline = record[26] == 0
+        }
+    }
+
+    /// `sequence, run, segment, position, frequency, kind, then the inline bytes or the file's facts`; all numbers big-endian.
     var encoded: [UInt8] {
         var bytes = bigEndian(sequence) + bigEndian(run)
+        bytes += [standing.place.segment] + bigEndian(standing.place.position) + [standing.frequency]
         switch place {
         case .inline(let content): bytes += [0] + content
         case .file(let facts): bytes += [1] + facts.encoded
@@ -103,17 +138,16 @@ extension BlobRecord {
         return bytes
     }
 
-    /// `nil` when the bytes are no record: the index is damaged there, and a miss repairs it.
+    /// `nil` when the bytes are no record.
     init?(_ bytes: Span<UInt8>) {
-        guard bytes.count >= 17 else { return nil }
-        sequence = bigEndianNumber(bytes, at: 0)
-        run = bigEndianNumber(bytes, at: 8)
-        switch bytes[16] {
-        case 0: place = .inline([UInt8](bytes.extracting(droppingFirst: 17)))
-        case 1:
-            guard bytes.count == 17 + FileFacts.encodedBytes else { return nil }
-            place = .file(FileFacts(bytes.extracting(droppingFirst: 17)))
-        default: return nil
+        guard let header = Header(bytes) else { return nil }
+        (sequence, run, standing) = (header.sequence, header.run, header.standing)
+        let content = bytes.extracting(droppingFirst: Header.bytes)
+        if header.isInline {
+            place = .inline([UInt8](content))
+        } else {
+            guard let facts = FileFacts(content) else { return nil }
+            place = .file(facts)
         }
     }
 }
@@ -127,7 +161,8 @@ extension BlobRecord.FileFacts {
             + bigEndian(UInt64(bitPattern: changedNanoseconds))
     }
 
-    init(_ bytes: Span<UInt8>) {
+    init?(_ bytes: Span<UInt8>) {
+        guard bytes.count == Self.encodedBytes else { return nil }
         size = Int64(truncatingIfNeeded: bigEndianNumber(bytes, at: 0))
         allocated = Int64(truncatingIfNeeded: bigEndianNumber(bytes, at: 8))
         inode = bigEndianNumber(bytes, at: 16)
@@ -158,19 +193,59 @@ extension TagRecord {
 }
 
 extension CachedManifest {
-    /// `sequence, length of the type, type, manifest`.
-    func encoded(sequence: UInt64) -> [UInt8] {
+    /// `what the queue knows, length of the type, type, manifest`.
+    func encoded(_ header: ManifestHeader) -> [UInt8] {
         let type = Array(mediaType.rawValue.utf8.prefix(255))
-        return bigEndian(sequence) + [UInt8(type.count)] + type + bytes
+        return header.encoded + [UInt8(type.count)] + type + bytes
     }
 
     init?(_ record: Span<UInt8>) {
-        guard record.count > 8, record.count >= 9 + Int(record[8]) else { return nil }
-        let end = 9 + Int(record[8])
+        guard let parts = Self.parts(record) else { return nil }
         mediaType = MediaType(
-            rawValue: String(decoding: [UInt8](record.extracting(9..<end)), as: UTF8.self)
+            rawValue: String(decoding: [UInt8](record.extracting(parts.type)), as: UTF8.self)
         )
-        bytes = [UInt8](record.extracting(end..<record.count))
+        bytes = [UInt8](record.extracting(parts.manifest))
+    }
+
+    /// Where the type and the manifest lie in a record; `nil` when it is none.
+    static func parts(_ record: Span<UInt8>) -> (type: Range<Int>, manifest: Range<Int>)? {
+        guard let start = ManifestHeader.count(record), record.count > start else { return nil }
+        let end = start + 1 + Int(record[start])
+        guard record.count >= end else { return nil }
+        return (start + 1..<end, end..<record.count)
+    }
+}
+
+/// What the queue has to know of a manifest.
+struct ManifestHeader: Sendable {
+    var sequence: UInt64
+    var rank: SmallRank
+    /// Key of its config; empty when it has none.
+    var config: [UInt8]
+
+    init(sequence: UInt64, rank: SmallRank, config: [UInt8]) {
+        self.sequence = sequence
+        self.rank = rank
+        self.config = config
+    }
+
+    var count: Int { 10 + config.count }
+
+    /// `sequence, rank, length of the config's key, key`.
+    var encoded: [UInt8] { bigEndian(sequence) + [rank.rawValue, UInt8(config.count)] + config }
+
+    /// How many bytes of a record it takes; `nil` when that is none.
+    static func count(_ record: Span<UInt8>) -> Int? {
+        guard record.count >= 10, SmallRank(rawValue: record[8]) != nil, record.count >= 10 + Int(record[9])
+        else { return nil }
+        return 10 + Int(record[9])
+    }
+
+    init?(_ record: Span<UInt8>) {
+        guard let end = Self.count(record), let rank = SmallRank(rawValue: record[8]) else { return nil }
+        sequence = bigEndianNumber(record, at: 0)
+        self.rank = rank
+        config = [UInt8](record.extracting(10..<end))
     }
 }
 

@@ -40,7 +40,7 @@ extension DiskTier {
         let openedAt = time.wallTime()
         _ = background.start("housekeeping", self) { tier in
             tier.settle(openedAt)
-            tier.evictExcess()
+            tier.background.press()
             tier.keepHouse()
         }
     }
@@ -62,13 +62,6 @@ extension DiskTier {
         }
         ledger.update { $0.unknownBytes = 0 }
         settlement.end(complete: isComplete)
-    }
-
-    /// Down to a ceiling that was lowered.
-    private func evictExcess() {
-        let excess = ledger.missing(for: 0)
-        // What cannot be evicted now is evicted by the next reservation.
-        if excess > 0 { _ = try? evictFiles(atLeast: excess, for: 0) }
     }
 
     private func keepHouse() {

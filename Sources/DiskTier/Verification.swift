@@ -196,19 +196,19 @@ extension DiskTier {
 
     /// Notes that the bytes are right as they are now. Without the note they are hashed again the next time, no worse.
     private func markVerified(_ digest: Digest, _ record: BlobRecord, _ place: BlobRecord.Place) {
-        let verified = BlobRecord(sequence: record.sequence, run: run.number, place: place)
         let change = (place.facts?.allocated ?? 0) - (record.place.facts?.allocated ?? 0)
-        let (index, key) = (index, Key.digest(digest))
+        let (index, key, run) = (index, Key.digest(digest), run.number)
         do throws(DiskTierError) {
             // No reservation: the record is as long as before, and the first answers after a crash must not wait for room.
             defer { noteIndexSize() }
             let isMarked = try inIndex { () throws(LMDBError) in
                 try index.write { transaction throws(LMDBError) in
                     guard let current = try transaction.get(index.blobs, key),
-                        BlobRecord(current.span)?.sequence == record.sequence
+                        var verified = BlobRecord(current.span), verified.sequence == record.sequence
                     else { return false }
+                    (verified.run, verified.place) = (run, place)
                     try transaction.put(index.blobs, key, verified.encoded)
-                    if change != 0 { try index.addBytes(change, transaction) }
+                    if change != 0 { try index.addBytes(change, verified.standing.place.segment, transaction) }
                     return true
                 }
             }

@@ -24,34 +24,31 @@ extension DiskTier {
         return .volumeFull(availableBytes: max(0, room + floor), floorBytes: floor)
     }
 
-    /// Evicts at least so many bytes. On a volume without a single free block the index cannot even forget: then the files go first.
+    /// Evicts until so many bytes fit. On a volume without a single free block the index cannot even forget: then some files go first.
     ///
     /// - Returns: false when there is nothing to take.
-    func evict(atLeast bytes: Int64, for wanted: Int64) throws(DiskTierError) -> Bool {
+    func evict(for bytes: Int64) throws(DiskTierError) -> Bool {
         do throws(DiskTierError) {
-            return try evictFiles(atLeast: bytes, for: wanted)
+            return try evictFiles { ledger.missing(for: bytes) }
         } catch {
             note(error)
             guard case .index(let reason) = error, reason.isNoSpace, try giveWay() else { throw error }
-            return try evictFiles(atLeast: bytes, for: wanted)
+            return try evictFiles { ledger.missing(for: bytes) }
         }
     }
 
     /// Removes the files of some records that stay for a moment: to a reader they are misses. False when there were none.
     private func giveWay() throws(DiskTierError) -> Bool {
-        let index = index
-        // Changes nothing: pins are asked for in a write transaction.
+        let (index, readers) = (index, readers)
         let victims = try inIndex { () throws(LMDBError) in
-            try index.write { transaction throws(LMDBError) in
-                var keys: [[UInt8]] = []
-                try transaction.forEach(index.files) { _, key in
-                    keys.append([UInt8](key))
-                    return keys.count < 64
-                }
+            try index.read { transaction throws(LMDBError) in
                 var victims: [Digest] = []
-                for key in keys where victims.count < 8 {
-                    guard let digest = Digest(key: key) else { continue }
-                    if try !index.isPinned(Key.item(.blob(digest)), transaction) { victims.append(digest) }
+                try transaction.forEach(index.files) { queueKey, key in
+                    // Pinned ones come last.
+                    guard queueKey[0] != Sweep.pinnedSegment else { return false }
+                    let key = [UInt8](key)
+                    if let digest = Digest(key: key), !readers.isRead(Key.hash(key)) { victims.append(digest) }
+                    return victims.count < 8
                 }
                 return victims
             }

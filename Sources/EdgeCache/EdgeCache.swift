@@ -37,6 +37,14 @@ public final class EdgeCache: Sendable {
         public var uploadSessionLimit = 1024
         /// How long an upload session may stay unused.
         public var uploadExpiry: Duration = .seconds(24 * 3600)
+        /// Uploads at the origin that no session here owns are aborted when they are older; longer than any node's `uploadExpiry`.
+        public var abandonedUploadGrace: Duration = .seconds(48 * 3600)
+        /// Parts of uploads that are sent to the origin at once.
+        public var pushThreads = 8
+        /// Uploads at once that go to the origin without the disk, when that has no room. Each holds two parts in memory.
+        public var passingUploadLimit = 4
+        /// Parts are sent before the digest is known, even to a store that has to copy them to their name then.
+        public var sendsUnnamedParts = false
 
         public init() {}
     }
@@ -51,6 +59,7 @@ public final class EdgeCache: Sendable {
     let time: any TimeSource
     let log: Logger
     let uploads: UploadSessions
+    let uploadTools: UploadTools
     let activity = ActivityCounters()
     let manifestFlights = SingleFlight<ManifestFlight, Result<ManifestAnswer?, EdgeError>>()
     let listFlights = SingleFlight<NameList, Result<[String]?, EdgeError>>()
@@ -71,14 +80,8 @@ public final class EdgeCache: Sendable {
         self.fileSystem = fileSystem
         self.time = time
         self.log = log
-        uploads = UploadSessions(
-            configuration,
-            tier: tier,
-            fileSystem: fileSystem,
-            time: time,
-            random: random,
-            log: log
-        )
+        uploadTools = UploadTools(configuration, registry: registry, tier: tier, fileSystem: fileSystem, log: log)
+        uploads = UploadSessions(configuration, uploadTools, time: time, random: random)
         uploads.startSweeping()
         fills = Fills(
             configuration,
@@ -174,6 +177,7 @@ extension EdgeCache {
             try registry.deleteBlob(digest)
             return exists
         }
+        fills.hasDeleted(digest)
         try onDisk { () throws(DiskTierError) in try tier.remove(digest) }
         return existed
     }

@@ -142,6 +142,9 @@ extension Fills {
         }
     }
 
+    /// The origin has the blob no more: whoever asks from now on does not join a fill from before.
+    func hasDeleted(_ digest: Digest) { state.update { $0.running[digest] = nil } }
+
     // MARK: What is nowhere
 
     func isAbsent(_ digest: Digest) -> Bool {

@@ -1,82 +1,119 @@
 internal import DiskTier
 internal import Hashing
+internal import Logging
 internal import OCI
 internal import ObjectStorage
+internal import Registry
 internal import System
 
-/// The bytes of one upload on their way in: hashed as they arrive, small ones in memory, larger ones in a reserved file of the tier.
+/// The bytes of one upload on their way in, hashed as they arrive: small ones in memory, larger ones in a reserved file of the tier, from
+/// which whole parts go to the origin meanwhile. When the disk has no room, the parts go to the origin straight from memory.
 ///
 /// Not thread-safe: the session sees to it that one request uses it at a time.
 final class Spool {
     /// How much room is reserved at once when a client does not say how much it sends.
     private static let reservationStepBytes: Int64 = 8 << 20
+    /// What is written to the file at once.
+    private static let writeBytes: Int64 = 1 << 20
 
-    private let tier: DiskTier
-    private let fileSystem: any FileSystem
-    private let reservation: Reservation
+    /// Where a chunk began, to come back to when it fails.
+    private struct Base: ~Copyable {
+        let hash: ContentHash
+        var size: Int64
+        /// What of it is in memory alone.
+        var tail: [UInt8] = []
+    }
+
+    let remote: RemoteUpload
+    private let tools: UploadTools
+    private let algorithm: DigestAlgorithm
     /// That of the file; `nil` where nobody comes back to the upload.
     private let name: String?
-    /// An earlier run has left the file; it is not open yet.
-    private var isAsleep = false
+    private var reservation: Reservation?
     private var reserved: Int64 = 0
-    private let algorithm: DigestAlgorithm
     private var hash: ContentHash
+    private var base: Base
+    /// All bytes, as long as there is no file; the ones past the last whole part once parts go to the origin from here.
     private var memory: [UInt8] = []
     private var incoming: IncomingFile?
     private var writer: FileWriter?
     private(set) var size: Int64 = 0
-
-    /// Where a chunk began, to come back to when it fails.
-    struct Mark: ~Copyable {
-        fileprivate let hash: ContentHash
-        fileprivate let size: Int64
-    }
+    /// Parts go to the origin without a file.
+    private(set) var isPassing = false
+    /// An earlier run has left the file; it is not open yet.
+    private var isAsleep = false
+    /// The kernel's run in which the bytes were written.
+    private var boot: String
+    /// The right to do so.
+    private var passage: UploadTools.Passage?
 
     /// - Parameter id: of the session; `nil` for an upload in one request.
-    init(
-        _ algorithm: DigestAlgorithm,
-        named id: String? = nil,
-        tier: DiskTier,
-        fileSystem: any FileSystem
-    ) throws(DiskTierError) {
-        self.tier = tier
-        self.fileSystem = fileSystem
-        name = id.map(UploadJournal.dataName)
+    init(_ algorithm: DigestAlgorithm, named id: String? = nil, _ tools: UploadTools) throws(DiskTierError) {
+        self.tools = tools
         self.algorithm = algorithm
-        reservation = try tier.reserve(0)
+        name = id.map(UploadJournal.dataName)
+        reservation = try tools.tier.reserve(0)
         hash = ContentHash(algorithm)
+        base = Base(hash: ContentHash(algorithm), size: 0)
+        boot = tools.journal.boot
+        remote = RemoteUpload(tools, id: id)
     }
 
     /// As an earlier run has left it; `nil` when that cannot be taken up again. The file is not opened yet.
-    init?(resuming record: UploadRecord, named id: String, tier: DiskTier, fileSystem: any FileSystem) {
+    init?(resuming record: UploadRecord, named id: String, _ tools: UploadTools) {
         let name = UploadJournal.dataName(id)
-        guard let hash = ContentHash(record.algorithm, resuming: record.hashState),
-            // A file that cannot even be looked at is as good as gone.
-            let reservation = try? tier.reservationOfUploadFile(name)
-        else { return nil }
-        self.tier = tier
-        self.fileSystem = fileSystem
+        guard let hash = ContentHash(record.algorithm, resuming: record.hashState) else { return nil }
+        // A file that cannot even be looked at is as good as gone.
+        guard let reservation = try? tools.tier.reservationOfUploadFile(name) else { return nil }
+        self.tools = tools
         self.name = name
         self.reservation = reservation
+        base = Base(hash: hash.copy(), size: record.offset)
         self.hash = hash
         algorithm = record.algorithm
         size = record.offset
         reserved = record.isInFile ? size : 0
         memory = record.tail
-        isAsleep = record.isInFile
+        isAsleep = record.isInFile || record.isPassing
+        boot = record.boot
+        isPassing = record.isPassing
+        remote = RemoteUpload(tools, id: id, resuming: record.remote)
     }
+}
 
+// MARK: - Sessions
+
+extension Spool {
     /// Opens what an earlier run has left; false when it is not all there.
-    func wake() throws(DiskTierError) -> Bool {
+    func wake() throws(EdgeError) -> Bool {
+        if isPassing {
+            guard remote.has(upTo: size), memory.count == size - remote.grid.start(of: size) else { return false }
+        }
         guard isAsleep, let name else { return true }
-        guard let file = try tier.reopenUploadFile(name, size: size, reservation) else { return false }
-        incoming = file
-        writer = FileWriter(file.file, at: size, in: fileSystem)
+        let isTrusted = boot == tools.journal.boot && !boot.isEmpty
+        if isPassing {
+            // What the last run had of the bytes cannot be hashed again.
+            guard isTrusted else { return false }
+            passage = tools.takePassage()
+            guard passage != nil else { throw .busy("too many uploads go past the full disk") }
+        } else {
+            guard let reservation else { preconditionFailure("a file without its room") }
+            let file = try onDisk { () throws(DiskTierError) in
+                try tools.tier.reopenUploadFile(name, size: size, reservation)
+            }
+            guard let file else { return false }
+            if !isTrusted {
+                guard try digest(of: file.file, algorithm) == hash.digest() else { return false }
+                boot = tools.journal.boot
+            }
+            writer = newWriter(file.file, at: size)
+            incoming = file
+        }
         isAsleep = false
         return true
     }
 
-    /// What the next run needs to go on from here. Everything is in the file by then that belongs there.
+    /// What the next run needs to go on from here; ``settle()`` went before.
     func record(_ repository: RepositoryName, lastUsed: Int64, verified: Digest?) -> UploadRecord {
         UploadRecord(
             repository: repository,
@@ -85,104 +122,284 @@ final class Spool {
             lastUsed: lastUsed,
             verified: verified,
             hashState: hash.state,
-            tail: memory
+            tail: memory,
+            isPassing: isPassing,
+            boot: boot,
+            remote: remote.record(upTo: size)
         )
     }
 
-    /// Everything before the mark is in the file then, so that going back needs no write.
-    func mark() throws(DiskTierError) -> Mark {
-        try flush()
-        return Mark(hash: hash.copy(), size: size)
-    }
-
-    /// Forgets everything since the mark.
-    func rewind(to mark: consuming Mark) throws(DiskTierError) {
-        hash = mark.hash.copy()
-        size = mark.size
-        guard let file = incoming?.file else {
-            memory.removeLast(memory.count - Int(size))
-            return
+    /// Everything so far counts from now on, and is where a record finds it.
+    func settle() throws(EdgeError) {
+        do throws(FileError) {
+            try writer?.flush()
+        } catch {
+            try pass(by: .file(error))
         }
-        writer = FileWriter(file, at: size, in: fileSystem)
-        try onDisk { () throws(FileError) in try fileSystem.truncate(file, to: size) }
+        sendAhead()
+        if isPassing { try atOrigin { () throws(RegistryError) in try remote.settle() } }
+        base = Base(hash: hash.copy(), size: size, tail: isPassing ? memory : [])
     }
 
-    /// Makes sure that `bytes` more will fit, where the client announced how many come.
-    func expect(_ bytes: Int64) throws(DiskTierError) {
+    /// Forgets everything since ``settle()``.
+    func rewind() throws(EdgeError) {
+        hash = base.hash.copy()
+        size = base.size
+        if isPassing {
+            remote.rewind(to: base.size)
+            memory = base.tail
+        } else if let file = incoming?.file {
+            remote.rewind(to: base.size)
+            writer = newWriter(file, at: size)
+            try onDisk { () throws(FileError) in try tools.fileSystem.truncate(file, to: size) }
+        } else {
+            memory.removeLast(memory.count - Int(size))
+        }
+    }
+}
+
+// MARK: - Bytes
+
+extension Spool {
+    /// Makes sure that `bytes` more have a place, where the client announced how many come.
+    func expect(_ bytes: Int64) throws(EdgeError) {
+        guard !isPassing else { return }
+        do throws(DiskTierError) {
+            try reserve(bytes)
+        } catch {
+            try pass(by: error)
+        }
+    }
+
+    private func reserve(_ bytes: Int64) throws(DiskTierError) {
         let needed = size + bytes - reserved
-        guard size + bytes > Int64(tier.inlineLimitBytes), needed > 0 else { return }
-        try reservation.grow(by: needed)
+        guard size + bytes > Int64(tools.tier.inlineLimitBytes), needed > 0 else { return }
+        try reservation?.grow(by: needed)
         reserved += needed
     }
 
-    func append(_ bytes: Span<UInt8>) throws(DiskTierError) {
+    func append(_ bytes: Span<UInt8>) throws(EdgeError) {
         hash.update(bytes)
+        let start = size
         size += Int64(bytes.count)
-        if incoming == nil {
-            guard size > tier.inlineLimitBytes else { return memory.append(bytes) }
-            try spill()
+        guard !isPassing else { return try sendOn(bytes) }
+        do throws(DiskTierError) {
+            try keep(bytes)
+        } catch {
+            let kept = Int(stored - start)
+            try pass(by: error)
+            try sendOn(bytes.extracting(droppingFirst: kept))
         }
-        if size > reserved { try expect(Self.reservationStepBytes) }
-        try onDisk { () throws(FileError) in try writer?.append(bytes) }
+        sendAhead()
     }
 
+    private func sendAhead() {
+        if let file = incoming?.file, let written = writer?.written { remote.advance(file, written) }
+    }
+
+    /// How many bytes are in memory or in the file.
+    private var stored: Int64 { writer?.offset ?? Int64(memory.count) }
+
+    private func keep(_ bytes: Span<UInt8>) throws(DiskTierError) {
+        if incoming == nil {
+            guard size > tools.tier.inlineLimitBytes else { return memory.append(bytes) }
+            try spill()
+        }
+        if size > reserved { try reserve(Self.reservationStepBytes) }
+        do throws(FileError) {
+            try writer?.append(bytes)
+        } catch {
+            throw .file(error)
+        }
+    }
+
+    /// Too large for memory: from here on a file takes it.
+    private func spill() throws(DiskTierError) {
+        guard let reservation else { preconditionFailure("a file without its room") }
+        if size > reserved { try reserve(0) }
+        let file =
+            if let name {
+                try tools.tier.newUploadFile(name, reservation)
+            } else {
+                try tools.tier.newFile(reservation)
+            }
+        let start = memory
+        writer = newWriter(file.file, at: 0)
+        do throws(FileError) {
+            try writer?.append(start.span)
+            try writer?.flush()
+        } catch {
+            writer = nil
+            throw .file(error)
+        }
+        memory = []
+        incoming = file
+    }
+
+    /// The disk has no room for it: from here on whole parts go to the origin straight from memory.
+    private func pass(by error: DiskTierError) throws(EdgeError) {
+        guard error.isNoSpace, let passage = tools.takePassage() else { throw .tier(error) }
+        if let file = incoming?.file {
+            guard let written = writer?.written, let unwritten = writer?.unwritten else {
+                preconditionFailure("a file without its writer")
+            }
+            try atOrigin { () throws(RegistryError) in try remote.empty(file, written) }
+            memory = try read(file, remote.grid.start(of: written)..<written) + unwritten
+            base.tail = try read(file, remote.grid.start(of: base.size)..<base.size)
+        } else {
+            base.tail = Array(memory.prefix(Int(base.size)))
+        }
+        let kept = stored
+        self.passage = passage
+        isPassing = true
+        writer = nil
+        if let file = incoming.take()?.file { removeFile(file) }
+        reservation = nil
+        reserved = 0
+        try sendWhole(endingAt: kept)
+    }
+
+    private func sendOn(_ bytes: Span<UInt8>) throws(EdgeError) {
+        var rest = bytes
+        while !rest.isEmpty {
+            let position = size - Int64(rest.count)
+            let part = remote.grid.range(remote.grid.index(of: position))
+            let piece = rest.extracting(first: Int(min(part.upperBound - position, Int64(rest.count))))
+            if memory.isEmpty { memory.reserveCapacity(Int(part.upperBound - part.lowerBound)) }
+            memory.append(piece)
+            rest = rest.extracting(droppingFirst: piece.count)
+            try sendWhole(endingAt: position + Int64(piece.count))
+        }
+    }
+
+    /// Hands over the whole parts of what is in memory, whose last byte is before `end`.
+    private func sendWhole(endingAt end: Int64) throws(EdgeError) {
+        while true {
+            let index = remote.grid.index(of: end - Int64(memory.count))
+            let length = Int(remote.grid.range(index).count)
+            guard memory.count >= length else { return }
+            let part = memory.count == length ? memory : Array(memory.prefix(length))
+            memory = memory.count == length ? [] : Array(memory.dropFirst(length))
+            try atOrigin { () throws(RegistryError) in try remote.hand(index, part) }
+        }
+    }
+}
+
+// MARK: - The end
+
+extension Spool {
     /// The digest of everything so far, in whatever algorithm the client names in the end.
-    func digest(_ algorithm: DigestAlgorithm) throws(DiskTierError) -> Digest {
-        let running = hash.digest()
-        if running.algorithm == algorithm { return running }
+    func digest(_ algorithm: DigestAlgorithm) throws(EdgeError) -> Digest {
+        if algorithm == self.algorithm { return hash.digest() }
+        if isPassing { throw .algorithm(named: algorithm, hashed: self.algorithm) }
         guard let file = incoming?.file else { return Digest(of: memory, algorithm) }
-        try flush()
+        try settle()
+        return try digest(of: file, algorithm)
+    }
+
+    private func digest(of file: File, _ algorithm: DigestAlgorithm) throws(EdgeError) -> Digest {
         var hash = ContentHash(algorithm)
         var offset: Int64 = 0
         while offset < size {
-            let piece = try onDisk { () throws(FileError) in
-                try fileSystem.read(file, at: offset, count: Int(min(1 << 20, size - offset)))
-            }
+            let piece = try read(file, offset..<min(offset + 1 << 20, size))
             hash.update(piece.span)
             offset += Int64(piece.count)
         }
         return hash.digest()
     }
 
-    /// What goes to the origin.
-    func body() throws(DiskTierError) -> ObjectBody {
-        guard let file = incoming?.file else { return .bytes(memory) }
-        try flush()
-        return .file(file, offset: 0, length: size)
-    }
-
-    /// Makes the content part of the tier; false when it was deleted meanwhile. The spool is spent.
-    func commit(as digest: Digest, since stamp: DiskTier.Stamp) throws(DiskTierError) -> Bool {
-        guard let incoming = incoming.take() else {
-            return try tier.insertInline(digest, memory, since: stamp)
+    /// Brings everything to the origin under its digest, which the caller has verified, unless it is there already.
+    func push(as digest: Digest) throws(EdgeError) {
+        try settle()
+        try atOrigin { () throws(RegistryError) in
+            remote.name(digest)
+            let isInParts = remote.upload != nil || isPassing && size > memory.count
+            guard isInParts || size > tools.registry.store.multipart.thresholdBytes else {
+                _ = try tools.registry.pushBlob(digest, from: body(digest))
+                return
+            }
+            if try tools.registry.blobExists(digest) {
+                remote.abort()
+            } else if let file = incoming?.file {
+                try remote.finish(file, size: size, as: digest)
+            } else {
+                try remote.finish(memory, size: size, as: digest)
+            }
         }
-        return try incoming.commit(as: digest, size: size, since: stamp)
     }
 
-    /// Hands everything to the file, where there is one.
-    func flush() throws(DiskTierError) {
-        try onDisk { () throws(FileError) in try writer?.flush() }
+    private func body(_ digest: Digest) -> ObjectBody {
+        guard let file = incoming?.file else { return .bytes(memory) }
+        return .file(file, offset: 0, length: size, digest: digest)
     }
 
-    /// Too large for memory: from here on a file takes it.
-    private func spill() throws(DiskTierError) {
-        if size > reserved { try expect(0) }
-        let file =
-            if let name { try tier.newUploadFile(name, reservation) } else { try tier.newFile(reservation) }
-        writer = FileWriter(file.file, in: fileSystem)
-        let start = memory
-        // A mark may lie within these bytes.
-        try onDisk { () throws(FileError) in try writer?.append(start.span) }
-        try flush()
-        memory = []
-        incoming = file
+    /// Makes the content part of the tier; false when it was deleted meanwhile, or when the tier has no room for it. The spool is spent.
+    func commit(as digest: Digest, since stamp: DiskTier.Stamp) throws(DiskTierError) -> Bool {
+        if let incoming = incoming.take() { return try incoming.commit(as: digest, size: size, since: stamp) }
+        guard !isPassing else { return false }
+        return try tools.tier.insertInline(digest, memory, since: stamp)
+    }
+
+    /// Ends what is at the origin and in the tier.
+    func discard() {
+        remote.abort()
+        if let file = incoming.take()?.file { removeFile(file) }
+        reservation = nil
+        passage = nil
     }
 }
 
-private func onDisk<Answer>(_ body: () throws(FileError) -> Answer) throws(DiskTierError) -> Answer {
-    do throws(FileError) {
-        return try body()
-    } catch {
-        throw .file(error)
+// MARK: - Helpers
+
+extension Spool {
+    /// A part is in the file as soon as its last byte has come.
+    private func newWriter(_ file: File, at offset: Int64) -> FileWriter {
+        FileWriter(
+            file,
+            at: offset,
+            capacity: Int(min(Self.writeBytes, remote.grid.partBytes)),
+            in: tools.fileSystem
+        )
+    }
+
+    /// Others may still have it open; its room is free with the last of them.
+    private func removeFile(_ file: File) {
+        do throws(FileError) {
+            try tools.fileSystem.remove(file.path)
+        } catch {
+            tools.log.warning("a file of an upload stays behind", metadata: ["error": "\(error)"])
+        }
+    }
+
+    private func read(_ file: File, _ range: Range<Int64>) throws(EdgeError) -> [UInt8] {
+        let bytes = try onDisk { () throws(FileError) in
+            try tools.fileSystem.read(file, at: range.lowerBound, count: range.count)
+        }
+        guard bytes.count == range.count else { throw .uploadDamaged(file.path) }
+        return bytes
+    }
+
+    private func onDisk<Answer>(_ body: () throws(FileError) -> Answer) throws(EdgeError) -> Answer {
+        do throws(FileError) {
+            return try body()
+        } catch {
+            throw .tier(.file(error))
+        }
+    }
+
+    private func onDisk<Answer>(_ body: () throws(DiskTierError) -> Answer) throws(EdgeError) -> Answer {
+        do throws(DiskTierError) {
+            return try body()
+        } catch {
+            throw .tier(error)
+        }
+    }
+
+    private func atOrigin<Answer>(_ body: () throws(RegistryError) -> Answer) throws(EdgeError) -> Answer {
+        do throws(RegistryError) {
+            return try body()
+        } catch {
+            throw .origin(error)
+        }
     }
 }

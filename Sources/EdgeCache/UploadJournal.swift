@@ -11,29 +11,51 @@ struct UploadJournal: Sendable {
     let log: Logger
 
     private static let dataSuffix = ".data"
+    private static let remoteSuffix = ".remote"
     private static let newSuffix = ".new"
+    private static let bootLimitBytes = 64
 
     static func dataName(_ id: String) -> String { id + dataSuffix }
+
+    /// The kernel's run; empty when it does not say.
+    let boot: String
+
+    init(tier: DiskTier, fileSystem: any FileSystem, log: Logger) {
+        self.tier = tier
+        self.fileSystem = fileSystem
+        self.log = log
+        // Without it, bytes are hashed again after each restart.
+        let bytes = try? fileSystem.read(
+            fileSystem.open("/proc/sys/kernel/random/boot_id", .read),
+            at: 0,
+            count: Self.bootLimitBytes
+        )
+        boot = String(decoding: (bytes ?? []).prefix { $0 != UInt8(ascii: "\n") }, as: UTF8.self)
+    }
 
     private func path(_ name: String) -> String { "\(tier.uploadDirectory)/\(name)" }
 
     /// A record that cannot be written costs a client the resumption after a restart, nothing now.
-    func save(_ id: String, _ record: UploadRecord) {
-        let bytes = record.encoded
+    func save(_ id: String, _ record: UploadRecord) { save(record.encoded, as: id) }
+
+    /// Written as soon as an upload begins at the origin, so that the next run can abort it.
+    func saveRemote(_ id: String, _ record: RemoteRecord) { save(record.encoded, as: id + Self.remoteSuffix) }
+
+    private func save(_ bytes: [UInt8], as name: String) {
         do throws(FileError) {
-            let temporary = path(id + Self.newSuffix)
+            let temporary = path(name + Self.newSuffix)
             try fileSystem.createDirectory(tier.uploadDirectory)
             try fileSystem.remove(temporary)
             try fileSystem.write(bytes.span, to: fileSystem.open(temporary, .create), at: 0)
-            try fileSystem.rename(temporary, to: path(id))
+            try fileSystem.rename(temporary, to: path(name))
         } catch {
-            log.warning("upload not recorded", metadata: ["upload": "\(id)", "error": "\(error)"])
+            log.warning("upload not recorded", metadata: ["upload": "\(name)", "error": "\(error)"])
         }
     }
 
     /// Removes a session's files; first the record, so that none is ever without its bytes.
     func remove(_ id: String) {
-        for name in [id, Self.dataName(id), id + Self.newSuffix] { remove(file: name) }
+        for name in [id, Self.dataName(id), id + Self.remoteSuffix] { remove(file: name) }
     }
 
     private func remove(file name: String) {
@@ -50,13 +72,20 @@ struct UploadJournal: Sendable {
             let names = try fileSystem.entries(of: tier.uploadDirectory).map(\.name)
             var records: [(id: String, record: UploadRecord)] = []
             for id in names where !id.contains(".") {
-                guard let bytes = try fileSystem.contents(at: path(id)), let record = UploadRecord(bytes) else {
+                let remote = try fileSystem.contents(at: path(id + Self.remoteSuffix)).flatMap { RemoteRecord($0) }
+                guard let bytes = try fileSystem.contents(at: path(id)),
+                    let record = UploadRecord(bytes, remote: remote)
+                else {
                     log.warning("upload dropped: its record is damaged", metadata: ["upload": "\(id)"])
                     continue
                 }
                 records.append((id, record))
             }
-            let known = Set(records.map(\.id) + records.filter(\.record.isInFile).map { Self.dataName($0.id) })
+            var known: Set<String> = []
+            for (id, record) in records {
+                known.formUnion([id, id + Self.remoteSuffix])
+                if record.isInFile { known.insert(Self.dataName(id)) }
+            }
             for name in names where !known.contains(name) { remove(file: name) }
             return records
         } catch {

@@ -56,6 +56,8 @@ final class UploadSession: Sendable {
     /// Gives the spool back as it was.
     func release() { state.withLock { $0.isBusy = false } }
 
+    var isClosed: Bool { state.withLock { $0.isClosed } }
+
     /// Ends the session unless a request is using it.
     func close(ifUnusedSince limit: Int64 = .max) -> Bool {
         state.withLock { state in
@@ -71,8 +73,11 @@ final class UploadSession: Sendable {
 /// Sendable because only the request that acquired the session, or who closed it, reaches `spool`.
 final class ExclusiveSpool: @unchecked Sendable {
     let spool: Spool
+    /// For anybody to look at.
+    let remote: RemoteUpload
 
     init(_ spool: Spool) {
         self.spool = spool
+        remote = spool.remote
     }
 }

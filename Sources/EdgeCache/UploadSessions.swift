@@ -1,6 +1,8 @@
 internal import DiskTier
 internal import Logging
 internal import OCI
+internal import ObjectStorage
+internal import Registry
 internal import System
 internal import Threading
 
@@ -9,44 +11,42 @@ final class UploadSessions: Sendable {
     /// How often sessions are looked through for expired ones, at most and at least.
     private static let sweepSeconds: ClosedRange<Int64> = 1...600
 
+    /// How often the origin is looked through.
+    private static let abandonedLookNanoseconds: UInt64 = 3_600 * 1_000_000_000
+    private static let firstLookNanoseconds: UInt64 = 60 * 1_000_000_000
+
     private struct Sweeping {
         var isClosing = false
         var isRunning = false
     }
 
-    let journal: UploadJournal
+    private let tools: UploadTools
     private let limit: Int
     private let expirySeconds: Int64
-    private let tier: DiskTier
-    private let fileSystem: any FileSystem
+    private let graceSeconds: Int64
     private let time: any TimeSource
     private let random: any RandomSource
-    private let log: Logger
     private let sessions: Monitor<[String: UploadSession]>
     private let sweeping = Monitor(Sweeping())
 
     /// Takes up the sessions of an earlier run, without reading what they hold.
     init(
         _ configuration: EdgeCache.Configuration,
-        tier: DiskTier,
-        fileSystem: any FileSystem,
+        _ tools: UploadTools,
         time: any TimeSource,
-        random: any RandomSource,
-        log: Logger
+        random: any RandomSource
     ) {
         limit = configuration.uploadSessionLimit
         expirySeconds = max(0, configuration.uploadExpiry.components.seconds)
-        self.tier = tier
-        self.fileSystem = fileSystem
+        graceSeconds = max(0, configuration.abandonedUploadGrace.components.seconds)
+        self.tools = tools
         self.time = time
         self.random = random
-        self.log = log
-        journal = UploadJournal(tier: tier, fileSystem: fileSystem, log: log)
         var found: [String: UploadSession] = [:]
-        for (id, record) in journal.load() {
-            guard let spool = Spool(resuming: record, named: id, tier: tier, fileSystem: fileSystem) else {
-                log.warning("upload dropped: its bytes are gone", metadata: ["upload": "\(id)"])
-                journal.remove(id)
+        for (id, record) in tools.journal.load() {
+            guard let spool = Spool(resuming: record, named: id, tools) else {
+                tools.log.warning("upload dropped: its record is damaged", metadata: ["upload": "\(id)"])
+                tools.journal.remove(id)
                 continue
             }
             found[id] = UploadSession(id: id, record, spool: spool)
@@ -61,7 +61,7 @@ final class UploadSessions: Sendable {
         let id = random.token()
         let spool: Spool
         do throws(DiskTierError) {
-            spool = try Spool(algorithm, named: id, tier: tier, fileSystem: fileSystem)
+            spool = try Spool(algorithm, named: id, tools)
         } catch {
             throw .tier(error)
         }
@@ -80,10 +80,9 @@ final class UploadSessions: Sendable {
         guard let session = sessions.withLock({ $0[id] }), session.repository == repository else {
             throw .uploadUnknown(id)
         }
-        guard !session.close(ifUnusedSince: now - expirySeconds) else {
-            remove(session)
-            throw .uploadUnknown(id)
-        }
+        if session.close(ifUnusedSince: now - expirySeconds) { remove(session) }
+        // The sweep may have closed it and not have taken it off the list yet.
+        guard !session.isClosed else { throw .uploadUnknown(id) }
         return session
     }
 
@@ -96,15 +95,16 @@ final class UploadSessions: Sendable {
 
     /// Forgets a session that its caller has closed or is using, with its files.
     func remove(_ session: UploadSession) {
+        session.spool.spool.discard()
         guard !session.id.isEmpty else { return }
         // Its files first: a client that is told "unknown" must not see it again after a restart.
-        journal.remove(session.id)
+        tools.journal.remove(session.id)
         sessions.withLock { _ = $0.removeValue(forKey: session.id) }
     }
 
     private func save(_ session: UploadSession, _ spool: Spool, verified: Digest? = nil) {
         guard !session.id.isEmpty else { return }
-        journal.save(session.id, spool.record(session.repository, lastUsed: now, verified: verified))
+        tools.journal.save(session.id, spool.record(session.repository, lastUsed: now, verified: verified))
     }
 
     private var now: Int64 { time.wallTime().seconds }
@@ -117,8 +117,23 @@ extension UploadSessions {
     func sweep() {
         let limit = now - expirySeconds
         for session in sessions.withLock({ Array($0.values) }) where session.close(ifUnusedSince: limit) {
-            log.info("upload expired", metadata: ["upload": "\(session.id)"])
+            tools.log.info("upload expired", metadata: ["upload": "\(session.id)"])
             remove(session)
+        }
+    }
+
+    /// Aborts what nobody has cared for at the origin for so long that no node can still be at it.
+    func removeAbandoned() {
+        let living = sessions.withLock { Array($0.values) }.compactMap { $0.spool.remote.upload }
+        do throws(RegistryError) {
+            let moment = WallTime(seconds: now - graceSeconds)
+            let count = try tools.registry.removeAbandonedUploads(before: moment, except: Set(living))
+            if count > 0 {
+                tools.log.notice("abandoned uploads removed at the origin", metadata: ["count": "\(count)"])
+            }
+        } catch {
+            guard !error.isUnsupported else { return }
+            tools.log.warning("abandoned uploads may stay at the origin", metadata: ["error": "\(error)"])
         }
     }
 
@@ -127,18 +142,33 @@ extension UploadSessions {
         let seconds = min(max(expirySeconds / 10, Self.sweepSeconds.lowerBound), Self.sweepSeconds.upperBound)
         sweeping.withLock { $0.isRunning = true }
         spawnThread(name: "uploads") { [self] in
+            // The first answers have the origin to themselves.
+            var nextLook = time.monotonicNanoseconds() + Self.firstLookNanoseconds
             while !sweeping.withLock({ $0.isClosing }) {
                 sweep()
+                if time.monotonicNanoseconds() >= nextLook {
+                    removeAbandoned()
+                    nextLook = time.monotonicNanoseconds() + Self.abandonedLookNanoseconds
+                }
                 _ = sweeping.wait(until: .after(.seconds(seconds))) { $0.isClosing ? true : nil }
             }
             sweeping.update { $0.isRunning = false }
         }
     }
 
-    /// The sessions stay for the next run. False when something still sweeps at the deadline.
+    /// The sessions stay for the next run. False when something still sweeps or sends at the deadline.
     func close(until deadline: Deadline) -> Bool {
+        tools.close()
         sweeping.update { $0.isClosing = true }
         sessions.withLock { $0.removeAll() }
-        return sweeping.wait(until: deadline) { $0.isRunning ? nil : true } ?? false
+        let hasSwept = sweeping.wait(until: deadline) { $0.isRunning ? nil : true } ?? false
+        return tools.pool.close(until: deadline) && hasSwept
+    }
+}
+
+extension RegistryError {
+    fileprivate var isUnsupported: Bool {
+        guard case .store(let error) = self, case .unsupported = error.kind else { return false }
+        return true
     }
 }

@@ -39,54 +39,66 @@ extension EdgeCache {
     /// - Parameters:
     ///   - range: where the client says that the bytes belong; `nil` when it just appends.
     ///   - length: how many it says that it sends; `nil` when it does not know.
+    ///   - digest: of the whole, when these are the last bytes.
     public func openChunk(
         _ name: RepositoryName,
         _ id: String,
         range: ContentRange? = nil,
-        length: Int64? = nil
+        length: Int64? = nil,
+        closing digest: Digest? = nil
     ) throws(EdgeError) -> UploadChunk {
         let session = try uploads.find(name, id)
         guard let state = session.acquire() else { throw .uploadBusy(id) }
         do throws(EdgeError) {
-            guard try onDisk({ () throws(DiskTierError) in try session.spool.spool.wake() }) else {
+            guard try session.spool.spool.wake() else {
                 log.warning("upload dropped: its bytes are gone", metadata: ["upload": "\(id)"])
                 uploads.remove(session)
                 throw .uploadUnknown(id)
             }
-            if let range {
+            // All that failed last time was the origin: a client that repeats the closing request may send its bytes again.
+            let isRepeated =
+                digest != nil && state.verified == digest
+                && (range.map { $0.last + 1 == state.offset } ?? (length != 0))
+            if let range, !isRepeated {
                 guard range.first == state.offset else { throw .chunkOutOfOrder(offset: state.offset) }
-                if let length, length != range.count {
-                    throw .chunkLength(expected: range.count, actual: length)
-                }
             }
-            let expected = range?.count ?? length
-            if let expected {
-                try onDisk { () throws(DiskTierError) in try session.spool.spool.expect(expected) }
+            if let range, let length, length != range.count {
+                throw .chunkLength(expected: range.count, actual: length)
             }
-            let mark = try onDisk { () throws(DiskTierError) in try session.spool.spool.mark() }
-            return UploadChunk(session, of: self, expected: expected, mark: mark)
+            return try open(session, length: range?.count ?? length, closing: digest, isRepeated: isRepeated)
         } catch {
             session.release()
             throw error
         }
     }
 
+    /// A whole upload in one request, without a session that anybody else could see.
+    public func openBlob(_ name: RepositoryName, as digest: Digest, length: Int64?) throws(EdgeError) -> UploadChunk {
+        let spool = try onDisk { () throws(DiskTierError) in try Spool(digest.algorithm, uploadTools) }
+        let session = UploadSession(id: "", repository: name, spool: spool, now: 0)
+        _ = session.acquire()
+        return try open(session, length: length, closing: digest)
+    }
+
+    private func open(
+        _ session: UploadSession,
+        length: Int64?,
+        closing digest: Digest?,
+        isRepeated: Bool = false
+    ) throws(EdgeError) -> UploadChunk {
+        let spool = session.spool.spool
+        try spool.settle()
+        // Then its parts can go where they belong at once.
+        if let digest { spool.remote.name(digest) }
+        if let length, !isRepeated { try spool.expect(length) }
+        return UploadChunk(session, of: self, expected: length, isRepeated: isRepeated)
+    }
+
     /// Ends the sessions that were not used for too long; a thread does so now and then by itself.
     public func expireUploads() { uploads.sweep() }
 
-    /// A whole upload in one request, without a session that anybody else could see.
-    public func openBlob(
-        _ name: RepositoryName,
-        algorithm: DigestAlgorithm,
-        length: Int64?
-    ) throws(EdgeError) -> UploadChunk {
-        let spool = try onDisk { () throws(DiskTierError) in try Spool(algorithm, tier: tier, fileSystem: fileSystem) }
-        if let length { try onDisk { () throws(DiskTierError) in try spool.expect(length) } }
-        let session = UploadSession(id: "", repository: name, spool: spool, now: 0)
-        _ = session.acquire()
-        let mark = try onDisk { () throws(DiskTierError) in try spool.mark() }
-        return UploadChunk(session, of: self, expected: length, mark: mark)
-    }
+    /// Removes at the origin what was begun there and never ended; a thread does so now and then by itself.
+    public func removeAbandonedUploads() { uploads.removeAbandoned() }
 }
 
 /// The bytes of one request into one upload. Exactly one of ``keep()``, ``finish(as:)`` and ``abandon()`` ends it.
@@ -98,29 +110,31 @@ public final class UploadChunk {
     private let spool: Spool
     private let expected: Int64?
     private let start: Int64
-    private var mark: Spool.Mark?
+    /// The bytes are here already.
+    private let isRepeated: Bool
+    private var isOpen = true
     private var failure: EdgeError?
 
-    fileprivate init(_ session: UploadSession, of edge: EdgeCache, expected: Int64?, mark: consuming Spool.Mark) {
+    fileprivate init(_ session: UploadSession, of edge: EdgeCache, expected: Int64?, isRepeated: Bool) {
         self.edge = edge
         self.session = session
         self.expected = expected
+        self.isRepeated = isRepeated
         spool = session.spool.spool
         start = spool.size
-        self.mark = consume mark
     }
 
-    deinit { if mark != nil { abandon() } }
+    deinit { abandon() }
 
     public var id: String { session.id }
 
     /// A failure is kept until the end of the request; bytes after it are dropped.
     public func append(_ bytes: Span<UInt8>) {
-        guard failure == nil else { return }
-        do throws(DiskTierError) {
+        guard failure == nil, !isRepeated else { return }
+        do throws(EdgeError) {
             try spool.append(bytes)
         } catch {
-            failure = .tier(error)
+            failure = error
         }
     }
 
@@ -128,41 +142,54 @@ public final class UploadChunk {
     public func keep() throws(EdgeError) -> UploadStatus {
         do throws(EdgeError) {
             try check()
-            try edge.onDisk { () throws(DiskTierError) in try spool.flush() }
+            try spool.settle()
         } catch {
             abandon()
             throw error
         }
-        mark = nil
+        isOpen = false
         edge.uploads.release(session)
         return UploadStatus(id: session.id, offset: spool.size)
     }
 
     /// Ends the upload: verifies the digest, and returns once the origin has the blob. It is warm on disk then.
+    ///
+    /// When only the origin fails, the bytes stay: the same request finishes it later, with or without its body.
     public func finish(as digest: Digest) throws(EdgeError) {
         do throws(EdgeError) {
             try check()
-            let actual = try edge.onDisk { () throws(DiskTierError) in try spool.digest(digest.algorithm) }
+            let actual = try spool.digest(digest.algorithm)
             guard actual == digest else { throw .digestMismatch(expected: digest, actual: actual) }
-            let stamp = edge.tier.stamp()
-            let body = try edge.onDisk { () throws(DiskTierError) in try spool.body() }
-            _ = try edge.atOrigin { () throws(RegistryError) in try edge.registry.pushBlob(digest, from: body) }
-            keepOnDisk(digest, since: stamp)
-            edge.hasPushed(digest)
         } catch {
             abandon()
             throw error
         }
-        mark = nil
+        let stamp = edge.tier.stamp()
+        do throws(EdgeError) {
+            try spool.push(as: digest)
+        } catch {
+            if case .origin = error, !session.id.isEmpty {
+                isOpen = false
+                edge.uploads.release(session, verified: digest)
+            } else {
+                abandon()
+            }
+            throw error
+        }
+        isOpen = false
+        keepOnDisk(digest, since: stamp)
+        edge.hasPushed(digest)
         edge.uploads.remove(session)
     }
 
     /// The client went away, or the bytes are no good: the session stands where it stood before.
     public func abandon() {
-        guard let mark = mark.take() else { return }
-        do throws(DiskTierError) {
-            try spool.rewind(to: mark)
-            edge.uploads.release(session)
+        guard isOpen else { return }
+        isOpen = false
+        guard !session.id.isEmpty else { return edge.uploads.remove(session) }
+        do throws(EdgeError) {
+            try spool.rewind()
+            edge.uploads.release(session, verified: session.state.withLock { $0.verified })
         } catch {
             edge.log.warning("upload dropped", metadata: ["upload": "\(session.id)", "error": "\(error)"])
             edge.uploads.remove(session)
@@ -172,7 +199,7 @@ public final class UploadChunk {
     private func check() throws(EdgeError) {
         if let failure { throw failure }
         let actual = spool.size - start
-        if let expected, actual != expected { throw .chunkLength(expected: expected, actual: actual) }
+        if let expected, actual != expected, !isRepeated { throw .chunkLength(expected: expected, actual: actual) }
     }
 
     /// The origin has the blob, so a tier that cannot keep it costs the next reader a fill, not the pusher an error.

@@ -1,7 +1,7 @@
 internal import CMicroHTTPD
 
-/// How much is asked of a producer at a time.
-private let streamBlockBytes = 256 << 10
+/// How much is asked of a producer at a time. Memory: one for each streamed answer, however slow its client.
+private let streamBlockBytes = 32 << 10
 
 /// A body that is produced block by block, by a thread that may wait, while the connection is suspended.
 ///

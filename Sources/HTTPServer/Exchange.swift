@@ -78,6 +78,8 @@ final class Exchange: @unchecked Sendable {
     private var phase = Phase.headersPending
     private var piece: [UInt8] = []
     private var isAway = false
+    /// Keeps what belongs to a file whose descriptor libmicrohttpd has until it is through with the request.
+    private var file: File?
     private var request: Request?
     private var status = 499
     private var length: Int64 = 0
@@ -165,6 +167,7 @@ final class Exchange: @unchecked Sendable {
     func answer(_ response: Response, closes: Bool) -> Step {
         phase = .answered
         status = response.status
+        if case .file(let file, _, _) = response.body { self.file = file }
         length =
             switch response.body {
             case .bytes(let bytes): Int64(bytes.count)

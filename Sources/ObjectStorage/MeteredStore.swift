@@ -55,6 +55,7 @@ public final class MeteredStore: ObjectStore {
 
     public var description: String { store.description }
     public var capabilities: StoreCapabilities { store.capabilities }
+    public var health: StoreHealth { store.health }
 
     public func head(_ key: ObjectKey) throws(StoreError) -> ObjectInfo? {
         try count("head", { $0 == nil ? "404" : "200" }) { () throws(StoreError) in try store.head(key) }
@@ -111,6 +112,43 @@ public final class MeteredStore: ObjectStore {
                 continuation: continuation,
                 limit: limit
             )
+        }
+    }
+
+    public var multipart: MultipartTraits { store.multipart }
+
+    public func beginUpload(_ key: ObjectKey, contentType: String?) throws(StoreError) -> MultipartUpload {
+        try count("put") { () throws(StoreError) in try store.beginUpload(key, contentType: contentType) }
+    }
+
+    public func putPart(
+        _ number: Int,
+        at offset: Int64,
+        of upload: MultipartUpload,
+        _ body: ObjectBody
+    ) throws(StoreError) -> UploadedPart {
+        let part = try count("put") { () throws(StoreError) in
+            try store.putPart(number, at: offset, of: upload, body)
+        }
+        meter.sent(body.length)
+        return part
+    }
+
+    public func completeUpload(
+        _ upload: MultipartUpload,
+        _ parts: [UploadedPart],
+        as key: ObjectKey
+    ) throws(StoreError) {
+        try count("put") { () throws(StoreError) in try store.completeUpload(upload, parts, as: key) }
+    }
+
+    public func abortUpload(_ upload: MultipartUpload) throws(StoreError) {
+        try count("delete") { () throws(StoreError) in try store.abortUpload(upload) }
+    }
+
+    public func pendingUploads(prefix: String, continuation: String?) throws(StoreError) -> PendingUploadPage {
+        try count("list") { () throws(StoreError) in
+            try store.pendingUploads(prefix: prefix, continuation: continuation)
         }
     }
 

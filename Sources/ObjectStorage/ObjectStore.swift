@@ -44,6 +44,38 @@ public protocol ObjectStore: Sendable, CustomStringConvertible {
     /// Removes objects, many in a request where the store can. Those that could not be removed make it an error, the others are gone.
     func delete(_ keys: [ObjectKey]) throws(StoreError)
 
+    /// How the store wants objects put together from parts.
+    var multipart: MultipartTraits { get }
+
+    /// Begins an object that is put together from parts. Nobody sees it before ``completeUpload(_:_:as:)``.
+    func beginUpload(_ key: ObjectKey, contentType: String?) throws(StoreError) -> MultipartUpload
+
+    /// Stores a part, durably when this returns; one that has the number already is replaced. Parts may come in any order and at once.
+    ///
+    /// - Parameters:
+    ///   - number: from 1 on.
+    ///   - offset: where the part's first byte belongs in the object.
+    func putPart(
+        _ number: Int,
+        at offset: Int64,
+        of upload: MultipartUpload,
+        _ body: ObjectBody
+    ) throws(StoreError) -> UploadedPart
+
+    /// Joins the parts, which must be all in order, into an object named `key`, durably when this returns. It need not be the key that the
+    /// upload was begun with. May be called again after a failure, also by another process.
+    func completeUpload(
+        _ upload: MultipartUpload,
+        _ parts: [UploadedPart],
+        as key: ObjectKey
+    ) throws(StoreError)
+
+    /// Ends an upload and forgets its parts; it is no error when there is none.
+    func abortUpload(_ upload: MultipartUpload) throws(StoreError)
+
+    /// One page of the uploads that are neither complete nor aborted, whose keys begin with `prefix`.
+    func pendingUploads(prefix: String, continuation: String?) throws(StoreError) -> PendingUploadPage
+
     /// One page of the objects whose keys begin with `prefix`, in the order of their bytes.
     ///
     /// Objects whose names are no ``ObjectKey`` are left out.

@@ -27,6 +27,8 @@ public struct StoreError: Error, Sendable, CustomStringConvertible {
         /// Their source gives none now.
         case noCredentials
         case noSuchBucket
+        /// It was completed or aborted.
+        case noSuchUpload
         /// The bucket is elsewhere; in `expected`, if the store said where.
         case wrongRegion(expected: String?)
         /// This machine's clock and the store's differ too much.
@@ -122,6 +124,7 @@ extension StoreError.Kind {
         case .badCredentials: "the credentials were not accepted"
         case .noCredentials: "no valid credentials"
         case .noSuchBucket: "there is no such bucket"
+        case .noSuchUpload: "there is no such upload"
         case .wrongRegion(let expected): "wrong region\(expected.map { ", the bucket is in \($0)" } ?? "")"
         case .clockSkew: "the clocks differ"
         case .conflict: "conflict"

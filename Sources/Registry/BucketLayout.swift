@@ -9,6 +9,7 @@ public import ObjectStorage
 /// <prefix>manifests/<repository>/_digests/<algorithm>-<hex>.json
 /// <prefix>manifests/<repository>/_referrers/<algorithm>-<hex>/<algorithm>-<hex>.json
 /// <prefix>blobs/<algorithm>/<hex>
+/// <prefix>_uploads/<token>                             a blob in parts whose digest is not known yet
 /// <prefix>_probes/…, <prefix>_locks/…                  for moments
 /// ```
 ///
@@ -45,6 +46,14 @@ public struct BucketLayout: Sendable {
     public func referrers(_ name: RepositoryName, _ subject: Digest) -> String {
         "\(prefix)manifests/\(name)/_referrers/\(fileName(subject))/"
     }
+
+    /// Every blob starts with this.
+    var blobs: String { "\(prefix)blobs/" }
+
+    /// Where a blob is put together whose digest is not known yet.
+    func unnamedBlob(_ token: String) -> ObjectKey { key("_uploads/\(token)") }
+
+    var unnamedBlobs: String { "\(prefix)_uploads/" }
 
     /// An object to try out with what the store can do; the token keeps nodes that start together apart.
     func probe(_ token: String) -> ObjectKey { key("_probes/\(token)") }

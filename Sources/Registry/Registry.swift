@@ -17,7 +17,7 @@ public final class Registry: Sendable {
     public let store: any ObjectStore
     public let layout: BucketLayout
     let catalogWriter: CatalogWriter
-    private let random: any RandomSource
+    let random: any RandomSource
     /// A push and a delete of the same manifest in this process: neither must see the other half done.
     let manifestClaims = Claims<ManifestID>()
     /// Writing tags of a repository, and comparing tags before they are deleted.

@@ -47,6 +47,10 @@ extension APIError {
             self.init(status: 503, code: .tooManyRequests, message: message, headers: [("Retry-After", "1")])
         case .digestMismatch:
             self.init(status: 400, code: .digestInvalid, message: message)
+        case .algorithm:
+            self.init(status: 400, code: .digestInvalid, message: message)
+        case .uploadDamaged:
+            self.init(status: 500, code: .blobUploadInvalid, message: message)
         case .originChanged:
             self.init(status: 502, code: .unsupported, message: message)
         case .uploadUnknown:

@@ -7,8 +7,9 @@ extension RegistryHandler {
     func postUpload(_ name: RepositoryName, _ request: Request) throws(APIError) -> Reply {
         if let text = request.parameter("digest") {
             let digest = try parsedDigest(text)
+            if let response = try known(name, digest, request) { return respond(response) }
             let chunk = try edge { () throws(EdgeError) in
-                try edge.openBlob(name, algorithm: digest.algorithm, length: request.contentLength)
+                try edge.openBlob(name, as: digest, length: request.contentLength)
             }
             return .receive(UploadBody(chunk) { finishUpload(name, $0, as: digest) })
         }
@@ -32,7 +33,11 @@ extension RegistryHandler {
             throw APIError(status: 400, code: .digestInvalid, message: "the closing PUT needs a digest parameter")
         }
         let digest = try parsedDigest(text)
-        let chunk = try openChunk(name, id, request)
+        if let response = try known(name, digest, request) {
+            try edge { () throws(EdgeError) in try edge.cancelUpload(name, id) }
+            return respond(response)
+        }
+        let chunk = try openChunk(name, id, request, closing: digest)
         return .receive(UploadBody(chunk) { finishUpload(name, $0, as: digest) })
     }
 
@@ -62,7 +67,8 @@ extension RegistryHandler {
     private func openChunk(
         _ name: RepositoryName,
         _ id: String,
-        _ request: Request
+        _ request: Request,
+        closing digest: Digest? = nil
     ) throws(APIError) -> UploadChunk {
         var range: ContentRange?
         if let text = request.header("Content-Range") {
@@ -76,7 +82,7 @@ extension RegistryHandler {
             }
         }
         do throws(EdgeError) {
-            return try edge.openChunk(name, id, range: range, length: request.contentLength)
+            return try edge.openChunk(name, id, range: range, length: request.contentLength, closing: digest)
         } catch {
             var failure = APIError(error)
             if case .chunkOutOfOrder(let offset) = error {
@@ -93,6 +99,12 @@ extension RegistryHandler {
         } catch {
             return failed(APIError(error), "upload of \(digest) to \(name)")
         }
+    }
+
+    /// A client that asks before it sends is told when there is nothing to send. (RFC 9110, section 10.1.1)
+    private func known(_ name: RepositoryName, _ digest: Digest, _ request: Request) throws(APIError) -> Response? {
+        guard request.header("Expect")?.lowercased() == "100-continue" else { return nil }
+        return try mount(name, digest)
     }
 
     /// Blobs are shared by all repositories of the bucket, so a mount is a look whether the blob is there.

@@ -73,6 +73,19 @@ public struct SettingKey: Sendable, Hashable {
         ),
         SettingKey("scrub-interval", "DURATION", "7d", "How often all content on disk is hashed again; 0s is never."),
         SettingKey("scrub-rate", "SIZE", "20MiB", "Bytes a second that are hashed again."),
+        SettingKey(
+            "eviction-policy",
+            "lru|gdsf|sieve|s3-fifo",
+            "s3-fifo",
+            "What goes first when the disk tier is full."
+        ),
+        SettingKey(
+            "eviction-high",
+            "PERCENT",
+            "98%",
+            "Above so much of cache-size, eviction runs in the background, ..."
+        ),
+        SettingKey("eviction-low", "PERCENT", "95%", "... down to so much."),
         SettingKey("inline-limit", "SIZE", "16KiB", "Blobs up to this size lie in the index instead of a file."),
         SettingKey("fill-limit", "COUNT", "32", "Transfers of blobs from the origin at once, over all blobs."),
         SettingKey("fill-part-size", "SIZE", "8MiB", "Of one such transfer: larger blobs come in parts."),
@@ -91,6 +104,18 @@ public struct SettingKey: Sendable, Hashable {
         ),
         SettingKey("upload-limit", "COUNT", "1024", "Upload sessions at once."),
         SettingKey("upload-expiry", "DURATION", "24h", "An upload session that is not used for so long ends."),
+        SettingKey(
+            "upload-grace",
+            "DURATION",
+            "48h",
+            "An upload at the origin that nobody has ended for so long is aborted; longer than upload-expiry."
+        ),
+        SettingKey(
+            "push-ahead",
+            "known|always",
+            "known",
+            "Whether parts of a large push go to a bucket before its digest is known, too: the bucket copies it then."
+        ),
         // Freshness.
         SettingKey(
             "tag-ttl",

@@ -8,6 +8,11 @@ public struct Settings: Sendable {
         case s3(bucket: String)
     }
 
+    public enum EvictionPolicy: String, Sendable {
+        case lru, gdsf, sieve
+        case s3FIFO = "s3-fifo"
+    }
+
     public enum LogFormat: String, Sendable {
         case auto, text, json
     }
@@ -54,6 +59,10 @@ public struct Settings: Sendable {
     public var rebuildsUnreadableCache: Bool
     public var scrubInterval: Duration
     public var scrubBytesPerSecond: Int64
+    public var evictionPolicy: EvictionPolicy
+    /// Of the cache's size.
+    public var evictionHighPercent: Int
+    public var evictionLowPercent: Int
     public var inlineLimitBytes: Int
     public var fillLimit: Int
     public var fillPartBytes: Int
@@ -62,6 +71,9 @@ public struct Settings: Sendable {
     public var absentTTL: Duration
     public var uploadLimit: Int
     public var uploadExpiry: Duration
+    public var uploadGrace: Duration
+    /// Parts of a push go to the origin before its digest is known.
+    public var pushesUnnamedParts: Bool
     public var tagTTL: Duration
     public var staleIfError: Duration
     public var origin: Origin
@@ -104,6 +116,15 @@ public struct Settings: Sendable {
         }
         scrubInterval = try parser.duration("scrub-interval")
         scrubBytesPerSecond = Int64(try parser.size("scrub-rate", 64 << 10...1 << 40))
+        evictionPolicy = try parser.read("eviction-policy", "choose lru, gdsf, sieve or s3-fifo") { text in
+            EvictionPolicy(rawValue: text)
+        }
+        evictionHighPercent = try parser.read("eviction-high", "write a percentage from 1% to 100%", Values.percent)
+        let high = evictionHighPercent
+        evictionLowPercent = try parser.read("eviction-low", "write a percentage up to eviction-high's \(high)%") {
+            text in
+            Values.percent(text).flatMap { $0 <= high ? $0 : nil }
+        }
         inlineLimitBytes = try parser.size("inline-limit", 0...1 << 20)
         fillLimit = try parser.count("fill-limit", 1...1024)
         fillPartBytes = try parser.size("fill-part-size", 1 << 20...1 << 30)
@@ -111,7 +132,16 @@ public struct Settings: Sendable {
         fillUnattendedBytes = try parser.size("fill-unattended-limit", 0...1 << 50)
         absentTTL = try parser.duration("absent-ttl")
         uploadLimit = try parser.count("upload-limit", 1...1_000_000)
-        uploadExpiry = try parser.duration("upload-expiry", atLeast: .seconds(1))
+        let expiry = try parser.duration("upload-expiry", atLeast: .seconds(1))
+        uploadExpiry = expiry
+        // Else one node could abort what another one is still at.
+        uploadGrace = try parser.read("upload-grace", "write a duration such as 48h, longer than upload-expiry") {
+            text in
+            Values.duration(text).flatMap { $0 > expiry ? $0 : nil }
+        }
+        pushesUnnamedParts = try parser.read("push-ahead", "choose known or always") {
+            ["known": false, "always": true][$0]
+        }
         tagTTL = try parser.duration("tag-ttl")
         staleIfError = try parser.duration("stale-if-error")
         let parsed = try parser.read("origin", "write file:///path or s3://bucket/prefix/", OriginURL.parse)

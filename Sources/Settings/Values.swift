@@ -22,8 +22,13 @@ public enum Values {
 
     static func cacheSize(_ text: String) -> CacheSize? {
         guard text.hasSuffix("%") else { return size(text).map { .bytes($0) } }
-        guard let percent = digits(text.dropLast()), 1...100 ~= percent else { return nil }
-        return .percent(Int(percent))
+        return percent(text).map { .percent($0) }
+    }
+
+    /// `1%` to `100%`.
+    static func percent(_ text: String) -> Int? {
+        guard text.hasSuffix("%"), let percent = digits(text.dropLast()), 1...100 ~= percent else { return nil }
+        return Int(percent)
     }
 
     /// `500ms`, `10s`, `5m`, `24h`, `7d`; a bare 0.

@@ -8,6 +8,7 @@ public final class File: Sendable {
     /// The path that it was opened by, for messages.
     public let path: String
     private let owned: Atomic<Int32>
+    private let companion = Mutex<(any Sendable)?>(nil)
 
     public init(owning descriptor: Int32, path: String) {
         self.path = path
@@ -18,6 +19,9 @@ public final class File: Sendable {
         let descriptor = owned.load(ordering: .relaxed)
         if descriptor >= 0 { close(descriptor) }
     }
+
+    /// Keeps a value alive until the file closes, also when the descriptor was given away: as long as this file is.
+    public func keep(_ value: any Sendable) { companion.withLock { $0 = value } }
 
     /// The descriptor, still owned by this value.
     public var descriptor: Int32 {

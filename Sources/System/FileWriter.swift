@@ -16,6 +16,9 @@ public struct FileWriter: ~Copyable {
         written = offset
     }
 
+    /// Appended bytes that the file system does not have yet.
+    public var unwritten: [UInt8] { buffer }
+
     /// Where the next byte goes.
     public var offset: Int64 { written + Int64(buffer.count) }
 

@@ -1,3 +1,4 @@
+internal import CGlibc
 internal import Glibc
 
 /// What this process takes (`getrusage(2)`, `proc(5)`).

@@ -30,7 +30,9 @@ public final class WorkerPool: Sendable {
     /// False when the queue is full or the pool is closed; the job then never runs.
     ///
     /// - Parameter urgent: it runs before those that are not.
-    public func submit(urgent: Bool = false, _ job: @escaping Job) -> Bool { queue.offer(TraceContext.carrying(job), urgent: urgent) }
+    public func submit(urgent: Bool = false, _ job: @escaping Job) -> Bool {
+        queue.offer(TraceContext.carrying(job), urgent: urgent)
+    }
 
     /// Jobs waiting for a thread.
     public var backlog: Int { queue.count }

@@ -48,6 +48,15 @@ struct Flags: ParsableArguments {
     @Option(name: .customLong("scrub-rate"), help: help("scrub-rate"))
     var scrubRate: String?
 
+    @Option(name: .customLong("eviction-policy"), help: help("eviction-policy"))
+    var evictionPolicy: String?
+
+    @Option(name: .customLong("eviction-high"), help: help("eviction-high"))
+    var evictionHigh: String?
+
+    @Option(name: .customLong("eviction-low"), help: help("eviction-low"))
+    var evictionLow: String?
+
     @Option(name: .customLong("inline-limit"), help: help("inline-limit"))
     var inlineLimit: String?
 
@@ -71,6 +80,12 @@ struct Flags: ParsableArguments {
 
     @Option(name: .customLong("upload-expiry"), help: help("upload-expiry"))
     var uploadExpiry: String?
+
+    @Option(name: .customLong("upload-grace"), help: help("upload-grace"))
+    var uploadGrace: String?
+
+    @Option(name: .customLong("push-ahead"), help: help("push-ahead"))
+    var pushAhead: String?
 
     @Option(name: .customLong("tag-ttl"), help: help("tag-ttl"))
     var tagTtl: String?
@@ -167,6 +182,9 @@ struct Flags: ParsableArguments {
             ("cache-unreadable", cacheUnreadable),
             ("scrub-interval", scrubInterval),
             ("scrub-rate", scrubRate),
+            ("eviction-policy", evictionPolicy),
+            ("eviction-high", evictionHigh),
+            ("eviction-low", evictionLow),
             ("inline-limit", inlineLimit),
             ("fill-limit", fillLimit),
             ("fill-part-size", fillPartSize),
@@ -175,6 +193,8 @@ struct Flags: ParsableArguments {
             ("absent-ttl", absentTtl),
             ("upload-limit", uploadLimit),
             ("upload-expiry", uploadExpiry),
+            ("upload-grace", uploadGrace),
+            ("push-ahead", pushAhead),
             ("tag-ttl", tagTtl),
             ("stale-if-error", staleIfError),
             ("origin", origin),

@@ -204,6 +204,15 @@ struct Node {
         configuration.scrubInterval = settings.scrubInterval
         configuration.scrubBytesPerSecond = settings.scrubBytesPerSecond
         configuration.inlineLimitBytes = settings.inlineLimitBytes
+        configuration.evictionPolicy =
+            switch settings.evictionPolicy {
+            case .lru: .lru
+            case .gdsf: .gdsf
+            case .sieve: .sieve
+            case .s3FIFO: .s3FIFO
+            }
+        configuration.highWatermarkPercent = Int64(settings.evictionHighPercent)
+        configuration.lowWatermarkPercent = Int64(settings.evictionLowPercent)
         return configuration
     }
 
@@ -236,6 +245,8 @@ extension EdgeCache.Configuration {
         absentTTL = settings.absentTTL
         uploadSessionLimit = settings.uploadLimit
         uploadExpiry = settings.uploadExpiry
+        abandonedUploadGrace = settings.uploadGrace
+        sendsUnnamedParts = settings.pushesUnnamedParts
     }
 }
 

@@ -34,6 +34,7 @@ import Testing
             for number in 0..<3 { try tier.store(pattern(16_000, seed: 1000 + seed * 3 + number)) }
         }
         #expect(try tier.size(of: Digest(of: small)) == nil)
+        #expect(try tier.size(of: Digest(of: large)) == nil)
     }
 
     @Test func aPinnedManifestStays() throws {

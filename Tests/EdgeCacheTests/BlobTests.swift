@@ -115,6 +115,25 @@ import Threading
         Issue.record("the disk was never left in peace")
     }
 
+    /// Found by killing and deleting under load: who asked after a delete was answered by a fill from before it.
+    @Test func aFillFromBeforeADeleteAnswersNobodyAfterIt() throws {
+        let files = FaultyFileSystem()
+        let edge = try Edge(fileSystem: files)
+        let content = pattern(100_000)
+        let digest = edge.seed(content)
+        let gate = Monitor(false)
+        files.beforeCalls { operation, path in
+            if operation == "pwrite", path.contains("/incoming/") { _ = gate.wait { $0 ? true : nil } }
+        }
+        let before = try #require(try edge.cache.blob(digest))
+        #expect(try edge.cache.deleteBlob(digest))
+        #expect(try edge.cache.blob(digest)?.size == nil)
+        gate.update { $0 = true }
+        #expect(try contents(before) == content)
+        edge.cache.waitForFills()
+        #expect(try edge.read(digest) == nil)
+    }
+
     /// A fill of many gigabytes must not hold up the end of the process.
     @Test func closingBreaksOffAFill() throws {
         let edge = try Edge()

@@ -17,6 +17,7 @@ final class Edge {
     let time: ManualTime
     let tier: DiskTier
     let cache: EdgeCache
+    let registry: Registry
 
     init(
         store: MemoryStore = MemoryStore(),
@@ -36,8 +37,9 @@ final class Edge {
         )
         var configuration = EdgeCache.Configuration()
         adjust(&configuration)
+        registry = Registry(store: store, time: time)
         cache = EdgeCache(
-            registry: Registry(store: store, time: time),
+            registry: registry,
             tier: tier,
             configuration: configuration,
             fileSystem: fileSystem,
@@ -52,10 +54,13 @@ final class Edge {
     }
 
     /// What another process would find had this one been killed now, before the same origin.
-    func killed(_ adjust: (inout EdgeCache.Configuration) -> Void = { _ in }) throws -> Edge {
+    func killed(
+        ceilingBytes: Int64 = 256 << 20,
+        _ adjust: (inout EdgeCache.Configuration) -> Void = { _ in }
+    ) throws -> Edge {
         let copy = TemporaryFolder()
         try folder.copy(to: copy.path)
-        return try Edge(store: store, folder: copy, time: time, adjust)
+        return try Edge(store: store, folder: copy, time: time, ceilingBytes: ceilingBytes, adjust)
     }
 
     /// Puts a blob into the origin only.

@@ -16,7 +16,7 @@ struct ConformanceCase: Sendable, CustomTestStringConvertible {
     }
 
     static let all: [ConformanceCase] =
-        objectCases + rangeCases + conditionCases + listingCases + deletionCases + concurrencyCases
+        objectCases + rangeCases + conditionCases + listingCases + deletionCases + uploadCases + concurrencyCases
 }
 
 @Suite struct ConformanceTests {

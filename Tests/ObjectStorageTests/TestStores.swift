@@ -58,9 +58,15 @@ enum S3TestServer {
     static let endpoint = environment("FOREBAY_TEST_S3_ENDPOINT")
     static let isThere = endpoint != nil
     static let reason: Comment = "FOREBAY_TEST_S3_ENDPOINT is not set; Tests/Servers/rgw.sh start prints it"
+    /// On loopback, in clear text; `nil` for any other.
+    static let port = endpoint.flatMap { endpoint in
+        endpoint.hasPrefix("http://127.0.0.1:") ? endpoint.split(separator: ":").last.flatMap { UInt16($0) } : nil
+    }
     static let bucket = "forebay-test"
     /// Words for what the server is known not to have: `conditions`. Anything else that is missing is a failure.
     static let lacks = (environment("FOREBAY_TEST_S3_LACKS") ?? "").split(separator: " ")
+
+    static let region = environment("AWS_DEFAULT_REGION") ?? "us-east-1"
 
     static let credentials = Credentials(
         accessKey: environment("AWS_ACCESS_KEY_ID") ?? "",
@@ -84,7 +90,6 @@ enum S3TestServer {
     ) throws -> S3Configuration {
         // Names below localhost lead to the loopback interface.
         let url = endpoint.map { addressing == .path ? $0 : $0.replacing("127.0.0.1", with: "localhost") }
-        let region = environment("AWS_DEFAULT_REGION") ?? "us-east-1"
         var configuration = S3Configuration(
             endpoint: try S3Endpoint(url, bucket: bucket, region: region, addressing: addressing),
             credentials: .fixed(credentials)
@@ -93,6 +98,7 @@ enum S3TestServer {
         configuration.payloadSigning = .notOverTLS
         configuration.multipartThresholdBytes = 6 << 20
         configuration.partBytes = 5 << 20
+        configuration.largestCopyBytes = addressing == .path ? S3Limits.largestCopyBytes : 5 << 20
         return configuration
     }
 

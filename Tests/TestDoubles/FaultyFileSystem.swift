@@ -7,6 +7,7 @@ public final class FaultyFileSystem: FileSystem {
     private struct State {
         var calls = 0
         var failing: ClosedRange<Int>?
+        var operations: Set<String>?
         var code: Int32 = EIO
         var hasFailed = false
         var available: (@Sendable () -> Int64)?
@@ -19,10 +20,13 @@ public final class FaultyFileSystem: FileSystem {
     public init() {}
 
     /// Fails the n-th call from now on, counted from 1, with this `errno`; `lasting` fails all after it too.
-    public func failCall(_ number: Int, code: Int32 = EIO, lasting: Bool = false) {
+    ///
+    /// - Parameter operations: only these are counted and failed, by the names of their system calls.
+    public func failCall(_ number: Int, code: Int32 = EIO, lasting: Bool = false, of operations: Set<String>? = nil) {
         state.withLock { state in
             state.calls = 0
             state.failing = number...(lasting ? Int.max : number)
+            state.operations = operations
             state.code = code
             state.hasFailed = false
         }
@@ -44,6 +48,7 @@ public final class FaultyFileSystem: FileSystem {
     private func enter(_ operation: String, _ path: String) throws(FileError) {
         state.withLock { $0.hook }?(operation, path)
         let code: Int32? = state.withLock { state in
+            guard state.operations?.contains(operation) ?? true else { return nil }
             state.calls += 1
             guard state.failing?.contains(state.calls) == true else { return nil }
             state.hasFailed = true

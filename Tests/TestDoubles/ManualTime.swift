@@ -5,7 +5,12 @@ public import System
 public final class ManualTime: TimeSource {
     private let nanoseconds = Mutex<UInt64>(1_000_000_000_000)
 
-    public init() {}
+    private let origin: Int64
+
+    public init() { origin = 1_776_932_130 }
+
+    /// A clock that says this now.
+    public init(at moment: WallTime) { origin = moment.seconds - 1_000 }
 
     public func advance(_ duration: Duration) {
         let (seconds, attoseconds) = duration.components
@@ -17,7 +22,7 @@ public final class ManualTime: TimeSource {
     public func wallTime() -> WallTime {
         let now = monotonicNanoseconds()
         return WallTime(
-            seconds: 1_776_932_130 + Int64(now / 1_000_000_000),
+            seconds: origin + Int64(now / 1_000_000_000),
             nanoseconds: Int32(now % 1_000_000_000)
         )
     }

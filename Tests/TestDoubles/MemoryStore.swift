@@ -12,14 +12,22 @@ public final class MemoryStore: ObjectStore {
         public var range: Range<Int64>?
     }
 
-    private struct Object {
+    struct Object {
         var bytes: [UInt8]
         var contentType: String?
         var etag: String
     }
 
-    private struct State {
+    struct Upload {
+        var key: ObjectKey
+        var contentType: String?
+        var started: WallTime
+        var parts: [Int: (etag: String, bytes: [UInt8])] = [:]
+    }
+
+    struct State {
         var objects: [String: Object] = [:]
+        var uploads: [String: Upload] = [:]
         var calls: [Call] = []
         var hook: (@Sendable (Int, Call) throws(StoreError) -> Void)?
         var onPiece: (@Sendable (Call, Int64) throws(StoreError) -> Void)?
@@ -30,7 +38,8 @@ public final class MemoryStore: ObjectStore {
 
     private struct Broken: Error {}
 
-    private let state = Monitor(State())
+    let state = Monitor(State())
+    public let multipart: MultipartTraits
     public let capabilities: StoreCapabilities
     /// How many bytes a GET hands over at a time.
     private let pieceBytes: Int
@@ -39,8 +48,15 @@ public final class MemoryStore: ObjectStore {
         conditionalWrites: Bool = true,
         etagIsContentHash: Bool = true,
         listLimit: Int = 1000,
-        pieceBytes: Int = 16 << 10
+        pieceBytes: Int = 16 << 10,
+        multipart: MultipartTraits = MultipartTraits(
+            thresholdBytes: 32 << 20,
+            partBytes: 16 << 20,
+            partsInFlight: 4,
+            movesFreely: false
+        )
     ) {
+        self.multipart = multipart
         capabilities = StoreCapabilities(
             ifAbsent: conditionalWrites,
             ifMatch: conditionalWrites,
@@ -100,12 +116,12 @@ public final class MemoryStore: ObjectStore {
     public var keys: [String] { state.withLock { $0.objects.keys.sorted() } }
     public func contentType(_ key: String) -> String? { state.withLock { $0.objects[key]?.contentType } }
 
-    private func etag(_ bytes: [UInt8]) -> String {
+    func etag(_ bytes: [UInt8]) -> String {
         capabilities.etagIsContentHash ? hexadecimal(md5(bytes)) : SystemRandom().token()
     }
 
     @discardableResult
-    private func enter(_ operation: String, _ key: String, _ range: Range<Int64>? = nil) throws(StoreError) -> Call {
+    func enter(_ operation: String, _ key: String, _ range: Range<Int64>? = nil) throws(StoreError) -> Call {
         let call = Call(operation: operation, key: key, range: range)
         let (hook, number) = state.withLock { state in
             state.calls.append(call)
@@ -178,16 +194,7 @@ public final class MemoryStore: ObjectStore {
         condition: PutCondition
     ) throws(StoreError) -> PutOutcome {
         try enter("PUT", key.description)
-        let bytes: [UInt8]
-        switch body {
-        case .bytes(let content): bytes = content
-        case .file(let file, let offset, let length, _):
-            do throws(FileError) {
-                bytes = try LocalFileSystem().read(file, at: offset, count: Int(length))
-            } catch {
-                throw StoreError(.put, in: description, key: key, .file(error), "")
-            }
-        }
+        let bytes = try contents(of: body, key)
         return state.withLock { state in
             let existing = state.objects[key.description]
             switch condition {
@@ -198,6 +205,18 @@ public final class MemoryStore: ObjectStore {
             let etag = self.etag(bytes)
             state.objects[key.description] = Object(bytes: bytes, contentType: contentType, etag: etag)
             return .stored(etag: etag)
+        }
+    }
+
+    func contents(of body: ObjectBody, _ key: ObjectKey) throws(StoreError) -> [UInt8] {
+        switch body {
+        case .bytes(let content): return content
+        case .file(let file, let offset, let length, _):
+            do throws(FileError) {
+                return try LocalFileSystem().read(file, at: offset, count: Int(length))
+            } catch {
+                throw StoreError(.put, in: description, key: key, .file(error), "")
+            }
         }
     }
 

@@ -51,7 +51,7 @@ extension DirectoryStore {
             case .bytes(let bytes):
                 try fileSystem.write(bytes.span, to: file, at: 0)
             case .file(let source, let offset, let length, _):
-                let copied = try copy(source, at: offset, length: length, to: file)
+                let copied = try copy(source, at: offset, length: length, to: file, at: 0)
                 guard copied == length else {
                     throw failure(.put, key, .damagedBody, "\(source.path) has \(copied) bytes of \(length)")
                 }
@@ -63,20 +63,26 @@ extension DirectoryStore {
     }
 
     /// Returns how many bytes there were to copy.
-    private func copy(_ source: File, at offset: Int64, length: Int64, to file: File) throws(FileError) -> Int64 {
+    func copy(
+        _ source: File,
+        at offset: Int64,
+        length: Int64,
+        to file: File,
+        at target: Int64
+    ) throws(FileError) -> Int64 {
         var copied: Int64 = 0
         while copied < length {
             let count = Int(min(Int64(Self.bufferBytes), length - copied))
             let bytes = try fileSystem.read(source, at: offset + copied, count: count)
             guard !bytes.isEmpty else { break }
-            try fileSystem.write(bytes.span, to: file, at: copied)
+            try fileSystem.write(bytes.span, to: file, at: target + copied)
             copied += Int64(bytes.count)
         }
         return copied
     }
 
     /// Moves a finished file to its name, durably; false when the condition does not hold.
-    private func place(
+    func place(
         _ temporary: String,
         at path: String,
         _ key: ObjectKey,

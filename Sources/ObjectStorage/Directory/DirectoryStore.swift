@@ -4,7 +4,7 @@ public import System
 /// Objects as files below a directory, named by their keys: an origin that needs no server.
 ///
 /// - A file appears whole, under its name, once its bytes are on stable storage; what a crash leaves half-written is in a folder of its own
-///   (`.forebay/tmp`) and removed later. Any number of processes may use one directory.
+///   (`.forebay/tmp`) and removed later; an upload in parts grows beside it (`.forebay/uploads`) until it is complete. Any number of processes may use one directory.
 /// - The content type is kept in the extended attribute `user.forebay.content_type` of the file itself, so that it appears and disappears with the
 ///   bytes. A volume without such attributes keeps none (``StoreCapabilities/keepsContentType``).
 /// - The ETag is made of the file's inode, time of modification and size: it changes with each write, but equal contents have different ones.
@@ -15,7 +15,7 @@ public final class DirectoryStore: ObjectStore {
     let root: String
     let fileSystem: any FileSystem
     private let time: any TimeSource
-    private let random: any RandomSource
+    let random: any RandomSource
     private let keepsContentType: Bool
 
     static let contentTypeAttribute = "user.forebay.content_type"
@@ -46,6 +46,7 @@ public final class DirectoryStore: ObjectStore {
             self.root = try fileSystem.resolve(root)
             let own = "\(self.root)/\(Self.ownFolder)"
             try fileSystem.createDirectory("\(own)/tmp")
+            try fileSystem.createDirectory("\(own)/uploads")
             let lock = try openLockFile(at: "\(own)/lock", in: fileSystem)
             keepsContentType = try fileSystem.setAttribute(Self.contentTypeAttribute, [], of: lock)
             try removeStaleTemporaryFiles()

@@ -26,6 +26,8 @@ public struct S3Configuration: Sendable {
     public var partBytes: Int64 = 16 << 20
     /// Parts of one upload that are sent at once.
     public var partsInFlight = 4
+    /// An object is copied in one request up to this size, in parts of it above.
+    public var largestCopyBytes = S3Limits.largestCopyBytes
     /// Threads that all uploads of this store share, beside their callers' own.
     public var transferThreads = 8
     /// How long a store may take to join the parts of an upload before it sends a byte.
@@ -49,10 +51,11 @@ public struct S3Configuration: Sendable {
 }
 
 /// What S3 itself limits (Amazon S3 User Guide, "Amazon S3 multipart upload limits"), and what is read of its answers at most.
-enum S3Limits {
+public enum S3Limits {
     static let parts = 10_000
     static let largestPartBytes: Int64 = 5 << 30
     static let largestPutBytes: Int64 = 5 << 30
+    public static let largestCopyBytes: Int64 = 5 << 30
     static let keysPerDelete = 1_000
     static let keysPerPage = 1_000
     static let errorBodyBytes = 64 << 10

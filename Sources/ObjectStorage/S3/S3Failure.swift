@@ -75,6 +75,7 @@ extension S3Transport {
             "TokenRefreshRequired", "AuthorizationHeaderMalformed":
             return (.badCredentials, nil)
         case "NoSuchBucket": return (.noSuchBucket, nil)
+        case "NoSuchUpload": return (.noSuchUpload, nil)
         case "ConditionalRequestConflict", "OperationAborted": return (.conflict, true)
         case "BadDigest", "IncompleteBody", "XAmzContentSHA256Mismatch": return (.damagedBody, true)
         case "QuotaExceeded", "XMinioStorageFull", "InsufficientStorage": return (.noSpace, nil)
@@ -129,7 +130,8 @@ extension S3Transport {
         case .tls:
             return failure(of: request, error.isConnectionLevel ? .unreachable : .untrusted, message)
         case .badResponse, .bodyLimit:
-            return failure(of: request, .invalidResponse, message)
+            // What libcurl cannot read may be the rest of the answer before, on a connection that is closed now.
+            return failure(of: request, .invalidResponse, message, isRetryable: error.code != 0)
         case .invalid, .closed, .cancelled, .source, .other:
             return failure(of: request, .other, message)
         }

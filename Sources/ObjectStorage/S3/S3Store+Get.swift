@@ -14,7 +14,7 @@ extension S3Store {
     ) throws(StoreError) -> GetOutcome {
         precondition(range.map { !$0.isEmpty && $0.lowerBound >= 0 } ?? true, "a range of no bytes")
         var download = Download(key: key, range: range, ifNoneMatch: ifNoneMatch)
-        download.trustsETags = findings.withLock { $0?.etagIsContentHash ?? false }
+        download.trustsETags = tellsMD5s
         return try transport.retrying { () throws(StoreError) in
             try attempt(&download, begin: begin, receive: receive)
         }
@@ -42,6 +42,7 @@ extension S3Store {
                     let limit = configuration.limit(bytes: response.contentLength ?? 0)
                     deadline = transport.time.monotonicNanoseconds() + UInt64(limit.components.seconds) * 1_000_000_000
                     let isContinued = download.info != nil
+                    if download.trustsETags { try requireETag(request, response) }
                     let info = try download.accept(response, request, transport)
                     if !isContinued { try receiving(request) { try begin(info) } }
                 },

@@ -25,11 +25,14 @@ extension S3Store {
         } else if let after {
             request.query.append(("start-after", after))
         }
-        let (response, body) = try transport.exchange(request, bodyLimitBytes: S3Limits.answerBytes)
-        guard let page = ListPage(try transport.document(body, request, response)) else {
-            throw transport.failure(of: request, .invalidResponse, "not a listing", response)
+        let listing = request
+        return try transport.retrying { () throws(StoreError) in
+            let (response, body) = try transport.once(listing, bodyLimitBytes: S3Limits.answerBytes)
+            guard let page = ListPage(try transport.document(body, listing, response)) else {
+                throw transport.failure(of: listing, .invalidResponse, "not a listing", response)
+            }
+            return page
         }
-        return page
     }
 
     /// Amazon S3 API Reference, "DeleteObjects"; one by one where the store does not have it.

@@ -38,13 +38,18 @@ extension S3Store {
             try? abortUpload(key, id)
             throw error
         }
-        // The answer's ETag may be empty or of another form: what HEAD says is what readers will see.
+        return try confirm(key, length: body.length).etag
+    }
+
+    /// What was just stored. The answer's ETag may be empty or of another form: what HEAD says is what readers will see.
+    @discardableResult
+    func confirm(_ key: ObjectKey, length: Int64) throws(StoreError) -> ObjectInfo {
         let stored = try head(key)
-        guard stored?.size == body.length else {
-            let message = "stored \(body.length) bytes, found \(stored.map { "\($0.size)" } ?? "nothing")"
+        guard let stored, stored.size == length else {
+            let message = "stored \(length) bytes, found \(stored.map { "\($0.size)" } ?? "nothing")"
             throw transport.failure(of: S3Request(.put, "HEAD", key), .damagedBody, message)
         }
-        return stored?.etag
+        return stored
     }
 
     func createUpload(_ key: ObjectKey, contentType: String?) throws(StoreError) -> String {
@@ -89,11 +94,14 @@ extension S3Store {
     }
 
     /// Joins the parts. The answer is 200 before the store knows whether it will succeed; an error then comes in the body.
+    ///
+    /// - Parameter mayBeDone: an earlier call may have succeeded without anybody knowing.
     func completeUpload(
         _ key: ObjectKey,
         _ id: String,
         _ etags: [String],
-        length: Int64
+        length: Int64,
+        mayBeDone: Bool = false
     ) throws(StoreError) {
         var document = "<CompleteMultipartUpload>"
         for (index, etag) in etags.enumerated() {
@@ -113,16 +121,17 @@ extension S3Store {
         try transport.retrying { () throws(StoreError) in
             attempts += 1
             let (response, body) = try transport.once(request, accepted: [404])
-            guard response.status == 404 || isNoResult(body) else { return }
+            if response.status != 404 {
+                // The body says what became of the upload, so no document is no success.
+                _ = try transport.document(body, request, response)
+                return
+            }
             let failure = transport.failure(of: request, response, body)
             // An answer got lost: the upload is gone because it was completed.
-            if failure.code == "NoSuchUpload", attempts > 1, try head(key)?.size == length { return }
+            if case .noSuchUpload = failure.kind, mayBeDone || attempts > 1, try head(key)?.size == length { return }
             throw failure
         }
     }
-
-    /// The body says what became of the upload, so no document is no success.
-    private func isNoResult(_ body: [UInt8]) -> Bool { (try? XMLReader.read(body)) == nil }
 
     func abortUpload(_ key: ObjectKey, _ id: String) throws(StoreError) {
         _ = try transport.exchange(S3Request(.put, "DELETE", key, query: [("uploadId", id)]), accepted: [404])
@@ -130,7 +139,7 @@ extension S3Store {
 }
 
 /// What the threads that send parts tell each other.
-private final class UploadProgress: Sendable {
+final class UploadProgress: Sendable {
     private struct State {
         var etags: [String]
         var failure: StoreError?

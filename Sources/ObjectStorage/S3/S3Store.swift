@@ -63,12 +63,25 @@ public final class S3Store: ObjectStore {
     /// A bucket that is missing looks like a missing object here: an answer to HEAD has no body to tell them apart by.
     public func head(_ key: ObjectKey) throws(StoreError) -> ObjectInfo? {
         let request = S3Request(.head, "HEAD", key)
-        let response = try transport.exchange(request, accepted: [404]).response
-        guard response.status != 404 else { return nil }
-        guard let size = response.contentLength, size >= 0 else {
-            throw transport.failure(of: request, .invalidResponse, "an object without a Content-Length", response)
+        return try transport.retrying { () throws(StoreError) in
+            let response = try transport.once(request, accepted: [404]).response
+            guard response.status != 404 else { return nil }
+            guard let size = response.contentLength, size >= 0 else {
+                throw transport.failure(of: request, .invalidResponse, "an object without a Content-Length", response)
+            }
+            if tellsMD5s { try requireETag(request, response) }
+            return ObjectInfo(size: size, response)
         }
-        return ObjectInfo(size: size, response)
+    }
+
+    /// The probe has found that ETags are MD5s, where nothing else speaks against it.
+    var tellsMD5s: Bool { findings.withLock { $0?.etagIsContentHash ?? false } }
+
+    /// A page of something between us and the store has none.
+    func requireETag(_ request: S3Request, _ response: Response) throws(StoreError) {
+        guard response.header("ETag").flatMap(unquotedETag) == nil else { return }
+        let message = "an object without an ETag"
+        throw transport.failure(of: request, .invalidResponse, message, response, isRetryable: true)
     }
 
     public func delete(_ key: ObjectKey) throws(StoreError) {

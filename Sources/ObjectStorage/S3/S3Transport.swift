@@ -152,7 +152,8 @@ package final class S3Transport: Sendable {
         do throws(XMLFailure) {
             return try XMLReader.read(body)
         } catch {
-            throw failure(of: request, .invalidResponse, "\(error)", response)
+            // What was cut or changed on the way may come whole the next time.
+            throw failure(of: request, .invalidResponse, "\(error)", response, isRetryable: true)
         }
     }
 

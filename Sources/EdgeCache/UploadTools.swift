@@ -1,0 +1,63 @@
+internal import DiskTier
+internal import Logging
+internal import OCI
+internal import ObjectStorage
+internal import Registry
+internal import Synchronization
+internal import System
+internal import Threading
+
+/// What every upload of this node works with.
+final class UploadTools: Sendable {
+    let registry: Registry
+    let tier: DiskTier
+    let fileSystem: any FileSystem
+    let log: Logger
+    let journal: UploadJournal
+    /// Sends parts to the origin.
+    let pool: WorkerPool
+    /// Parts are sent to the origin before the digest is known, even where that costs a copy there.
+    let sendsUnnamed: Bool
+    /// Uploads that may hold parts in memory because the disk has no room.
+    private let passing: Mutex<(count: Int, limit: Int)>
+    private let closing = Atomic(false)
+
+    init(
+        _ configuration: EdgeCache.Configuration,
+        registry: Registry,
+        tier: DiskTier,
+        fileSystem: any FileSystem,
+        log: Logger
+    ) {
+        self.registry = registry
+        self.tier = tier
+        self.fileSystem = fileSystem
+        self.log = log
+        journal = UploadJournal(tier: tier, fileSystem: fileSystem, log: log)
+        sendsUnnamed = configuration.sendsUnnamedParts || registry.store.multipart.movesFreely
+        passing = Mutex((0, configuration.passingUploadLimit))
+        pool = WorkerPool(name: "push", threads: configuration.pushThreads, queueLimit: configuration.pushThreads * 64)
+    }
+
+    /// Nothing more is sent ahead.
+    var isClosing: Bool { closing.load(ordering: .relaxed) }
+    func close() { closing.store(true, ordering: .relaxed) }
+
+    /// The right to hold parts in memory, for one upload; `nil` when too many do.
+    func takePassage() -> Passage? {
+        let isFree = passing.withLock { passing in
+            guard passing.count < passing.limit else { return false }
+            passing.count += 1
+            return true
+        }
+        return isFree ? Passage(self) : nil
+    }
+
+    final class Passage: Sendable {
+        private let tools: UploadTools
+
+        fileprivate init(_ tools: UploadTools) { self.tools = tools }
+
+        deinit { tools.passing.withLock { $0.count -= 1 } }
+    }
+}

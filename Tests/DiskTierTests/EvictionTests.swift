@@ -1,0 +1,211 @@
+import DiskTier
+import Hashing
+import OCI
+import Synchronization
+import System
+import TestDoubles
+import Testing
+import Threading
+
+extension DiskTier {
+    /// Without a read, which would make eviction spare it.
+    func has(_ content: [UInt8]) throws -> Bool { try size(of: Digest(of: content)) != nil }
+
+    convenience init(_ path: String, ceilingBytes: Int64, _ change: (inout Configuration) -> Void) throws {
+        var configuration = Configuration(directory: path, ceilingBytes: ceilingBytes)
+        change(&configuration)
+        try self.init(configuration)
+    }
+}
+
+@Suite struct EvictionTests {
+    let folder = TemporaryFolder()
+    let name = try! RepositoryName("library/debian")  // A literal that parses.
+
+    /// A reservation below the ceiling evicts nothing; what runs in the background goes on to the low watermark.
+    @Test func worksDownToTheLowWatermarkInTheBackground() throws {
+        let tier = try DiskTier(folder.path, ceilingBytes: 32 << 20) { configuration in
+            configuration.highWatermarkPercent = 80
+            configuration.lowWatermarkPercent = 50
+        }
+        defer { tier.stop() }
+        tier.waitUntilSettled()
+        for seed in 0..<24 { try tier.store(pattern(1 << 20, seed: seed)) }
+        #expect(tier.statistics.evictedBlobs == 0)
+        for seed in 24..<26 { try tier.store(pattern(1 << 20, seed: seed)) }
+        waitUntil { tier.statistics.usedBytes <= (32 << 20) / 2 }
+        #expect(tier.statistics.usedBytes > (32 << 20) / 4, "no more than it should")
+        #expect(try folder.allocatedBytes() <= (32 << 20) / 2 + (1 << 20))
+    }
+
+    @Test func closingEndsTheBackground() throws {
+        do {
+            let tier = try DiskTier(folder.path, ceilingBytes: 16 << 20) { configuration in
+                configuration.highWatermarkPercent = 20
+                configuration.lowWatermarkPercent = 1
+            }
+            for seed in 0..<8 { try tier.store(pattern(1 << 20, seed: seed)) }
+            tier.close()
+        }
+        // The directory is free: no thread holds the tier any more.
+        let tier = try DiskTier(folder.path)
+        #expect(!tier.statistics.wasUnclean)
+        tier.close()
+    }
+
+    @Test(arguments: EvictionPolicyName.allCases)
+    func whatIsBeingReadStays(_ policy: EvictionPolicyName) throws {
+        let tier = try DiskTier(folder.path, ceilingBytes: 8 << 20) { $0.evictionPolicy = policy }
+        defer { tier.stop() }
+        let read = pattern(500_000, seed: -1)
+        try tier.store(read)
+        guard case .file(let file, _)? = try tier.lookup(Digest(of: read)) else {
+            Issue.record("it was just stored")
+            return
+        }
+        for seed in 0..<60 {
+            try tier.store(pattern(300_000, seed: seed))
+            #expect(tier.statistics.usedBytes <= 8 << 20)
+        }
+        #expect(tier.statistics.evictedBlobs > 20)
+        #expect(try tier.has(read))
+        #expect(try LocalFileSystem().read(file, at: 0, count: 500_000) == read)
+    }
+
+    /// Blocks of a file that was deleted under its reader are taken until the reader is through.
+    @Test func theBooksCountWhatIsReadWithoutAName() throws {
+        let tier = try DiskTier(folder.path, ceilingBytes: 8 << 20)
+        defer { tier.stop() }
+        let content = pattern(4 << 20, seed: -1)
+        try tier.store(content)
+        let before = tier.statistics.usedBytes
+        do {
+            let found = try tier.lookup(Digest(of: content))
+            try tier.remove(Digest(of: content))
+            #expect(try !tier.has(content))
+            #expect(tier.statistics.usedBytes >= before)
+            #expect(tier.statistics.lingeringBytes >= 4 << 20)
+            #expect(throws: DiskTierError.self) { try tier.reserve(5 << 20) }
+            withExtendedLifetime(found) {}
+        }
+        #expect(tier.statistics.lingeringBytes == 0)
+        #expect(tier.statistics.usedBytes < before - (3 << 20))
+        _ = try tier.reserve(5 << 20)
+    }
+
+    /// A fill's readers go on reading its file after it has become part of the tier.
+    @Test func whoReadsAlongWithAFillKeepsItsFile() throws {
+        let tier = try DiskTier(folder.path, ceilingBytes: 8 << 20)
+        defer { tier.stop() }
+        let content = pattern(500_000, seed: -1)
+        let incoming = try tier.newFile(tier.reserve(Int64(content.count)))
+        let reader = incoming.file
+        try LocalFileSystem().write(content.span, to: reader, at: 0)
+        _ = try incoming.commit(as: Digest(of: content), size: Int64(content.count), since: tier.stamp())
+        for seed in 0..<60 { try tier.store(pattern(300_000, seed: seed)) }
+        #expect(try tier.has(content))
+        withExtendedLifetime(reader) {}
+    }
+
+    private func manifest(config: [UInt8]) -> [UInt8] {
+        Array(
+            """
+            {"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","config":{"mediaType":\
+            "application/vnd.oci.image.config.v1+json","digest":"\(Digest(of: config))","size":\(config.count)},"layers":[]}
+            """.utf8
+        )
+    }
+
+    private func keep(_ tier: DiskTier, _ manifest: [UInt8]) throws {
+        _ = try tier.record(
+            manifest: Digest(of: manifest),
+            repository: name,
+            mediaType: .imageManifest,
+            bytes: manifest,
+            since: tier.stamp()
+        )
+    }
+
+    /// In a file or in the index, before its manifest (a push) or after it (a pull).
+    @Test(arguments: [30_000, 3000], [true, false])
+    func manifestsAndConfigsStayLongerThanLayers(_ size: Int, _ isPushed: Bool) throws {
+        let tier = try DiskTier(folder.path, ceilingBytes: 6 << 20)
+        defer { tier.stop() }
+        let config = pattern(size, seed: -1)
+        let manifest = manifest(config: config)
+        if isPushed { try tier.store(config) }
+        try keep(tier, manifest)
+        if !isPushed { try tier.store(config) }
+        for seed in 0..<60 {
+            try tier.store(pattern(300_000, seed: seed))
+            for number in 0..<2 { try tier.store(pattern(15_000, seed: 1000 + seed * 2 + number)) }
+        }
+        #expect(try !tier.has(pattern(300_000, seed: 0)))
+        #expect(try !tier.has(pattern(15_000, seed: 1000)))
+        #expect(try tier.has(config))
+        #expect(try tier.manifest(repository: name, digest: Digest(of: manifest)) != nil)
+        // Without its manifest it is a blob like others.
+        try tier.forget(manifest: Digest(of: manifest), repository: name)
+        for seed in 100..<160 {
+            try tier.store(pattern(300_000, seed: seed))
+            for number in 0..<2 { try tier.store(pattern(15_000, seed: 1000 + seed * 2 + number)) }
+        }
+        #expect(try !tier.has(config))
+    }
+
+    @Test func configsGoWhenNothingElseIsLeft() throws {
+        let tier = try DiskTier(folder.path, ceilingBytes: 4 << 20)
+        defer { tier.stop() }
+        for seed in 0..<20 {
+            let config = pattern(200_000, seed: seed)
+            try keep(tier, manifest(config: config))
+            try tier.store(config)
+        }
+        #expect(tier.statistics.usedBytes <= 4 << 20)
+        #expect(try tier.has(pattern(200_000, seed: 19)))
+        _ = try tier.reserve(3 << 20)
+    }
+
+    @Test func aNewPolicyTakesOverTheQueue() throws {
+        for (number, policy) in (EvictionPolicyName.allCases + [.lru]).enumerated() {
+            let tier = try DiskTier(folder.path, ceilingBytes: 8 << 20) { $0.evictionPolicy = policy }
+            let last = pattern(300_000, seed: number * 100 + 39)
+            for seed in 0..<40 {
+                try tier.store(pattern(300_000, seed: number * 100 + seed))
+                #expect(tier.statistics.usedBytes <= 8 << 20)
+            }
+            #expect(try tier.has(last))
+            tier.close()
+        }
+    }
+
+    /// With the least recently read first, what stays tells the order: it is the same after a restart.
+    @Test func aRestartKeepsTheOrder() throws {
+        func open() throws -> DiskTier {
+            try DiskTier(folder.path, ceilingBytes: 16 << 20) { $0.evictionPolicy = .lru }
+        }
+        do {
+            let tier = try open()
+            for seed in 0..<20 { try tier.store(pattern(500_000, seed: seed)) }
+            tier.close()
+        }
+        let tier = try open()
+        defer { tier.stop() }
+        var evicted: [Int] = []
+        for round in 0..<16 {
+            try tier.store(pattern(500_000, seed: 100 + round))
+            let gone = try (0..<20).filter { try !tier.has(pattern(500_000, seed: $0)) }
+            // Watching one go at a time is enough to know the order.
+            #expect(gone == Array(0..<gone.count), "the oldest go first")
+            evicted = gone
+        }
+        #expect(!evicted.isEmpty && evicted.count < 20)
+    }
+}
+
+/// Polls; the test's time limit is the harness's.
+func waitUntil(_ condition: () -> Bool) {
+    let deadline = Deadline.after(.seconds(20))
+    while !condition(), !deadline.hasPassed { pauseThread(.milliseconds(5)) }
+    #expect(condition())
+}
