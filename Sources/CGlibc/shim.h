@@ -3,7 +3,9 @@
 #include <fcntl.h>
 #include <malloc.h>
 #include <pthread.h>
+#include <stdint.h>
 #include <stdlib.h>
+#include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/file.h>
 #include <sys/stat.h>
@@ -15,5 +17,8 @@ extern char *strptime(const char *restrict text, const char *restrict format, st
 extern int pthread_setname_np(pthread_t thread, const char *name);
 enum {
     forebay_FALLOC_FL_KEEP_SIZE = 1,
-    forebay_EFD_FLAGS = EFD_CLOEXEC | EFD_NONBLOCK
+    forebay_EFD_FLAGS = EFD_CLOEXEC | EFD_NONBLOCK,
+    forebay_EPOLL_FLAGS = EPOLL_CLOEXEC
 };
+static const uint32_t forebay_EPOLL_READABLE = EPOLLIN;
+static const uint32_t forebay_EPOLL_HANG_UP = EPOLLRDHUP | EPOLLET;

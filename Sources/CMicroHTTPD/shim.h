@@ -1,6 +1,7 @@
 #pragma once
 // The variadic functions of libmicrohttpd with fixed arguments, and the constants that Swift does not import.
 #include <microhttpd.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 struct forebay_mhd_options {
@@ -29,6 +30,18 @@ static inline const struct sockaddr *forebay_mhd_client_address(struct MHD_Conne
 {
     const union MHD_ConnectionInfo *info = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CLIENT_ADDRESS);
     return info ? info->client_addr : NULL;
+}
+
+static inline bool forebay_mhd_is_suspended(struct MHD_Connection *connection)
+{
+    const union MHD_ConnectionInfo *info = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_SUSPENDED);
+    return info && info->suspended == MHD_YES;
+}
+
+static inline int forebay_mhd_socket(struct MHD_Connection *connection)
+{
+    const union MHD_ConnectionInfo *info = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD);
+    return info ? info->connect_fd : -1;
 }
 
 /// What becomes readable when the daemon has something to do; -1 when it has none.

@@ -53,11 +53,12 @@ func onCompleted(
     _ state: UnsafeMutablePointer<UnsafeMutableRawPointer?>?,
     _ code: MHD_RequestTerminationCode
 ) {
-    guard let pointer = state?.pointee else { return }
+    guard let connection, let pointer = state?.pointee else { return }
     state?.pointee = nil
     Unmanaged<Exchange>.fromOpaque(pointer).takeRetainedValue().end(
         isComplete: code == .REQUEST_TERMINATED_COMPLETED_OK
     )
+    loop(context).isThrough(connection)
 }
 
 /// `MHD_OPTION_NOTIFY_CONNECTION`.
@@ -67,6 +68,9 @@ func onConnection(
     _ state: UnsafeMutablePointer<UnsafeMutableRawPointer?>?,
     _ code: MHD_ConnectionNotificationCode
 ) {
-    guard code == .CONNECTION_NOTIFY_CLOSED else { return }
-    loop(context).left(ClientAddress(connection.flatMap { forebay_mhd_client_address($0) }))
+    guard let connection else { return }
+    switch code {
+    case .CONNECTION_NOTIFY_STARTED: loop(context).began(connection)
+    default: loop(context).closed(connection)
+    }
 }

@@ -19,6 +19,7 @@ final class EventLoop: @unchecked Sendable {
 
     /// After so long without a pause it lets others run: the clients' threads on the same machine wait no longer than that.
     private static let sliceNanoseconds: UInt64 = 200_000
+    private static let eventsAtOnce = 64
     /// An idle loop looks up at least this often.
     private static let longestWaitMilliseconds: UInt64 = 10_000
 
@@ -26,12 +27,16 @@ final class EventLoop: @unchecked Sendable {
     private var daemon: OpaquePointer?
     /// Written to wake the loop: a resumed connection alone may be overlooked (`eventfd(2)`).
     private let wakeup: Int32
+    /// What the loop waits for: the daemon, the wake-up, and clients that hang up (`epoll(7)`).
+    private let events: Int32
     private let arrived = Mutex<[NewConnection]>([])
     private let isStopping = Atomic(false)
     private let hasEnded = Monitor(false)
     /// The loop's own: connections that wait for another thread.
     private var suspended = 0
-    private var closed = 0
+    private var closedCount = 0
+    private var answered = 0
+    private var hangUps = HangUps()
     /// Connections here, also those on their way.
     let connections = Atomic(0)
 
@@ -39,6 +44,12 @@ final class EventLoop: @unchecked Sendable {
         self.exchanges = exchanges
         wakeup = eventfd(0, Int32(forebay_EFD_FLAGS))
         guard wakeup >= 0 else { throw ServerError(operation: "eventfd", address: "", code: errno) }
+        events = epoll_create1(Int32(forebay_EPOLL_FLAGS))
+        guard events >= 0 else {
+            let code = errno
+            close(wakeup)
+            throw ServerError(operation: "epoll_create", address: "", code: code)
+        }
         var options = forebay_mhd_options(
             connection_limit: UInt32(configuration.connectionLimit),
             idle_timeout_seconds: UInt32(configuration.idleTimeoutSeconds),
@@ -46,8 +57,10 @@ final class EventLoop: @unchecked Sendable {
         )
         let context = Unmanaged.passUnretained(self).toOpaque()
         daemon = forebay_mhd_start(&options, onAccess, onCompleted, onTarget, onConnection, context)
-        guard daemon != nil else {
+        guard let daemon, watch(forebay_mhd_epoll(daemon), .daemon), watch(wakeup, .wakeup) else {
             let code = errno
+            if let daemon { MHD_stop_daemon(daemon) }
+            close(events)
             close(wakeup)
             throw ServerError(operation: "MHD_start_daemon", address: "", code: code == 0 ? EINVAL : code)
         }
@@ -78,41 +91,88 @@ final class EventLoop: @unchecked Sendable {
     }
 }
 
+// MARK: - What a loop waits for
+
+private enum Watched {
+    case daemon
+    case wakeup
+    case connection(OpaquePointer)
+
+    init(_ mark: UInt64) {
+        switch mark {
+        case 0: self = .daemon
+        case 1: self = .wakeup
+        default: self = OpaquePointer(bitPattern: UInt(mark)).map { .connection($0) } ?? .daemon
+        }
+    }
+
+    var event: epoll_event {
+        switch self {
+        case .daemon: epoll_event(events: forebay_EPOLL_READABLE, data: epoll_data(u64: 0))
+        case .wakeup: epoll_event(events: forebay_EPOLL_READABLE, data: epoll_data(u64: 1))
+        case .connection(let connection):
+            epoll_event(events: forebay_EPOLL_HANG_UP, data: epoll_data(u64: UInt64(UInt(bitPattern: connection))))
+        }
+    }
+}
+
+extension EventLoop {
+    private func watch(_ descriptor: Int32, _ what: Watched) -> Bool {
+        var event = what.event
+        return epoll_ctl(events, EPOLL_CTL_ADD, descriptor, &event) == 0
+    }
+}
+
 // MARK: - On the loop's thread
 
 extension EventLoop {
     private func run() {
         guard let daemon else { preconditionFailure("a loop without a daemon") }
-        var lastPause = monotonicNanoseconds()
+        var now = monotonicNanoseconds()
+        var lastPause = now
         while !isStopping.load(ordering: .sequentiallyConsistent) || suspended > 0 {
-            let before = monotonicNanoseconds()
-            wait(daemon)
-            let now = monotonicNanoseconds()
-            if now - before > Self.sliceNanoseconds / 8 {
+            // While requests keep coming, running finds the next ones; what else there is, is asked for between slices.
+            let pause = answered > 0 ? 0 : milliseconds(daemon, now)
+            answered = 0
+            if pause > 0 || now - lastPause > Self.sliceNanoseconds {
+                if pause == 0 { sched_yield() }
+                wait(pause)
+                now = monotonicNanoseconds()
                 lastPause = now
-            } else if now - lastPause > Self.sliceNanoseconds {
-                sched_yield()
-                lastPause = monotonicNanoseconds()
             }
             takeArrived(daemon)
             MHD_run(daemon)
+            now = monotonicNanoseconds()
+            if hangUps.look(now: now) { MHD_run(daemon) }
         }
         takeArrived(daemon)
         MHD_stop_daemon(daemon)
+        close(events)
         close(wakeup)
         hasEnded.update { $0 = true }
     }
 
-    private func wait(_ daemon: OpaquePointer) {
+    /// How long the loop may wait.
+    private func milliseconds(_ daemon: OpaquePointer, _ now: UInt64) -> Int32 {
         var timeout: UInt64 = 0
         let hasTimeout = MHD_get_timeout(daemon, &timeout) == .YES
-        let milliseconds = hasTimeout ? min(timeout, Self.longestWaitMilliseconds) : Self.longestWaitMilliseconds
-        withUnsafeTemporaryAllocation(of: pollfd.self, capacity: 2) { descriptors in
-            descriptors[0] = pollfd(fd: forebay_mhd_epoll(daemon), events: Int16(POLLIN), revents: 0)
-            descriptors[1] = pollfd(fd: wakeup, events: Int16(POLLIN), revents: 0)
-            guard poll(descriptors.baseAddress, 2, Int32(milliseconds)) > 0, descriptors[1].revents != 0 else { return }
-            var count: UInt64 = 0
-            _ = read(wakeup, &count, 8)
+        var longest = hasTimeout ? min(timeout, Self.longestWaitMilliseconds) : Self.longestWaitMilliseconds
+        if let next = hangUps.next { longest = min(longest, next > now ? (next - now) / 1_000_000 + 1 : 0) }
+        return Int32(longest)
+    }
+
+    private func wait(_ milliseconds: Int32) {
+        withUnsafeTemporaryAllocation(of: epoll_event.self, capacity: Self.eventsAtOnce) { found in
+            let count = epoll_wait(events, found.baseAddress, Int32(found.count), milliseconds)
+            for event in found.prefix(Int(max(0, count))) {
+                switch Watched(event.data.u64) {
+                case .daemon: break
+                case .wakeup:
+                    var count: UInt64 = 0
+                    _ = read(wakeup, &count, 8)
+                case .connection(let connection): hangUps.began(connection)
+                }
+            }
         }
     }
 
@@ -122,17 +182,33 @@ extension EventLoop {
             return arrived
         }
         for connection in new {
-            let before = closed
+            let before = closedCount
             let isTaken = connection.address.withSocketAddress { address, length in
                 MHD_add_connection(daemon, connection.descriptor, address, length) == .YES
             }
             // It has closed the descriptor; whether it has also told so depends on how far it came.
-            if !isTaken, closed == before { left(connection.address) }
+            if !isTaken, closedCount == before { left(connection.address) }
         }
     }
 
-    func left(_ address: ClientAddress) {
-        closed += 1
+    func began(_ connection: OpaquePointer) {
+        // Without it, a client that hangs up in the wrong moment is noticed when it times out.
+        _ = watch(forebay_mhd_socket(connection), .connection(connection))
+    }
+
+    func closed(_ connection: OpaquePointer) {
+        hangUps.closed(connection)
+        left(ClientAddress(forebay_mhd_client_address(connection)))
+    }
+
+    /// A request is over, and the next may come.
+    func isThrough(_ connection: OpaquePointer) {
+        answered += 1
+        hangUps.isThrough(connection)
+    }
+
+    private func left(_ address: ClientAddress) {
+        closedCount += 1
         connections.subtract(1, ordering: .relaxed)
         exchanges.clients.left(address)
     }

@@ -5,12 +5,12 @@ internal import Synchronization
 internal import System
 
 extension RegistryHandler {
-    /// A blob or manifest that this node has ready; everything else waits for something, or is rare. With an access log each answer has a name
-    /// of its own, so that none can be prepared.
+    /// A blob or manifest that this node has ready; everything else waits for something, or is rare.
     public func answerAtOnce(_ request: Request) -> ReadyAnswer? {
-        guard observer.accessLog == .off, request.method == "GET" || request.method == "HEAD" else { return nil }
+        guard request.method == "GET" || request.method == "HEAD" else { return nil }
         do throws(Route.Failure) {
             let route = try Route(path: request.path)
+            observer.began(request)
             guard let answer = ready(route, request) else { return nil }
             request.note = RequestNote(route.label, .hit).number
             return answer
@@ -41,7 +41,7 @@ extension RegistryHandler {
 
     private func answerAtOnce(_ digest: Digest, _ content: BlobContent, _ request: Request) -> ReadyAnswer? {
         do throws(APIError) {
-            return .response(finished(try answer(digest, content, request)))
+            return .response(finished(try answer(digest, content, request)).named(request.id))
         } catch {
             return nil
         }
@@ -51,16 +51,16 @@ extension RegistryHandler {
         let hit = edge.manifestHit(name, reference) { digest, number, mediaType, bytes -> ReadyAnswer? in
             guard isPlain(request), bytes.count <= PreparedAnswers.maximumBytes else {
                 let headers = manifestHeaders(digest, MediaType(mediaType))
-                return .response(finished(answer(digest, headers, [UInt8](bytes), request)))
+                return .response(finished(answer(digest, headers, [UInt8](bytes), request)).named(request.id))
             }
             return prepared(number, manifestHeaders(digest, MediaType(mediaType)), bytes)
         }
         return hit ?? nil
     }
 
-    /// Neither a part nor a condition.
+    /// Neither a part nor a condition, and no name that the answer has to bear, as every request has with an access log.
     private func isPlain(_ request: Request) -> Bool {
-        !request.hasHeader("Range") && !request.hasHeader("If-None-Match")
+        request.id.isEmpty && !request.hasHeader("Range") && !request.hasHeader("If-None-Match")
     }
 
     private func prepared(

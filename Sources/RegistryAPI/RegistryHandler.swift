@@ -166,7 +166,8 @@ extension RegistryHandler {
 }
 
 extension Response {
-    fileprivate func named(_ id: String) -> Response {
+    /// The answer to a request that has a name.
+    func named(_ id: String) -> Response {
         guard !id.isEmpty else { return self }
         var response = self
         response.headers.append(("X-Request-Id", id))

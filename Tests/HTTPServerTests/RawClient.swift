@@ -17,6 +17,7 @@ final class RawClient {
     private let descriptor: Int32
     private var buffer: [UInt8] = []
     private var isOpen = true
+    private var isStuck = false
 
     init(port: UInt16) throws {
         descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue), 0)
@@ -45,6 +46,9 @@ final class RawClient {
         if isOpen { Glibc.close(descriptor) }
         isOpen = false
     }
+
+    /// Nothing more comes from here.
+    func finishSending() { shutdown(descriptor, Int32(SHUT_WR)) }
 
     func send(_ text: String) throws { try send(Array(text.utf8)) }
 
@@ -84,7 +88,7 @@ final class RawClient {
     }
 
     /// Whether the server has closed the connection, with nothing before.
-    func isAtEnd() -> Bool { buffer.isEmpty && !fill() }
+    func isAtEnd() -> Bool { buffer.isEmpty && !fill() && !isStuck }
 
     private func chunks() throws -> [UInt8] {
         var body: [UInt8] = []
@@ -111,6 +115,8 @@ final class RawClient {
     private func fill() -> Bool {
         var piece = [UInt8](repeating: 0, count: 64 << 10)
         let count = recv(descriptor, &piece, piece.count, 0)
+        // A server that keeps the connection open has not ended it.
+        if count < 0, errno == EAGAIN { isStuck = true }
         guard count > 0 else { return false }
         buffer += piece[..<count]
         return true

@@ -208,6 +208,47 @@ struct ServerTests {
         }
     }
 
+    private static let requests = ["/now", "/prepared", "/other", "/stream"].map {
+        ("GET \($0) HTTP/1.1\r\nHost: a\r\n\r\n", 1)
+    }
+
+    /// The end of what the client sends may come together with its last bytes; such connections used to stay until they timed out.
+    @Test(
+        arguments: [
+            ("", 0), ("\r\n", 0), ("GET", 0), ("GET /now HTTP/1.1\r\nHost: a\r\n", 0),
+            ("GET /now HTTP/1.1\r\nHost: a\r\n\r\nGET /prep", 1),
+            ("POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nsome", 0),
+            ("POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nsome", 1),
+        ] + requests
+    )
+    func aClientThatSendsNothingMoreIsAnsweredAndLetGo(text: String, answers: Int) throws {
+        try with { server, _ in
+            for _ in 0..<3 {
+                let client = try RawClient(port: server.port)
+                try client.send(text)
+                client.finishSending()
+                for _ in 0..<answers { #expect(try client.answer().status / 100 == 2) }
+                #expect(client.isAtEnd())
+            }
+            let client = try RawClient(port: server.port)
+            #expect(try client.get("/now").text == "now")
+            // And one that is idle for a moment first.
+            client.finishSending()
+            #expect(client.isAtEnd())
+        }
+    }
+
+    @Test func aLargeBodyMayEndWithTheClient() throws {
+        try with { server, _ in
+            let bytes = body(900_000)
+            let client = try RawClient(port: server.port)
+            try client.send(Array(post("/echo", length: bytes.count).utf8) + bytes)
+            client.finishSending()
+            #expect(try client.answer().text == echo(bytes))
+            #expect(client.isAtEnd())
+        }
+    }
+
     // MARK: Limits
 
     @Test func connectionsAreLimited() throws {
