@@ -154,7 +154,10 @@ public final class Run {
     ) -> String {
         let speed = Double(sample.bytes) / 1_048_576 / max(sample.seconds, 0.001)
         let what = "\(name), \(detail), \(schedule.clients) client\(schedule.clients == 1 ? "" : "s")"
-        return "\(what): \(shortText(sample.seconds)) s, \(sample.operations) done, \(shortText(speed)) MiB/s"
+        let end = schedule.seconds < .infinity ? " of \(shortText(schedule.seconds))" : ""
+        let failed = sample.failures > 0 ? ", \(sample.failures) failed" : ""
+        return
+            "\(what): \(shortText(sample.seconds))\(end) s, \(sample.operations) done\(failed), \(shortText(speed)) MiB/s"
     }
 
     /// Makes blobs and pushes them to `registry`, unmeasured.

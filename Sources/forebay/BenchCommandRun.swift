@@ -131,7 +131,7 @@ struct BenchRun: AsyncParsableCommand {
         let stop = StopFlag()
         stopOnSignal(stop)
         limitMemoryArenas()
-        let progress = ProgressLine()
+        let progress = ProgressLine(isForTerminalsOnly: true)
         let result: RunReport
         do {
             let run = try Run(plan, program: "forebay \(Forebay.version)", stop: stop, progress: progress.show)

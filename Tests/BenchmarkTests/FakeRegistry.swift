@@ -22,6 +22,8 @@ final class FakeRegistry: Sendable {
         var blobRedirect: String?
         /// The status of every blob GET.
         var pullStatus: Int?
+        /// The status of every blob PUT.
+        var pushStatus: Int?
         /// Called with each request.
         var onRequest: (@Sendable (String) -> Void)?
     }
@@ -77,6 +79,8 @@ private final class Handler: RequestHandler {
         case "GET" where request.path == "/v2/": return .respond(Response(status: 200))
         case "POST":
             return .respond(Response(status: 202, headers: [("Location", "/v2/x/blobs/uploads/session?state=1")]))
+        case "PUT" where !isManifest && behaviour.pushStatus != nil:
+            return .receive(Receiver { [self] _ in Response(status: behaviour.pushStatus ?? 0) })
         case "PUT":
             return .receive(Receiver { [self] body in keep(body, name, isManifest, request.parameter("digest")) })
         case "HEAD", "GET": return .respond(isManifest ? manifest(name) : blob(name, request))
