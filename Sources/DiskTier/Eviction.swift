@@ -50,9 +50,9 @@ extension DiskTier {
         if excess(over: configuration.highWatermarkPercent) > 0 { background.press() }
     }
 
-    /// How much has to go until only so much of the ceiling is used, and as much as is left of it is free on the volume too.
+    /// How much has to go until only so much is used of what the tier may use: its ceiling, or what its volume has for it.
     private func excess(over percent: Int64) -> Int64 {
-        ledger.missing(for: ledger.ceilingBytes / 100 * (100 - percent))
+        ledger.missing(for: min(ledger.ceilingBytes, ledger.current.volumeLimitBytes) / 100 * (100 - percent))
     }
 
     /// Evicts in the background whenever the tier is above its high watermark, so that a reservation seldom has to.
