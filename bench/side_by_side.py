@@ -212,7 +212,7 @@ class SideBySide:
         return self.bench.forebay_bench(server, *flags, allow_failure=True)["rows"][0]
 
     def with_warm_pulls(self, size, count):
-        duration = "500ms" if self.options.short else f"{self.seconds}s"
+        duration = f"{self.seconds}s"
         return lambda case, server: self.row(server, *self.kept(size, count), "--clients", case.clients, "--duration", duration)
 
     def with_new_blobs(self, workload, size, count):

@@ -22,6 +22,8 @@ final class FakeRegistry: Sendable {
         var blobRedirect: String?
         /// The status of every blob GET.
         var pullStatus: Int?
+        /// Of so many blob GETs, one is answered with 500.
+        var failsOneOf: Int?
         /// The status of every blob PUT.
         var pushStatus: Int?
         /// Called with each request.
@@ -135,6 +137,7 @@ private final class Handler: RequestHandler {
             contents.pulls += 1
             return (contents.blobs[name], contents.pulls)
         }
+        if let count = behaviour.failsOneOf, number % count == 0 { return Response(status: 500) }
         guard var bytes = found else { return Response(status: 404) }
         if number == behaviour.damagedPull { bytes[bytes.count - 1] ^= 1 }
         let range = ByteRange.parse(request.header("Range"), size: Int64(bytes.count))

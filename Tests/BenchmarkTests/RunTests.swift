@@ -91,6 +91,15 @@ struct RunTests {
         #expect(row.errors == ["status 503": 6] && row.operations == 0 && row.latency == nil)
     }
 
+    @Test(arguments: [Workload.warm, .range])
+    func whatFailsNowAndThenIsMeasuredAllTheSame(workload: Workload) throws {
+        let registry = try FakeRegistry(.init(failsOneOf: 2))
+        let report = try run(plan(registry) { $0.workloads = [workload] })
+        let row = report.rows[0]
+        #expect(row.operations == 3 && row.errors == ["status 500": 3], "\(report.notes)")
+        #expect(registry.isEmpty)
+    }
+
     @Test func aSessionWhosePushFailedIsTakenBack() throws {
         let registry = try FakeRegistry(.init(pushStatus: 500))
         let report = try run(plan(registry) { $0.workloads = [.push] })
