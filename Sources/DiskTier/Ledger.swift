@@ -34,14 +34,14 @@ final class Ledger: Sendable {
     private static let maximumStranded = 10_000
 
     let ceilingBytes: Int64
-    /// Kept free below the ceiling: evicting writes to the index, which may grow for it.
+    /// Kept free below the ceiling: evicting writes to the index, which may grow for it, by more when a slow reader holds its old pages.
     let slackBytes: Int64
     private let entries = Mutex(Entries())
     private let stranded = Mutex<[String: Int64]>([:])
 
     init(ceilingBytes: Int64) {
         self.ceilingBytes = ceilingBytes
-        slackBytes = min(max(ceilingBytes / 128, 128 << 10), 4 << 20)
+        slackBytes = min(max(ceilingBytes / 128, 512 << 10), 4 << 20)
     }
 
     var current: Entries { entries.withLock { $0 } }
