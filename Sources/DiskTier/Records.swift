@@ -69,6 +69,24 @@ public struct CachedTag: Sendable {
 enum Key {
     static func digest(_ digest: Digest) -> [UInt8] { [digest.algorithm == .sha256 ? 1 : 2] + digest.bytes }
 
+    /// Empty when the text is no digest in hexadecimal. By the million: a name is not parsed into a value first.
+    static func digest(hex: String, _ algorithm: DigestAlgorithm) -> [UInt8] {
+        var key: [UInt8] = [algorithm == .sha256 ? 1 : 2]
+        key.reserveCapacity(1 + algorithm.byteCount)
+        var (high, isHalf) = (UInt8(0), false)
+        for character in hex.utf8 {
+            let digit: UInt8
+            switch character {
+            case UInt8(ascii: "0")...UInt8(ascii: "9"): digit = character - UInt8(ascii: "0")
+            case UInt8(ascii: "a")...UInt8(ascii: "f"): digit = character - UInt8(ascii: "a") + 10
+            default: return []
+            }
+            if isHalf { key.append(high << 4 | digit) }
+            (high, isHalf) = (digit, !isHalf)
+        }
+        return isHalf || key.count != 1 + algorithm.byteCount ? [] : key
+    }
+
     static func manifest(_ name: RepositoryName, _ digest: Digest) -> [UInt8] {
         Array(name.description.utf8) + [0] + Self.digest(digest)
     }
