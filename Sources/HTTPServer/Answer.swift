@@ -102,7 +102,7 @@ public final class PreparedResponse: @unchecked Sendable {
 
 /// How many places of a large file are looked at, and how far apart those of a small one are.
 private let residencySamples: Int64 = 64
-private let residencyStepBytes: Int64 = 64 << 10
+private let residencyStepBytes: Int64 = 256 << 10
 
 /// Whether `sendfile(2)` would find the part in memory, as far as samples tell (`preadv2(2)` with `RWF_NOWAIT`). From the disk it would hold up
 /// every connection of the loop.

@@ -179,8 +179,9 @@ extension EventLoop {
 
     private func takeArrived(_ daemon: OpaquePointer) {
         let new = arrived.withLock { arrived in
-            defer { arrived.removeAll(keepingCapacity: true) }
-            return arrived
+            let new = arrived
+            if !new.isEmpty { arrived = [] }
+            return new
         }
         for connection in new {
             let before = closedCount
