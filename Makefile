@@ -10,7 +10,7 @@ TEST_PACKAGES := curl openssl python3 python3-venv skopeo buildah podman contain
 # Servers to measure beside, and what measures.
 BENCH_PACKAGES := nginx-light varnish docker-registry wrk valgrind binutils curl python3 ceph-mon ceph-osd radosgw ceph-common
 
-.PHONY: help run build test lint format bench bench-short bench-budget bench-replay clean
+.PHONY: help run build test lint format bench bench-short bench-budget bench-replay bench-restart clean
 .DEFAULT_GOAL := help
 
 help: ## This list.
@@ -49,6 +49,11 @@ bench-short: build ## The same in less than 10 minutes.
 bench-replay: ## What each eviction policy saves, on generated traces; .build/release/cache-replay FILE.csv replays your own.
 	swift build -c release --product cache-replay --static-swift-stdlib -Xswiftc -use-ld=lld
 	.build/release/cache-replay
+
+bench-restart: build ## Restart with up to a million blobs on disk: time, memory, what a lookup costs; some minutes and 5 GiB.
+	@conf/install-packages wrk python3
+	swift build -c release --product TierBench --static-swift-stdlib -Xswiftc -use-ld=lld
+	bench/restart.py
 
 bench-budget: build ## Record the instructions per request as the new budget.
 	@conf/install-packages valgrind binutils python3

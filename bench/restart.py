@@ -1,25 +1,40 @@
 #!/usr/bin/env python3
 """Restart with many blobs on disk: time until a cached blob is answered, memory, and what a lookup costs.
 
-usage: bench/restart.py --folder DIR [--blobs 1000 1000000] [--rounds 5] [--binary .build/release/forebay] [--tier .build/release/TierBench]
+usage: bench/restart.py [--folder DIR] [--blobs 1000 100000 1000000] [--rounds 3] [--binary .build/release/forebay] [--tier .build/release/TierBench]
 
-Needs both products built for release: `swift build -c release --product TierBench`. DIR keeps the caches (real files of 8 bytes, some 4 GiB
-for a million) for the next time. "ready" is from the start of the process to the first whole answer with a cached blob; RSS is the kernel's
-VmRSS then, with its anonymous part; "after a kill" is the same after SIGKILL, when each blob is hashed once before it is served and orphans
-are looked for in the background. Lookups are of the disk tier alone: index, open and fstat for a hit, the index for a miss.
+Needs both products built for release: `swift build -c release --product TierBench`, and wrk. The caches are real files of 8 bytes (some
+4 GiB for a million); making them takes most of the time, and with --folder they are kept for the next run. Prints:
+
+- ready: from the start of the process to the first whole answer with a cached blob, after an orderly stop and after SIGKILL, when each
+  blob is hashed once before it is served and orphans are looked for in the background. RSS is the kernel's VmRSS then.
+- lookup: of the disk tier alone, for random blobs: index, open and fstat for a hit, the index for a miss. "file" is what the kernel takes
+  for open, fstat and close of the same files without any index.
+- requests: whole GETs of random blobs, by 8 clients.
 """
 
 import argparse
+import contextlib
 import hashlib
 import http.client
 import pathlib
+import random
+import re
 import signal
 import socket
 import statistics
 import struct
 import subprocess
+import sys
 import tempfile
 import time
+
+UNCLEAN = b"the last stop was not clean"
+
+WRK = """local paths, at = {}, 0
+function init(args) for line in io.lines(args[1]) do paths[#paths + 1] = line end end
+function request() at = at % #paths + 1; return wrk.format("GET", paths[at]) end
+"""
 
 
 def free_port():
@@ -28,73 +43,120 @@ def free_port():
         return probe.getsockname()[1]
 
 
-def memory(pid):
-    """VmRSS and RssAnon in MiB."""
-    fields = dict(line.split(":", 1) for line in pathlib.Path(f"/proc/{pid}/status").read_text().splitlines())
-    return tuple(int(fields[name].split()[0]) / 1024 for name in ("VmRSS", "RssAnon"))
+def content(number):
+    return struct.pack("<Q", number)
 
 
-def start(binary, cache, origin, number):
-    """Seconds until the blob is answered, RSS then, and the process."""
-    port = free_port()
-    content = struct.pack("<Q", number)
-    path = f"/v2/bench/blobs/sha256:{hashlib.sha256(content).hexdigest()}"
-    began = time.monotonic()
-    process = subprocess.Popen(
-        [binary, "serve", "--listen", f"127.0.0.1:{port}", "--cache-dir", cache, "--cache-size", "100GiB",
-         "--scrub-interval", "0s", "--origin", f"file://{origin}"], stderr=subprocess.DEVNULL)
-    while True:
-        try:
-            connection = http.client.HTTPConnection("127.0.0.1", port)
-            connection.request("GET", path)
-            answer = connection.getresponse()
-            body = answer.read()
-            break
-        except OSError:
-            time.sleep(0.001)
-    took = time.monotonic() - began
-    assert answer.status == 200 and body == content, (answer.status, body)
-    return took, memory(process.pid), process
+def path(number):
+    return f"/v2/bench/blobs/sha256:{hashlib.sha256(content(number)).hexdigest()}"
 
 
-def median(rounds, place):
-    return statistics.median(entry[place] for entry in rounds)
+def resident(pid):
+    """VmRSS in MiB."""
+    return int(re.search(r"VmRSS:\s*(\d+)", pathlib.Path(f"/proc/{pid}/status").read_text())[1]) / 1024
+
+
+class Server:
+    def __init__(self, binary, cache, scratch):
+        self.port = free_port()
+        self.log = tempfile.TemporaryFile()
+        self.began = time.monotonic()
+        self.process = subprocess.Popen(
+            [binary, "serve", "--listen", f"127.0.0.1:{self.port}", "--cache-dir", cache, "--cache-size", "100GiB",
+             "--scrub-interval", "0s", "--origin", f"file://{scratch}/origin"], stderr=self.log)
+
+    def first_answer(self, number):
+        """Seconds since the start."""
+        while True:
+            try:
+                connection = http.client.HTTPConnection("127.0.0.1", self.port)
+                connection.request("GET", path(number))
+                answer = connection.getresponse()
+                body = answer.read()
+                break
+            except OSError:
+                if self.process.poll() is not None:
+                    sys.exit(f"the server ended: {self.told().decode(errors='replace')}")
+                time.sleep(0.001)
+        took = time.monotonic() - self.began
+        assert answer.status == 200 and body == content(number), (answer.status, body)
+        return took
+
+    def told(self):
+        self.log.seek(0)
+        return self.log.read()
+
+    def end(self, how):
+        self.process.send_signal(how)
+        self.process.wait()
+
+
+def round_of(binary, cache, count, scratch, expects_clean):
+    """Ready and RSS after an orderly stop, then after a kill."""
+    server = Server(binary, cache, scratch)
+    took, clean = server.first_answer(random.randrange(count)), UNCLEAN not in server.told()
+    if expects_clean and not clean:
+        sys.exit(f"{cache}: the stop before was not an orderly one")
+    results = {"stop": (took, resident(server.process.pid))}
+    server.end(signal.SIGKILL)
+    server = Server(binary, cache, scratch)
+    results["kill"] = (server.first_answer(random.randrange(count)), resident(server.process.pid))
+    # An orderly stop breaks off the look for orphans, and the next start is then no clean one: let it come to its end.
+    time.sleep(1 + count / 100_000)
+    server.end(signal.SIGTERM)
+    return results
+
+
+def requests_per_second(binary, cache, count, scratch):
+    numbers = [random.randrange(count) for _ in range(50_000)]
+    pathlib.Path(f"{scratch}/paths").write_text("\n".join(path(number) for number in numbers))
+    pathlib.Path(f"{scratch}/random.lua").write_text(WRK)
+    server = Server(binary, cache, scratch)
+    server.first_answer(numbers[0])
+    command = ["wrk", "-t1", "-c8", "-d4", "-s", f"{scratch}/random.lua", f"http://127.0.0.1:{server.port}", "--", f"{scratch}/paths"]
+    # The first run brings the files' names into the kernel's memory.
+    text = [subprocess.run(command, check=True, capture_output=True, text=True).stdout for _ in range(2)][1]
+    rss = resident(server.process.pid)
+    server.end(signal.SIGTERM)
+    assert "Non-2xx" not in text, text
+    return float(re.search(r"Requests/sec:\s*([\d.]+)", text)[1]), rss
+
+
+def lookups(tier, cache, count):
+    text = subprocess.run([tier, "open", cache, str(count)], check=True, capture_output=True, text=True).stdout
+    return {name: float(re.search(rf"^{name} us ([\d.]+)", text, re.M)[1]) for name in ("hit", "miss", "file")}
+
+
+def median(rounds, kind, place):
+    return statistics.median(entry[kind][place] for entry in rounds)
 
 
 def main():
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    options.add_argument("--folder", required=True)
-    options.add_argument("--blobs", type=int, nargs="+", default=[1000, 1_000_000])
-    options.add_argument("--rounds", type=int, default=5)
+    options.add_argument("--folder")
+    options.add_argument("--blobs", type=int, nargs="+", default=[1000, 100_000, 1_000_000])
+    options.add_argument("--rounds", type=int, default=3)
     options.add_argument("--binary", default=".build/release/forebay")
     options.add_argument("--tier", default=".build/release/TierBench")
     options = options.parse_args()
-    origin = tempfile.mkdtemp(prefix="forebay-origin-")
-    caches = {count: f"{options.folder}/{count}" for count in options.blobs}
-    for count, cache in caches.items():
-        if not pathlib.Path(cache).exists():
-            subprocess.run([options.tier, "fill", cache, str(count)], check=True)
-    results = {count: {"clean": [], "killed": []} for count in options.blobs}
-    for number in range(options.rounds):
-        for count, cache in caches.items():
-            took, (rss, anonymous), process = start(options.binary, cache, origin, number)
-            results[count]["clean"].append((took, rss, anonymous))
-            process.send_signal(signal.SIGKILL)
-            process.wait()
-            took, (rss, anonymous), process = start(options.binary, cache, origin, number + 100)
-            results[count]["killed"].append((took, rss, anonymous))
-            # An orderly stop ends the look for orphans, and such a start is no clean one: let it come to its end.
-            time.sleep(0.2 + count / 100_000)
-            process.terminate()
-            process.wait()
-    print(f"medians of {options.rounds} rounds\n| blobs | start | ready ms (max) | RSS MiB | of it anonymous |\n|---|---|---|---|---|")
-    for count in options.blobs:
-        for kind, rounds in results[count].items():
-            print(f"| {count:,} | {kind} | {median(rounds, 0) * 1000:.0f} ({max(entry[0] for entry in rounds) * 1000:.0f}) "
-                  f"| {median(rounds, 1):.0f} | {median(rounds, 2):.0f} |")
-    for count, cache in caches.items():
-        print(f"\n{count:,} blobs, the tier alone:")
-        print(subprocess.run([options.tier, "open", cache, str(count)], check=True, capture_output=True, text=True).stdout, end="")
+    with contextlib.ExitStack() as stack:
+        scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="forebay-restart-"))
+        folder = options.folder or scratch
+        print("| blobs | ready ms after a stop (max) | after a kill (max) | RSS MiB | hit us | file us | miss us | requests/s | RSS MiB after them |")
+        print("|---|---|---|---|---|---|---|---|---|", flush=True)
+        first = None
+        for count in options.blobs:
+            cache = f"{folder}/{count}"
+            if not pathlib.Path(cache).exists():
+                subprocess.run([options.tier, "fill", cache, str(count)], check=True, stdout=sys.stderr)
+            rounds = [round_of(options.binary, cache, count, scratch, number > 0) for number in range(options.rounds)]
+            cost = lookups(options.tier, cache, count)
+            rate, after = requests_per_second(options.binary, cache, count, scratch)
+            first = first or (cost, rate)
+            ready = [f"{median(rounds, kind, 0) * 1000:.0f} ({max(entry[kind][0] for entry in rounds) * 1000:.0f})" for kind in ("stop", "kill")]
+            rss = max(median(rounds, kind, 1) for kind in ("stop", "kill"))
+            costs = [f"{cost[name]:.2f} ({cost[name] / first[0][name]:.2f}x)" for name in ("hit", "file", "miss")]
+            print(f"| {count:,} | {ready[0]} | {ready[1]} | {rss:.0f} | {' | '.join(costs)} | {rate:,.0f} ({first[1] / rate:.2f}x) | {after:.0f} |", flush=True)
 
 
 if __name__ == "__main__":

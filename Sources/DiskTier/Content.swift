@@ -56,6 +56,16 @@ extension DiskTier {
         }
     }
 
+    /// The record, also of a writer that began before the call and has not committed yet: writers come one after the other.
+    private func settledRecord(of digest: Digest) throws(DiskTierError) -> BlobRecord? {
+        let (index, key) = (index, Key.digest(digest))
+        return try inIndex { () throws(LMDBError) in
+            try index.write { transaction throws(LMDBError) in
+                try transaction.get(index.blobs, key).flatMap { BlobRecord($0.span) }
+            }
+        }
+    }
+
     enum Opened {
         case file(File, FileStatus)
         case missing
@@ -132,7 +142,7 @@ extension DiskTier {
     public func remove(_ digest: Digest) throws(DiskTierError) {
         stamps.delete(Key.digest(digest))
         dropLeftFill(digest)
-        guard let record = try record(of: digest) else { return }
+        guard let record = try settledRecord(of: digest) else { return }
         if case .file = record.place {
             try onDisk { () throws(FileError) in _ = try fileSystem.remove(path(of: digest)) }
         }

@@ -34,18 +34,24 @@ extension DiskTier {
             throw .neverFits(bytes: bytes + held, ceilingBytes: ledger.ceilingBytes)
         }
         observeVolume()
+        if ledger.missing(for: bytes) > 0 { settlement.waitForGrace() }
+        var pauses = 0
         while !ledger.reserve(bytes) {
-            if settlement.isPending, settlement.wait(Self.settlementWait) { continue }
             if ledger.hasStranded {
                 guard retryRemovals() else { throw noRoom(for: bytes) }
                 continue
             }
             if dropLeftFills(atLeast: ledger.missing(for: bytes)) { continue }
-            guard try evict(for: bytes) else {
-                let reason = noRoom(for: bytes)
-                note(reason)
-                throw reason
+            if try evict(for: bytes) { continue }
+            // What is not counted yet may be all that there is.
+            if settlement.isPending, pauses < Self.settlementPauses {
+                pauses += 1
+                settlement.wait(Self.settlementPause)
+                continue
             }
+            let reason = noRoom(for: bytes)
+            note(reason)
+            throw reason
         }
         if excess(over: configuration.highWatermarkPercent) > 0 { background.press() }
     }

@@ -72,12 +72,7 @@ extension DiskTier {
     public func forget(_ list: NameList) throws(DiskTierError) {
         let (index, key) = (index, Key.list(list))
         listStamps.delete(key)
-        let isKept = try inIndex { () throws(LMDBError) in
-            try index.read { transaction throws(LMDBError) in
-                try transaction.withValue(index.lists, key) { _ in true } ?? false
-            }
-        }
-        guard isKept else { return }
+        // One that is just being recorded has to go too: so the look is a writer's.
         try inIndex { () throws(LMDBError) in
             try index.write { transaction throws(LMDBError) in try index.removeList(key, transaction) }
         }

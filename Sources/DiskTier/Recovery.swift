@@ -1,31 +1,47 @@
 internal import LMDB
 internal import OCI
+internal import Synchronization
 internal import System
 internal import Threading
 
 /// Whether what an earlier run may have left on the disk has been counted.
 ///
-/// Until then it counts for all that it may be, so that the ceiling holds: a reservation waits a while before it evicts for that.
+/// Until then it counts for all that it may be, so that the ceiling holds: who needs room evicts for it rather than wait.
 final class Settlement: Sendable {
     private enum State { case pending, done, failed }
 
+    /// The count of a small cache ends within so long after the opening, sooner than anything is evicted for it.
+    private static let grace: Duration = .milliseconds(100)
+
     private let state = Monitor(State.done)
+    private let graceEnd = Mutex(Deadline.never)
 
     var isPending: Bool { state.withLock { $0 == .pending } }
     /// Nothing is left that is not counted.
     var isComplete: Bool { state.withLock { $0 == .done } }
-    func begin() { state.update { $0 = .pending } }
+    func begin() {
+        graceEnd.withLock { $0 = .after(Self.grace) }
+        state.update { $0 = .pending }
+    }
+
     func end(complete: Bool) { state.update { $0 = complete ? .done : .failed } }
 
     /// False when it takes longer.
-    func wait(_ duration: Duration) -> Bool {
-        state.wait(until: .after(duration)) { $0 == .pending ? nil : true } ?? false
+    @discardableResult
+    func wait(_ duration: Duration) -> Bool { wait(until: .after(duration)) }
+
+    func waitForGrace() { wait(until: graceEnd.withLock { $0 }) }
+
+    @discardableResult
+    private func wait(until deadline: Deadline) -> Bool {
+        state.wait(until: deadline) { $0 == .pending ? nil : true } ?? false
     }
 }
 
 extension DiskTier {
-    /// How long a reservation waits for the count of what an earlier run left.
-    static let settlementWait: Duration = .seconds(10)
+    /// How often a reservation for which nothing can be evicted looks again while the count goes on.
+    static let settlementPause: Duration = .milliseconds(50)
+    static let settlementPauses = 200
     private static let retryInterval: Duration = .seconds(60)
     private static let sweepInterval: Duration = .seconds(24 * 3600)
     /// A file younger than this may be one that is just about to be entered into the index.
@@ -33,15 +49,40 @@ extension DiskTier {
 
     /// Clears up behind an earlier run, beside the first answers, and now and then behind this one.
     func startHousekeeping() {
-        if run.isFirst || run.wasUnclean {
+        if run.wasUnclean || run.isFirst && !isNew {
             settlement.begin()
-            ledger.update { $0.unknownBytes = max(0, ledger.ceilingBytes - $0.usedBytes) }
+            let used = usedOfVolume
+            ledger.update { $0.unknownBytes = max(0, min(ledger.ceilingBytes, used) - $0.usedBytes) }
         }
         let openedAt = time.wallTime()
         _ = background.start("housekeeping", self) { tier in
             tier.settle(openedAt)
             tier.background.press()
             tier.keepHouse()
+        }
+    }
+
+    /// No file was ever put here.
+    private var isNew: Bool {
+        do throws(FileError) {
+            for algorithm in DigestAlgorithm.allCases {
+                let root = "\(configuration.directory)/blobs/\(algorithm.rawValue)"
+                guard try fileSystem.entries(of: root).isEmpty else { return false }
+            }
+            return true
+        } catch {
+            // The count meets it again.
+            return false
+        }
+    }
+
+    /// What an earlier run left is no more than everything on the volume.
+    private var usedOfVolume: Int64 {
+        do throws(FileError) {
+            return try fileSystem.space(at: configuration.directory).used
+        } catch {
+            note(.file(error))
+            return .max
         }
     }
 
@@ -193,11 +234,9 @@ extension DiskTier {
             try index.read { transaction throws(LMDBError) in
                 var unknown: [(name: String, digest: Digest?)] = []
                 for entry in entries {
-                    let digest = try? Digest(algorithm: algorithm.rawValue, hex: entry.name)
-                    let isKnown = try digest.map { digest throws(LMDBError) in
-                        try transaction.withValue(index.blobs, Key.digest(digest)) { _ in true } ?? false
-                    }
-                    if isKnown != true { unknown.append((entry.name, digest)) }
+                    let key = Key.digest(hex: entry.name, algorithm)
+                    if !key.isEmpty, try transaction.withValue(index.blobs, key, { _ in true }) == true { continue }
+                    unknown.append((entry.name, Digest(key: key)))
                 }
                 return unknown
             }

@@ -28,6 +28,7 @@ final class Fills: Sendable {
     let log: Logger
     let limits: FillLimits
     let counters = FillCounters()
+    let passages = Passages()
     private let queueLimit: Int
     private let pool: WorkerPool
     private let state: Monitor<State>

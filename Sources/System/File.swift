@@ -86,10 +86,13 @@ public struct DirectoryEntry: Sendable, Equatable {
 public struct VolumeSpace: Sendable, Equatable {
     public let capacity: Int64
     public let available: Int64
+    /// What all its files take; what is kept for root is neither used nor available.
+    public let used: Int64
 
-    public init(capacity: Int64, available: Int64) {
+    public init(capacity: Int64, available: Int64, used: Int64? = nil) {
         self.capacity = capacity
         self.available = available
+        self.used = used ?? capacity - available
     }
 }
 

@@ -240,7 +240,11 @@ public struct LocalFileSystem: FileSystem {
         var raw = statvfs()
         _ = try call("statvfs", path) { statvfs(path, &raw) }
         let unit = Int64(raw.f_frsize)
-        return VolumeSpace(capacity: Int64(raw.f_blocks) * unit, available: Int64(raw.f_bavail) * unit)
+        return VolumeSpace(
+            capacity: Int64(raw.f_blocks) * unit,
+            available: Int64(raw.f_bavail) * unit,
+            used: Int64(raw.f_blocks - min(raw.f_bfree, raw.f_blocks)) * unit
+        )
     }
 }
 

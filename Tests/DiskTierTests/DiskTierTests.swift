@@ -317,6 +317,34 @@ func path(_ folder: TemporaryFolder, _ digest: Digest) -> String {
         #expect(try tier.contents(Digest(of: pattern(100_000))) != nil)
     }
 
+    /// A delete used to overlook what was being committed at that moment, and it came back.
+    @Test func aDeleteMeetsWhatIsJustBeingEntered() throws {
+        let tier = try DiskTier(folder.path, ceilingBytes: 1 << 30)
+        let pool = WorkerPool(name: "test", threads: 1, queueLimit: 4)
+        defer { pool.close() }
+        for round in 0..<300 {
+            let content = pattern(round % 2 == 0 ? 20_000 : 2_000, seed: round)
+            let digest = Digest(of: content)
+            let list = NameList.tags(name)
+            let (stamp, listStamp) = (tier.stamp(), tier.listStamp())
+            let isEntered = Monitor(false)
+            #expect(
+                pool.submit {
+                    _ = try? tier.store(content, since: stamp)
+                    _ = try? tier.record(list, ["a"], checkedAt: WallTime(seconds: 1, nanoseconds: 0), since: listStamp)
+                    isEntered.update { $0 = true }
+                }
+            )
+            // At another moment each time.
+            for _ in 0..<round % 60 { _ = try tier.size(of: digest) }
+            try tier.remove(digest)
+            try tier.forget(list)
+            _ = isEntered.wait { $0 ? true : nil }
+            #expect(try tier.contents(digest) == nil, "round \(round)")
+            #expect(try tier.page(of: list, after: nil, limit: nil) == nil, "round \(round)")
+        }
+    }
+
     @Test func stampsStayRightWhenMuchIsDeleted() throws {
         let tier = try DiskTier(folder.path)
         let before = tier.stamp()

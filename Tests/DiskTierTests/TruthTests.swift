@@ -148,10 +148,7 @@ func overwrite(_ path: String, at offset: Int64 = 500, _ bytes: [UInt8] = [0, 1,
             for seed in 0..<4 { try tier.store(pattern(100_000, seed: seed)) }
         }
         let disk = FaultyFileSystem()
-        let gate = Monitor(false)
-        disk.beforeCalls { operation, path in
-            if operation == "readdir", path.contains("/blobs/") { _ = gate.wait { $0 ? true : nil } }
-        }
+        let gate = holdCount(disk)
         // Less is left on the volume than the ceiling would allow.
         disk.leave { 8 << 20 }
         let tier = try DiskTier(configuration { $0.minimumFreeBytes = 1 << 20 }, fileSystem: disk)
@@ -164,6 +161,49 @@ func overwrite(_ path: String, at offset: Int64 = 500, _ bytes: [UInt8] = [0, 1,
         try tier.store(pattern(100_000, seed: 9))
         #expect(tier.statistics.evictedBlobs == 0)
         tier.close()
+    }
+
+    /// While nobody knows what lies there, room is made by evicting: never more than is needed, and no one waits for the count.
+    @Test func reservationsAfterACrashDoNotWaitForTheCount() throws {
+        try withCrashing(DiskTier(folder.path)) { tier in
+            for seed in 0..<20 { try tier.store(pattern(1 << 20, seed: seed)) }
+        }
+        let disk = FaultyFileSystem()
+        let gate = holdCount(disk)
+        let tier = try DiskTier(configuration(), fileSystem: disk)
+        try tier.store(pattern(1 << 20, seed: 50))
+        #expect(1...3 ~= tier.statistics.evictedBlobs)
+        #expect(tier.statistics.usedBytes <= 64 << 20)
+        #expect(try tier.contents(Digest(of: pattern(1 << 20, seed: 50))) != nil)
+        gate.update { $0 = true }
+        tier.waitUntilSettled()
+        #expect(tier.statistics.usedBytes < 32 << 20)
+        tier.close()
+    }
+
+    @Test func whatIsUnknownIsNoMoreThanTheVolumeHas() throws {
+        try withCrashing(DiskTier(folder.path)) { tier in
+            for seed in 0..<4 { try tier.store(pattern(1 << 20, seed: seed)) }
+        }
+        let disk = FaultyFileSystem()
+        let gate = holdCount(disk)
+        let capacity = try files.space(at: folder.path).capacity
+        disk.leave { capacity - (8 << 20) }
+        let tier = try DiskTier(configuration(), fileSystem: disk)
+        #expect(tier.statistics.usedBytes == 8 << 20)
+        for seed in 10..<40 { try tier.store(pattern(1 << 20, seed: seed)) }
+        #expect(tier.statistics.evictedBlobs == 0)
+        gate.update { $0 = true }
+        tier.close()
+    }
+
+    /// Until it is opened, orphans are not looked for.
+    private func holdCount(_ disk: FaultyFileSystem) -> Monitor<Bool> {
+        let gate = Monitor(false)
+        disk.beforeCalls { operation, path in
+            if operation == "readdir", path.contains("/blobs/") { _ = gate.wait { $0 ? true : nil } }
+        }
+        return gate
     }
 
     // MARK: - Large files

@@ -91,6 +91,48 @@ import Threading
         #expect(try contents(content2, from: 12_000_000) == Array(content[12_000_000...]))
     }
 
+    /// Each of them used to make the origin send the blob.
+    @Test func aHerdOnWhatNeverFitsSharesAStream() throws {
+        let edge = try Edge(ceilingBytes: 8 << 20)
+        let content = pattern(12 << 20)
+        let digest = edge.seed(content)
+        let (opened, results) = (Monitor(0), Monitor<[Bool]>([]))
+        let cache = edge.cache
+        // All ask before there is an answer.
+        edge.store.intercept { _, call throws(StoreError) in
+            while call.operation == "GET", cache.fillStatistics.coalescedRequests < 23 { pauseThread(.milliseconds(1)) }
+        }
+        for _ in 0..<24 {
+            spawnThread(name: "client") {
+                let blob = try? cache.blob(digest)
+                opened.update { $0 += 1 }
+                _ = opened.wait { $0 == 24 ? true : nil }
+                let read = try? blob.map { try contents($0) }
+                results.update { $0.append(read == content) }
+            }
+        }
+        #expect(results.wait { $0.count == 24 ? $0 : nil }?.allSatisfy { $0 } == true)
+        // The fill that does not fit, and the stream; more only for who is left behind on a busy machine.
+        #expect(edge.store.calls("GET") <= 8, "\(edge.store.calls("GET"))")
+    }
+
+    @Test func whoDoesNotReadHoldsNobodyUpInASharedStream() throws {
+        let edge = try Edge(ceilingBytes: 8 << 20)
+        let content = pattern(12 << 20)
+        let digest = edge.seed(content)
+        let idle = try #require(try edge.cache.blob(digest))
+        var leaving = try edge.cache.blob(digest)
+        if case .stream(let stream, _)? = leaving {
+            let some = try [UInt8](capacity: 1000) { (buffer: inout OutputSpan<UInt8>) throws(EdgeError) in
+                try stream.read(at: 0, into: &buffer)
+            }
+            #expect(some == Array(content[..<some.count]))
+        }
+        leaving = nil
+        #expect(try edge.read(digest) == content)
+        #expect(try contents(idle) == content)
+    }
+
     @Test func damageIsSeenInAStreamToo() throws {
         let edge = try Edge(ceilingBytes: 8 << 20)
         var content = pattern(12 << 20)

@@ -17,6 +17,7 @@ struct KillLoopTests {
             let load = MixedLoad(seed: seed, endpoint: forebay.endpoint)
             var leftovers: [Int] = []
             for round in 0..<rounds {
+                load.noteAll("round \(round)")
                 try forebay.kill(after: { try load.run(round: round, kill: $0) })
                 try forebay.start()
                 for problem in load.problems + (try load.check()) {
@@ -61,6 +62,8 @@ private final class MixedLoad: Sendable {
         var busy: Set<Int> = []
         var problems: [String] = []
         var counts: [String: Int] = [:]
+        /// What was done with each content, and how it was answered.
+        var history: [Int: [String]] = [:]
     }
 
     private static let clients = 6
@@ -128,7 +131,9 @@ private final class MixedLoad: Sendable {
         let repository = Repository(endpoint)
         let before = change(number, to: .unknown)
         let body: RequestBody = inChunks ? .chunked([contents[number]]) : .bytes(contents[number])
+        note(number, inChunks ? "push in chunks" : "push")
         let response = try repository.request("POST", "blobs/uploads/?digest=\(digests[number])", body: body)
+        note(number, "\(response.status)")
         if response.status == 201 {
             change(number, to: .stored)
             count("pushed")
@@ -136,20 +141,24 @@ private final class MixedLoad: Sendable {
             change(number, to: before)
             count("refused")
         } else {
-            problem("push of \(number): \(response.status) \(response.text.prefix(200))")
+            problem("push of \(number): \(response.status) \(response.text.prefix(200))", with: number)
         }
     }
 
     private func pull(_ number: Int) throws {
+        note(number, "pull")
         let response = try Repository(endpoint).request("GET", "blobs/\(digests[number])")
+        note(number, "\(response.status)")
         judge(number, response, contents[number], "pull")
     }
 
     private func pullRange(_ number: Int, _ start: Int) throws {
         guard !contents[number].isEmpty else { return }
         let end = min(contents[number].count, start + 50_000)
+        note(number, "range")
         let response = try Repository(endpoint)
             .request("GET", "blobs/\(digests[number])", ["Range": "bytes=\(start)-\(end - 1)"])
+        note(number, "\(response.status)")
         judge(number, response, Array(contents[number][start..<end]), "range")
     }
 
@@ -157,23 +166,27 @@ private final class MixedLoad: Sendable {
         let truth = state.withLock { $0.truths[number] }
         switch response.status {
         case 200, 206:
-            if !same(response.body, expected) { problem("\(what) of \(number) (\(digests[number])): wrong bytes") }
-            if truth == .deleted { problem("\(what) of \(number): it was deleted") }
+            if !same(response.body, expected) {
+                problem("\(what) of \(number) (\(digests[number])): wrong bytes", with: number)
+            }
+            if truth == .deleted { problem("\(what) of \(number): it was deleted", with: number) }
         case 404:
-            if truth == .stored { problem("\(what) of \(number) (\(digests[number])): it is gone") }
+            if truth == .stored { problem("\(what) of \(number) (\(digests[number])): it is gone", with: number) }
         case 502, 503, 504:
             count("busy")
         default:
-            problem("\(what) of \(number): \(response.status) \(response.text.prefix(200))")
+            problem("\(what) of \(number): \(response.status) \(response.text.prefix(200))", with: number)
         }
         count(what)
     }
 
     private func delete(_ number: Int) throws {
         change(number, to: .unknown)
+        note(number, "delete")
         let response = try Repository(endpoint).request("DELETE", "blobs/\(digests[number])")
+        note(number, "\(response.status)")
         guard response.status == 202 || response.status == 404 else {
-            return problem("delete of \(number): \(response.status) \(response.text.prefix(200))")
+            return problem("delete of \(number): \(response.status) \(response.text.prefix(200))", with: number)
         }
         change(number, to: .deleted)
         count("deleted")
@@ -196,7 +209,16 @@ private final class MixedLoad: Sendable {
         }
     }
 
-    private func problem(_ text: String) { state.withLock { $0.problems.append(text) } }
+    private func problem(_ text: String, with number: Int) {
+        state.withLock { $0.problems.append("\(text); before: \($0.history[number] ?? [])") }
+    }
+
+    func noteAll(_ event: String) { for number in contents.indices { note(number, event) } }
+
+    private func note(_ number: Int, _ event: String) {
+        state.withLock { $0.history[number] = ($0.history[number] ?? []).suffix(11) + [event] }
+    }
+
     private func count(_ what: String) { state.withLock { $0.counts[what, default: 0] += 1 } }
 }
 

@@ -114,14 +114,14 @@ private enum Naive {
                 continue
             }
             if let at = main.firstIndex(where: { $0.blob == blob }) {
-                main[at].frequency = min(3, main[at].frequency + 1)
+                main[at].frequency = min(2, main[at].frequency + 1)
                 hits.append(true)
                 continue
             }
             hits.append(false)
             let bytes = trace.sizes[Int(blob)]
             while sum(small) + sum(main) + bytes > capacity {
-                if main.isEmpty || sum(small) * 100 > (sum(small) + sum(main)) * 5 {
+                if main.isEmpty || sum(small) * 100 > (sum(small) + sum(main)) * 3 {
                     var entry = small.removeFirst()
                     if entry.frequency > 0 {
                         entry.frequency = 0
@@ -141,7 +141,7 @@ private enum Naive {
                     ghosts[entry.blob] = evicted
                 }
             }
-            let isKnown = ghosts[blob].map { (evicted >> 20) - ($0 >> 20) <= capacity >> 20 } ?? false
+            let isKnown = ghosts[blob].map { (evicted >> 20) - ($0 >> 20) <= (capacity / 100 * 150) >> 20 } ?? false
             let entry = Entry(blob: blob, bytes: bytes, number: 0, frequency: 0)
             if isKnown { main.append(entry) } else { small.append(entry) }
         }
@@ -251,7 +251,7 @@ private func smallTrace(seed: UInt64) -> Trace {
         #expect(policy.judge(candidate, number: 2) == .evict)
         #expect(policy.enter(3, bytes: 4 << 20, hash: 1 << 41).place.segment != first.place.segment)
         #expect(policy.enter(4, bytes: 4 << 20, hash: 1 << 42).place.segment == first.place.segment)
-        // Until as much as the cache holds was evicted after it.
+        // Until half as much again as the cache holds was evicted after it.
         for number: UInt64 in 5..<9 {
             let standing = policy.enter(number, bytes: 4 << 20, hash: number << 50)
             _ = policy.judge(

@@ -102,12 +102,14 @@ package struct Sieve: EvictionPolicy {
 }
 
 /// Two queues and a memory. What is new waits in a small queue; what was read there moves to the main one, the rest is evicted and remembered
-/// for a while, and enters the main queue at once if it comes back. In the main queue each read buys another round, up to three.
+/// for a while, and enters the main queue at once if it comes back. In the main queue each read buys another round, up to two.
 /// (Yang et al., SOSP '23; here the small queue and the memory are measured in bytes.)
 package struct S3FIFO: EvictionPolicy {
     /// Of all bytes, in the small queue. 1 to 10 are much the same in the replay.
-    package static let smallPercent: Int64 = 5
-    package static let maximumFrequency = 3
+    package static let smallPercent: Int64 = 3
+    package static let maximumFrequency = 2
+    /// Of the capacity: an eviction is remembered until as much more was evicted. Above twice it, what scans brought comes to stay.
+    package static let memoryPercent: Int64 = 150
     /// Evictions that are remembered at most; a tier of a terabyte of 4 MiB blobs holds as many.
     private static let memorySlots = 1 << 18
 
@@ -115,9 +117,8 @@ package struct S3FIFO: EvictionPolicy {
     package var visitLimit: Int { Self.maximumFrequency }
     private var ghosts: Ghosts
 
-    /// - Parameter capacityBytes: an eviction is remembered until as much more was evicted.
     package init(capacityBytes: Int64) {
-        ghosts = Ghosts(slots: Self.memorySlots, reachBytes: capacityBytes)
+        ghosts = Ghosts(slots: Self.memorySlots, reachBytes: capacityBytes / 100 * Self.memoryPercent)
     }
 
     package func enter(_ number: UInt64, bytes: Int64, hash: UInt64) -> Standing {

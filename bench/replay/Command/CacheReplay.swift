@@ -11,12 +11,13 @@ struct CacheReplay: ParsableCommand {
         discussion: """
             Without a file, the generated workloads are replayed. The table has, for each workload, size of the cache and policy, the \
             means over all seeds: the share of bytes and of requests that the cache answers, the bytes that the origin is saved, the \
-            share of what the offline optimum (Belady by bytes) saves, and the points of byte hit ratio above LRU.
+            share of what the offline optimum (Belady by bytes) saves, and the points of byte hit ratio above LRU. The last lines have \
+            the means over all sizes, and what the worst seed gives.
             """
     )
 
     @Option(help: "Sizes of the cache, in percent of all bytes that are asked for.")
-    var sizes = "5,10,20"
+    var sizes = "2,5,10"
 
     @Option(help: "Seeds of the generated workloads.")
     var seeds = "1,2,3,4,5"
@@ -76,7 +77,8 @@ struct CacheReplay: ParsableCommand {
             }
             lines.append(Line(name.rawValue, figures, optima, above: lines.first))
         }
-        for line in lines + [Line("optimum", optima, optima, above: lines.first)] {
+        lines.append(Line("optimum", optima, optima, above: lines.first))
+        for line in lines {
             print(Table.row(traces[0].name, percent, line))
         }
         print("| \(traces[0].name) | \(percent)% | (bound) | \(Table.percent(mean(bounds))) | | | | |")
@@ -87,20 +89,23 @@ struct CacheReplay: ParsableCommand {
 /// The means over several seeds.
 struct Line {
     let policy: String
-    let byteHitRatio: Double
     let requestHitRatio: Double
     let savedBytes: Double
     let shareOfOptimum: Double
-    /// In points of the byte hit ratio.
-    let aboveLRU: Double
+    /// In the byte hit ratio, for each seed.
+    let aboveLRU: [Double]
+    private let byteHitRatios: [Double]
+
+    var byteHitRatio: Double { mean(byteHitRatios) }
 
     init(_ policy: String, _ figures: [Figures], _ optima: [Figures], above base: Line?) {
         self.policy = policy
-        byteHitRatio = mean(figures.map(\.byteHitRatio))
+        let ratios = figures.map(\.byteHitRatio)
+        byteHitRatios = ratios
         requestHitRatio = mean(figures.map(\.requestHitRatio))
         savedBytes = mean(figures.map { Double($0.hitBytes) })
         shareOfOptimum = mean(zip(figures, optima).map { $0.byteHitRatio / max(1e-9, $1.byteHitRatio) })
-        aboveLRU = base.map { [byteHitRatio] in byteHitRatio - $0.byteHitRatio } ?? 0
+        aboveLRU = zip(ratios, base?.byteHitRatios ?? ratios).map { $0 - $1 }
     }
 }
 
@@ -114,7 +119,7 @@ enum Table {
     static func row(_ trace: String, _ percent: Int64, _ line: Line) -> String {
         let cells = [
             trace, "\(percent)%", line.policy, Table.percent(line.byteHitRatio), Table.percent(line.requestHitRatio),
-            tenths(line.savedBytes / 1e9), Table.percent(line.shareOfOptimum), tenths(line.aboveLRU * 100),
+            tenths(line.savedBytes / 1e9), Table.percent(line.shareOfOptimum), tenths(mean(line.aboveLRU) * 100),
         ]
         return "| " + cells.joined(separator: " | ") + " |"
     }
@@ -134,17 +139,21 @@ struct Summary {
     mutating func add(_ lines: [Line], _ trace: String) { entries += lines.map { (trace, $0) } }
 
     var lines: [String] {
-        EvictionPolicyName.allCases.map { name in
-            let own = entries.filter { $0.line.policy == name.rawValue }
+        let names = EvictionPolicyName.allCases.map(\.rawValue) + ["optimum"]
+        return names.map { name in
+            let own = entries.filter { $0.line.policy == name }
             var traces: [String] = []
             for entry in own where !traces.contains(entry.trace) { traces.append(entry.trace) }
-            let above = traces.map { trace in
-                let points = own.filter { $0.trace == trace }.map { $0.line.aboveLRU * 100 }
-                return "\(trace) \(Table.tenths(mean(points)))"
-            }
+            let above = traces.map { trace in "\(trace) \(points(own.filter { $0.trace == trace }.map(\.line)))" }
             let share = Table.percent(mean(own.map(\.line.shareOfOptimum)))
-            return
-                "\(name.rawValue): \(share) of the optimum on average; points above LRU: \(above.joined(separator: ", "))"
+            return "\(name): \(share) of the optimum on average; points above LRU: \(above.joined(separator: ", "))"
         }
+    }
+
+    /// The mean over sizes and seeds, and that of the worst seed.
+    private func points(_ lines: [Line]) -> String {
+        let seeds = lines[0].aboveLRU.indices.map { seed in mean(lines.map { $0.aboveLRU[seed] * 100 }) }
+        let worst = seeds.min() ?? 0
+        return "\(Table.tenths(mean(seeds))) (\(Table.tenths(worst)))"
     }
 }
