@@ -13,10 +13,10 @@ import Threading
 
     @Test func whoJoinsAFetchUnderWayIsCountedAsThat() throws {
         let node = try MonitoredNode()
-        let digest = node.seed(pattern(100_000))
+        let digest = node.seed(pattern(400_000))
         let isOpen = Monitor(false)
-        node.store.intercept { _, call in
-            if call.operation == "GET" { _ = isOpen.wait { $0 ? true : nil } }
+        node.store.interceptPieces { _, offset in
+            if offset > 0 { _ = isOpen.wait { $0 ? true : nil } }
         }
         let ended = Monitor<[Int]>([])
         let get = node.statusOfGet
@@ -26,7 +26,8 @@ import Threading
                 ended.update { $0.append(status) }
             }
         }
-        while try node.sample("forebay_coalesced_requests_total") != 2 {}
+        var looks = 0
+        while try node.sample("forebay_coalesced_requests_total") != 2, looks < 5_000 { looks += 1 }
         #expect(try node.sample("forebay_fills_running") == 1)
         isOpen.update { $0 = true }
         #expect(ended.wait { $0.count == 3 ? $0 : nil } == [200, 200, 200])
@@ -71,7 +72,7 @@ import Threading
         #expect(try #require(try node.sample(#"forebay_origin_requests_total{operation="put",code="200"}"#)) >= 1)
     }
 
-    @Test func afailedFillIsCountedByWhatBecameOfIt() throws {
+    @Test func aFailedFillIsCountedByWhatBecameOfIt() throws {
         let node = try MonitoredNode(ceilingBytes: 16 << 20)
         let damaged = node.seed(pattern(100_000))
         node.store["epoch/blobs/sha256/\(damaged.hex)"] = pattern(100_000, seed: 1)
