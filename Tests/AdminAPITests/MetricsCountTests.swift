@@ -1,0 +1,96 @@
+import EdgeCache
+import HTTPClient
+import Hashing
+import OCI
+import ObjectStorage
+import TestDoubles
+import Testing
+import Threading
+
+/// Each thing that can happen is counted as what it is.
+@Suite struct MetricsCountTests {
+    private func path(_ digest: Digest) -> String { "/v2/team/app/blobs/\(digest)" }
+
+    @Test func whoJoinsAFetchUnderWayIsCountedAsThat() throws {
+        let node = try MonitoredNode()
+        let digest = node.seed(pattern(400_000))
+        let isOpen = Monitor(false)
+        node.store.interceptPieces { _, offset in
+            if offset > 0 { _ = isOpen.wait { $0 ? true : nil } }
+        }
+        let ended = Monitor<[Int]>([])
+        let get = node.statusOfGet
+        for name in ["a", "b", "c"] {
+            spawnThread(name: name) { [path = path(digest)] in
+                let status = get(path)
+                ended.update { $0.append(status) }
+            }
+        }
+        var looks = 0
+        while try node.sample("forebay_coalesced_requests_total") != 2, looks < 5_000 { looks += 1 }
+        #expect(try node.sample("forebay_fills_running") == 1)
+        isOpen.update { $0 = true }
+        #expect(ended.wait { $0.count == 3 ? $0 : nil } == [200, 200, 200])
+        node.cache.waitForFills()
+        #expect(try node.sample("forebay_cache_misses_total") == 1)
+        #expect(try node.sample("forebay_coalesced_requests_total") == 2)
+        #expect(try node.sample("forebay_cache_hits_total") == 0)
+        #expect(try node.sample(#"forebay_origin_requests_total{operation="get",code="200"}"#) == 1)
+        #expect(try node.sample("forebay_fills_running") == 0)
+        let lines = node.lines.wait { $0.filter { $0.contains(#""route":"blob""#) }.count == 3 ? $0 : nil } ?? []
+        #expect(
+            lines.count { $0.contains(#""cache":"fill""#) } == 2 && lines.count { $0.contains(#""cache":"miss""#) } == 1
+        )
+    }
+
+    @Test func whatIsEvictedIsCounted() throws {
+        let node = try MonitoredNode(ceilingBytes: 16 << 20)
+        for seed in 0..<12 {
+            let digest = node.seed(pattern(2 << 20, seed: seed))
+            #expect(try node.request("GET", path(digest)).0.status == 200)
+            node.cache.waitForFills()
+        }
+        let blobs = try #require(try node.sample("forebay_cache_evicted_blobs_total"))
+        #expect(blobs >= 4)
+        #expect(try #require(try node.sample("forebay_cache_evicted_bytes_total")) >= blobs * Double(2 << 20))
+        #expect(try #require(try node.sample("forebay_cache_bytes")) <= Double(16 << 20))
+        #expect(try node.sample("forebay_cache_limit_bytes") == Double(16 << 20))
+    }
+
+    @Test func uploadsAreCountedWhileTheyAreOpen() throws {
+        let node = try MonitoredNode()
+        let content = pattern(50_000)
+        let opened = try node.request("POST", "/v2/team/app/blobs/uploads/").0
+        #expect(opened.status == 202)
+        #expect(try node.sample("forebay_upload_sessions") == 1)
+        let location = try #require(opened.header("Location"))
+        let separator = location.contains("?") ? "&" : "?"
+        let put = try node.request("PUT", "\(location)\(separator)digest=\(Digest(of: content))", body: content)
+        #expect(put.0.status == 201)
+        #expect(try node.sample("forebay_upload_sessions") == 0)
+        #expect(try #require(try node.sample(#"forebay_origin_bytes_total{direction="sent"}"#)) >= 50_000)
+        #expect(try #require(try node.sample(#"forebay_origin_requests_total{operation="put",code="200"}"#)) >= 1)
+    }
+
+    @Test func aFailedFillIsCountedByWhatBecameOfIt() throws {
+        let node = try MonitoredNode(ceilingBytes: 16 << 20)
+        let damaged = node.seed(pattern(100_000))
+        node.store["epoch/blobs/sha256/\(damaged.hex)"] = pattern(100_000, seed: 1)
+        _ = try? node.request("GET", path(damaged))  // ends in a broken connection
+        let failed = Digest(of: [7])
+        node.store.intercept { _, call throws(StoreError) in
+            if call.key.contains(failed.hex) { throw MemoryStore.unreachable(call) }
+        }
+        #expect(try node.request("GET", path(failed)).0.status == 503)
+        let large = node.seed(pattern(20 << 20))
+        _ = try? node.request("GET", path(large))  // longer than this client takes at once
+        node.cache.waitForFills()
+        #expect(try node.sample(#"forebay_fills_total{outcome="damaged"}"#) == 1)
+        #expect(try node.sample(#"forebay_fills_total{outcome="failed"}"#) == 1)
+        #expect(try node.sample(#"forebay_fills_total{outcome="not_stored"}"#) == 1)
+        #expect(
+            try #require(try node.sample(#"forebay_origin_requests_total{operation="get",code="unreachable"}"#)) >= 1
+        )
+        #expect(try node.sample(#"forebay_fills_total{outcome="complete"}"#) == 0)
+    }
+}
