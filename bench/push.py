@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Pushes through Forebay beside boto3's own uploads and CNCF distribution, to one S3 server, in alternating rounds.
 
-usage: bench/push.py [--binary .build/release/forebay] [--only large|small|parallel] [--mib 1024] [--rounds 5] [--forebay-flags=...]
+usage: bench/push.py [--binary .build/release/forebay] [--only large|small|parallel] [--mib 1024] [--rounds 5] [--ahead] [--forebay-flags=...]
 
 The S3 server is the one that FOREBAY_TEST_S3_ENDPOINT and the AWS variables name; without them, Tests/Servers/rgw.sh is started for the
 run. Everything is on loopback. Each push has bytes of its own; what was pushed is deleted again, outside of what is measured. Prints
@@ -17,6 +17,7 @@ import json
 import os
 import pathlib
 import shutil
+import signal
 import socket
 import statistics
 import subprocess
@@ -38,14 +39,14 @@ def free_port():
         return probe.getsockname()[1]
 
 
-def wait_for(port):
-    for _ in range(400):
+def wait_for(process, port, log):
+    while process.poll() is None:
         try:
             socket.create_connection(("127.0.0.1", port), timeout=1).close()
             return
         except OSError:
             time.sleep(0.05)
-    sys.exit(f"nothing listens on port {port}")
+    sys.exit(f"{process.args[0]} ended: {log.read_text()[:500]}")
 
 
 def cpu_seconds(pid):
@@ -192,14 +193,15 @@ class Bench:
 
     def start_forebay(self, *flags):
         port, number = free_port(), len(self.processes)
+        log = self.folder / f"forebay{number}.log"
         process = subprocess.Popen(
             [self.options.binary, "serve", "--listen", f"127.0.0.1:{port}", "--cache-dir",
              str(self.folder / f"cache{number}"), "--cache-size", "6GiB", "--origin", f"s3://{self.s3.bucket}/epoch/",
              "--s3-endpoint", self.s3.endpoint, "--s3-region", self.s3.region, "--s3-addressing", "path", *flags],
             env={name: value for name, value in self.environment.items() if not name.startswith("FOREBAY_")},
-            stderr=(self.folder / f"forebay{number}.log").open("w"))
+            stderr=log.open("w"))
         self.processes.append(process)
-        wait_for(port)
+        wait_for(process, port, log)
         return process, port
 
     def start_distribution(self):
@@ -217,10 +219,13 @@ storage:
   redirect: {{disable: true}}
 http: {{addr: "127.0.0.1:{port}", secret: bench}}
 """)
-        process = subprocess.Popen([program, "serve", str(self.folder / "registry.yml")],
-                                   stderr=(self.folder / "registry.log").open("w"), stdout=subprocess.DEVNULL)
+        log = self.folder / "registry.log"
+        # Its S3 library refuses this setting, whatever it holds.
+        environment = {name: value for name, value in self.environment.items() if name != "AWS_CA_BUNDLE"}
+        process = subprocess.Popen([program, "serve", str(self.folder / "registry.yml")], env=environment,
+                                   stderr=log.open("w"), stdout=subprocess.DEVNULL)
         self.processes.append(process)
-        wait_for(port)
+        wait_for(process, port, log)
         return process, port
 
     def start_boto3(self):
@@ -259,17 +264,18 @@ http: {{addr: "127.0.0.1:{port}", secret: bench}}
             return wall, cpu / gib, len(connections_to(self.s3.port) - connections)
 
         targets = {"boto3 upload_file": push_with_boto3}
-        nodes = {"known": self.start_forebay(*self.options.forebay_flags)}
+        nodes = {"auto": self.start_forebay(*self.options.forebay_flags)}
         if self.options.ahead:
-            nodes["always"] = self.start_forebay("--push-ahead", "always", *self.options.forebay_flags)
+            for policy in ["known", "always"]:
+                nodes[policy] = self.start_forebay("--push-ahead", policy, *self.options.forebay_flags)
 
         def add(name, push, process, port):
             targets[name] = lambda digest: self.counted(process.pid, gib, lambda: push(port, blob, digest))
 
         for policy, (process, port) in nodes.items():
             add(f"forebay, digest last (push-ahead {policy})", push_as_docker, process, port)
-        add("forebay, digest first", push_as_containerd, *nodes["known"])
-        if distribution := self.start_distribution():
+        add("forebay, digest first", push_as_containerd, *nodes["auto"])
+        if not self.options.no_distribution and (distribution := self.start_distribution()):
             add("distribution, digest last", push_as_docker, *distribution)
         results = {name: [] for name in targets}
         for _ in range(self.options.rounds):
@@ -422,10 +428,12 @@ def main():
     options.add_argument("--blobs", type=int, default=1000)
     options.add_argument("--clients", type=int, default=16)
     options.add_argument("--rounds", type=int, default=5)
-    options.add_argument("--ahead", action="store_true", help="measure push-ahead always, too")
+    options.add_argument("--ahead", action="store_true", help="measure push-ahead known and always, too")
+    options.add_argument("--no-distribution", action="store_true", help="leave the slowest out")
     options.add_argument("--boto3", help="a virtual environment with boto3; made when missing")
     options.add_argument("--forebay-flags", nargs="*", default=[])
     options = options.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by a signal"))
     folder = pathlib.Path(tempfile.mkdtemp(prefix="forebay-bench-"))
     bench = None
     try:

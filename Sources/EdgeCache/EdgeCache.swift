@@ -43,8 +43,8 @@ public final class EdgeCache: Sendable {
         public var pushThreads = 8
         /// Uploads at once that go to the origin without the disk, when that has no room. Each holds two parts in memory.
         public var passingUploadLimit = 4
-        /// Parts are sent before the digest is known, even to a store that has to copy them to their name then.
-        public var sendsUnnamedParts = false
+        /// Parts are sent before the digest is known; `nil`: to a store that then moves them to their name cheaply.
+        public var sendsUnnamedParts: Bool?
 
         public init() {}
     }

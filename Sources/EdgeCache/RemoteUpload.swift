@@ -30,16 +30,24 @@ final class RemoteUpload: Sendable {
         var failure: RegistryError?
     }
 
+    /// How many parts a client may be ahead of those that are on their way: what it sends faster would only cost memory.
+    private static let partsAhead = 2
+    /// For what was written at once: a store that stalls does not stop a client.
+    private static let holdLimit: Duration = .seconds(1)
+
     let grid: PartGrid
     private let id: String?
     private let tools: UploadTools
     private let state: Monitor<State>
     private let traits: MultipartTraits
+    /// Parts are sent before the digest is known.
+    private let sendsUnnamed: Bool
 
     init(_ tools: UploadTools, id: String?, resuming record: RemoteRecord? = nil) {
         self.tools = tools
         self.id = id
         traits = tools.registry.store.multipart
+        sendsUnnamed = tools.sendsUnnamed ?? traits.movesCheaply
         grid = PartGrid(partBytes: record?.partBytes ?? traits.partBytes)
         var state = State()
         state.upload = record?.upload
@@ -77,14 +85,17 @@ final class RemoteUpload: Sendable {
 extension RemoteUpload {
     /// Sends the whole parts of the first `available` bytes of a file, in the background. Trouble is met again at the end.
     func advance(_ file: File, _ available: Int64) {
-        guard tools.sendsUnnamed || state.withLock({ $0.digest != nil || $0.upload != nil }),
-            available >= traits.thresholdBytes
+        guard available >= traits.thresholdBytes,
+            sendsUnnamed || state.withLock({ $0.digest != nil || $0.upload != nil })
         else { return }
-        state.withLock { state in
+        let isNews = state.withLock { state in
             state.file = file
-            state.available = available
+            defer { state.available = available }
+            return state.available != available
         }
+        guard isNews else { return }
         pump()
+        _ = state.wait(until: .after(Self.holdLimit)) { $0.isBehind(grid, by: Self.partsAhead) ? nil : true }
     }
 
     /// Gives the parts to the pool that may be sent now.
@@ -109,12 +120,18 @@ extension RemoteUpload {
     }
 
     private func send(_ index: Int, of upload: MultipartUpload?) {
-        let (file, range) = state.withLock { state in
-            (state.file, grid.range(index).clamped(to: 0..<state.available))
+        let (file, range, isWhole) = state.withLock { state in
+            (state.file, grid.range(index).clamped(to: 0..<state.available), state.isWhole)
         }
         guard let file else { preconditionFailure("a part without its file") }
         let length = range.upperBound - range.lowerBound
         send(index, of: upload, .file(file, offset: range.lowerBound, length: length))
+        guard !isWhole else { return }
+        // What comes next gets its memory: a large push neither waits for new memory nor drives out what is read often. An earlier part
+        // may have had to wait for the disk when its turn was.
+        for index in [index, index - 2 * traits.partsInFlight] where index >= 0 {
+            tools.fileSystem.advise(.isNotNeeded, on: grid.range(index), of: file)
+        }
     }
 
     private func send(_ index: Int, of known: MultipartUpload?, _ body: ObjectBody) {
@@ -311,6 +328,12 @@ extension RemoteUpload.State {
             inFlight.insert(index)
             return index
         }
+    }
+
+    /// More parts wait to be sent than `limit`, while others are on their way.
+    func isBehind(_ grid: PartGrid, by limit: Int) -> Bool {
+        guard !inFlight.isEmpty, failure == nil, !isPaused, !isThere else { return false }
+        return available >= grid.range(next + limit).lowerBound
     }
 
     /// Nothing is on its way, and nothing will be.

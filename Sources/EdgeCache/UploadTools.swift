@@ -16,8 +16,8 @@ final class UploadTools: Sendable {
     let journal: UploadJournal
     /// Sends parts to the origin.
     let pool: WorkerPool
-    /// Parts are sent to the origin before the digest is known, even where that costs a copy there.
-    let sendsUnnamed: Bool
+    /// Parts are sent to the origin before the digest is known; `nil`: where moving them to their name is cheap.
+    let sendsUnnamed: Bool?
     /// Uploads that may hold parts in memory because the disk has no room.
     private let passing: Mutex<(count: Int, limit: Int)>
     private let closing = Atomic(false)
@@ -34,7 +34,7 @@ final class UploadTools: Sendable {
         self.fileSystem = fileSystem
         self.log = log
         journal = UploadJournal(tier: tier, fileSystem: fileSystem, log: log)
-        sendsUnnamed = configuration.sendsUnnamedParts || registry.store.multipart.movesFreely
+        sendsUnnamed = configuration.sendsUnnamedParts
         passing = Mutex((0, configuration.passingUploadLimit))
         pool = WorkerPool(name: "push", threads: configuration.pushThreads, queueLimit: configuration.pushThreads * 64)
     }

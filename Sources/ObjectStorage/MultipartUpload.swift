@@ -60,14 +60,15 @@ public struct MultipartTraits: Sendable, Equatable {
     public var partBytes: Int64
     /// Parts of one upload to be sent at once.
     public var partsInFlight: Int
-    /// An upload that was begun under one key can be completed under another at no cost.
-    public var movesFreely: Bool
+    /// An upload that was begun under one key can be completed under another in a small part of the time that sending it takes, as far as
+    /// is known.
+    public var movesCheaply: Bool
 
-    public init(thresholdBytes: Int64, partBytes: Int64, partsInFlight: Int, movesFreely: Bool) {
+    public init(thresholdBytes: Int64, partBytes: Int64, partsInFlight: Int, movesCheaply: Bool) {
         self.thresholdBytes = thresholdBytes
         self.partBytes = partBytes
         self.partsInFlight = partsInFlight
-        self.movesFreely = movesFreely
+        self.movesCheaply = movesCheaply
     }
 }
 

@@ -112,9 +112,9 @@ public struct SettingKey: Sendable, Hashable {
         ),
         SettingKey(
             "push-ahead",
-            "known|always",
-            "known",
-            "Whether parts of a large push go to a bucket before its digest is known, too: the bucket copies it then."
+            "auto|known|always",
+            "auto",
+            "When parts of a large push go to a bucket before it ends: once its digest is known, always, or where copies are quick."
         ),
         // Freshness.
         SettingKey(

@@ -73,7 +73,8 @@ public struct Settings: Sendable {
     public var uploadExpiry: Duration
     public var uploadGrace: Duration
     /// Parts of a push go to the origin before its digest is known.
-    public var pushesUnnamedParts: Bool
+    /// `nil`: where the origin moves them cheaply.
+    public var pushesUnnamedParts: Bool?
     public var tagTTL: Duration
     public var staleIfError: Duration
     public var origin: Origin
@@ -139,8 +140,8 @@ public struct Settings: Sendable {
             text in
             Values.duration(text).flatMap { $0 > expiry ? $0 : nil }
         }
-        pushesUnnamedParts = try parser.read("push-ahead", "choose known or always") {
-            ["known": false, "always": true][$0]
+        pushesUnnamedParts = try parser.read("push-ahead", "choose auto, known or always") {
+            ["auto": Bool?.none, "known": false, "always": true][$0]
         }
         tagTTL = try parser.duration("tag-ttl")
         staleIfError = try parser.duration("stale-if-error")

@@ -19,6 +19,8 @@ public protocol FileSystem: Sendable {
     /// Reserves blocks for `[0, size)` without changing the size (`fallocate(2)`); does nothing where the volume cannot.
     func allocate(_ file: File, size: Int64) throws(FileError)
     func truncate(_ file: File, to size: Int64) throws(FileError)
+    /// Says what becomes of some bytes; changes nothing but how fast they are.
+    func advise(_ advice: FileAdvice, on range: Range<Int64>, of file: File)
     /// Returns once the bytes are on stable storage (`fdatasync(2)`).
     func synchronize(_ file: File) throws(FileError)
     /// Returns once the names in the directory are on stable storage (`fsync(2)`).
@@ -49,7 +51,17 @@ public protocol FileSystem: Sendable {
     func space(at path: String) throws(FileError) -> VolumeSpace
 }
 
+/// A hint to the kernel about bytes of a file.
+public enum FileAdvice: Sendable {
+    /// They will be synced: writing them out begins now (`sync_file_range(2)`).
+    case willBeSynced
+    /// Nobody reads them soon: those on stable storage leave memory (`posix_fadvise(2)`).
+    case isNotNeeded
+}
+
 extension FileSystem {
+    public func advise(_ advice: FileAdvice, on range: Range<Int64>, of file: File) {}
+
     /// Appends bytes from `offset` on until `buffer` is full or the file ends; returns how many.
     @discardableResult
     public func read(_ file: File, at offset: Int64, into buffer: inout OutputSpan<UInt8>) throws(FileError) -> Int {

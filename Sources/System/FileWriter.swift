@@ -1,4 +1,5 @@
-/// Appends to a file in large aligned pieces: small unaligned writes are what costs on the way to disk.
+/// Appends to a file in large aligned pieces: small unaligned writes are what costs on the way to disk. The kernel begins to write each
+/// out at once, so that little is left to do for the sync at the end.
 public struct FileWriter: ~Copyable {
     private let fileSystem: any FileSystem
     public let file: File
@@ -29,7 +30,7 @@ public struct FileWriter: ~Copyable {
             let piece = rest.extracting(first: min(room, rest.count))
             rest = rest.extracting(droppingFirst: piece.count)
             if buffer.isEmpty, piece.count == capacity {
-                try fileSystem.write(piece, to: file, at: written)
+                try write(piece)
                 written += Int64(piece.count)
                 continue
             }
@@ -42,8 +43,13 @@ public struct FileWriter: ~Copyable {
     /// Hands all appended bytes to the file system.
     public mutating func flush() throws(FileError) {
         guard !buffer.isEmpty else { return }
-        try fileSystem.write(buffer.span, to: file, at: written)
+        try write(buffer.span)
         written += Int64(buffer.count)
         buffer.removeAll(keepingCapacity: true)
+    }
+
+    private func write(_ bytes: Span<UInt8>) throws(FileError) {
+        try fileSystem.write(bytes, to: file, at: written)
+        fileSystem.advise(.willBeSynced, on: written..<written + Int64(bytes.count), of: file)
     }
 }

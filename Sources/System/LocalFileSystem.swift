@@ -98,6 +98,16 @@ public struct LocalFileSystem: FileSystem {
         _ = try call("ftruncate", file.path) { ftruncate(file.descriptor, off_t(size)) }
     }
 
+    /// What fails here is found when the file is synced.
+    public func advise(_ advice: FileAdvice, on range: Range<Int64>, of file: File) {
+        let (offset, length) = (off_t(range.lowerBound), off_t(range.count))
+        switch advice {
+        case .willBeSynced:
+            _ = sync_file_range(file.descriptor, offset, length, UInt32(forebay_SYNC_FILE_RANGE_WRITE))
+        case .isNotNeeded: _ = posix_fadvise(file.descriptor, offset, length, POSIX_FADV_DONTNEED)
+        }
+    }
+
     public func synchronize(_ file: File) throws(FileError) {
         _ = try call("fdatasync", file.path) { fdatasync(file.descriptor) }
     }

@@ -18,13 +18,13 @@ import Threading
     /// The parts that the content has.
     private static let parts = 11
 
-    private func store(movesFreely: Bool = false) -> MemoryStore {
+    private func store(movesCheaply: Bool = false) -> MemoryStore {
         MemoryStore(
             multipart: MultipartTraits(
                 thresholdBytes: 128 << 10,
                 partBytes: 64 << 10,
                 partsInFlight: 3,
-                movesFreely: movesFreely
+                movesCheaply: movesCheaply
             )
         )
     }
@@ -74,18 +74,18 @@ import Threading
         #expect(edge.store.calls("COPY") == 0)
     }
 
-    @Test(arguments: [false, true], [false, true])
-    func anUnnamedBlobIsSentAheadWhereThatIsCheapOrWished(_ movesFreely: Bool, _ isWished: Bool) throws {
-        let edge = try Edge(store: store(movesFreely: movesFreely)) { $0.sendsUnnamedParts = isWished }
+    @Test(arguments: [false, true], [nil, false, true])
+    func anUnnamedBlobIsSentAheadWhereThatIsCheapOrWished(_ movesCheaply: Bool, _ isWished: Bool?) throws {
+        let edge = try Edge(store: store(movesCheaply: movesCheaply)) { $0.sendsUnnamedParts = isWished }
         let id = try edge.cache.beginUpload(library).id
         try patch(edge, id, 0..<700_000)
-        let isAhead = movesFreely || isWished
+        let isAhead = isWished ?? movesCheaply
         // The first part begins the upload, in a thread of its own.
         if isAhead { while edge.store.uploads.isEmpty { pauseThread(.milliseconds(1)) } }
         #expect(edge.store.uploads.isEmpty != isAhead)
         try close(edge, id)
         try expectPushed(edge)
-        #expect(edge.store.calls("COPY") == (isWished && !movesFreely ? 1 : 0))
+        #expect(edge.store.calls("COPY") == (isAhead && !movesCheaply ? 1 : 0))
         #expect(edge.store.calls("PART") == Self.parts)
     }
 
@@ -123,7 +123,7 @@ import Threading
     }
 
     @Test func aChunkThatFailsTakesItsPartsBack() throws {
-        let edge = try Edge(store: store(movesFreely: true))
+        let edge = try Edge(store: store(movesCheaply: true))
         let id = try edge.cache.beginUpload(library).id
         try patch(edge, id, 0..<250_000)
         let failing = try edge.cache.openChunk(library, id)
@@ -145,7 +145,7 @@ import Threading
 
     @Test(arguments: [false, true])
     func aDeleteDuringAPushLeavesNothingOnDisk(_ isAhead: Bool) throws {
-        let edge = try Edge(store: store(movesFreely: isAhead))
+        let edge = try Edge(store: store(movesCheaply: isAhead))
         let id = try edge.cache.beginUpload(library).id
         try patch(edge, id, 0..<700_000)
         let cache = edge.cache
@@ -208,10 +208,10 @@ import Threading
 
     /// The n-th call fails, for each n, until it passes untouched: nothing acknowledged is lost, nothing wrong becomes visible, nothing stays.
     @Test(arguments: [false, true], [false, true])
-    func everyCallMayFail(_ movesFreely: Bool, _ isNamed: Bool) throws {
+    func everyCallMayFail(_ movesCheaply: Bool, _ isNamed: Bool) throws {
         let code = Monitor(0)
         for failing in 1...60 {
-            let edge = try Edge(store: store(movesFreely: movesFreely)) { $0.sendsUnnamedParts = true }
+            let edge = try Edge(store: store(movesCheaply: movesCheaply)) { $0.sendsUnnamedParts = true }
             code.update { $0 = 0 }
             edge.store.intercept { number, call throws(StoreError) in
                 guard number == failing else { return }
@@ -243,7 +243,7 @@ import Threading
     }
 
     @Test func anUploadThatTheOriginForgotIsSentAnew() throws {
-        let edge = try Edge(store: store(movesFreely: true))
+        let edge = try Edge(store: store(movesCheaply: true))
         let id = try edge.cache.beginUpload(library).id
         try patch(edge, id, 0..<700_000)
         while edge.store.uploads.isEmpty { pauseThread(.milliseconds(1)) }
@@ -255,7 +255,7 @@ import Threading
     // MARK: A process that ends
 
     @Test func partsAreNotSentAgainAfterAKill() throws {
-        let first = try Edge(store: store(movesFreely: true))
+        let first = try Edge(store: store(movesCheaply: true))
         let id = try first.cache.beginUpload(library).id
         try patch(first, id, 0..<400_000)
         // A second look acknowledges the parts too.
@@ -269,7 +269,7 @@ import Threading
     }
 
     @Test func expiryAndCancelAbortWhatIsAtTheOrigin() throws {
-        let edge = try Edge(store: store(movesFreely: true)) { $0.uploadExpiry = .seconds(60) }
+        let edge = try Edge(store: store(movesCheaply: true)) { $0.uploadExpiry = .seconds(60) }
         for isCanceled in [true, false] {
             let id = try edge.cache.beginUpload(library).id
             try patch(edge, id, 0..<400_000)
@@ -286,7 +286,7 @@ import Threading
     }
 
     @Test func abandonedUploadsAreAbortedAfterAGracePeriod() throws {
-        let store = store(movesFreely: true)
+        let store = store(movesCheaply: true)
         let edge = try Edge(store: store, time: ManualTime(at: SystemTime().wallTime())) {
             $0.abandonedUploadGrace = .seconds(3600)
             $0.uploadExpiry = .seconds(1_000_000)

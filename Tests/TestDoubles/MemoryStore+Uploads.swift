@@ -42,7 +42,7 @@ extension MemoryStore {
     ) throws(StoreError) {
         try enter("COMPLETE", upload.key.description)
         let length = parts.reduce(0) { $0 + $1.length }
-        let place = multipart.movesFreely ? key : upload.key
+        let place = multipart.movesCheaply ? key : upload.key
         guard let pending = state.withLock({ $0.uploads[upload.id] }) else {
             guard let size = self[place.description]?.count, size == length else { throw noSuchUpload(upload) }
             return try move(place, to: key)

@@ -53,7 +53,7 @@ public final class MemoryStore: ObjectStore {
             thresholdBytes: 32 << 20,
             partBytes: 16 << 20,
             partsInFlight: 4,
-            movesFreely: false
+            movesCheaply: false
         )
     ) {
         self.multipart = multipart

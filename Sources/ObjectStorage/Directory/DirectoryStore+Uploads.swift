@@ -11,7 +11,7 @@ extension DirectoryStore {
     private static let noteLimitBytes = 4_096
 
     public var multipart: MultipartTraits {
-        MultipartTraits(thresholdBytes: 32 << 20, partBytes: 16 << 20, partsInFlight: 2, movesFreely: true)
+        MultipartTraits(thresholdBytes: 32 << 20, partBytes: 16 << 20, partsInFlight: 2, movesCheaply: true)
     }
 
     public func beginUpload(_ key: ObjectKey, contentType: String?) throws(StoreError) -> MultipartUpload {

@@ -8,7 +8,7 @@ extension S3Store {
             thresholdBytes: configuration.multipartThresholdBytes,
             partBytes: configuration.partBytes,
             partsInFlight: configuration.partsInFlight,
-            movesFreely: false
+            movesCheaply: moving.isCheap(now: transport.time.monotonicNanoseconds())
         )
     }
 
@@ -22,7 +22,9 @@ extension S3Store {
         of upload: MultipartUpload,
         _ body: ObjectBody
     ) throws(StoreError) -> UploadedPart {
+        let start = transport.time.monotonicNanoseconds()
         let etag = try uploadPart(upload.key, upload.id, number: number, body)
+        moving.sent(body.length, in: transport.time.monotonicNanoseconds() - start)
         return UploadedPart(number: number, etag: etag, length: body.length)
     }
 
@@ -45,7 +47,10 @@ extension S3Store {
         }
         let info = try confirm(upload.key, length: length)
         guard upload.key != key else { return }
+        let start = transport.time.monotonicNanoseconds()
         try copy(upload.key, to: key, length: length, contentType: info.contentType)
+        let end = transport.time.monotonicNanoseconds()
+        moving.copied(length, in: end - start, streams: configuration.partsInFlight, now: end)
         try confirm(key, length: length)
         // What stays behind is removed with the abandoned uploads.
         try? delete(upload.key)

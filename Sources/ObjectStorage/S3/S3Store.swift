@@ -13,6 +13,8 @@ public final class S3Store: ObjectStore {
     let pool: WorkerPool
     /// What the last probe found; `nil` before the first.
     let findings = Mutex<S3Findings?>(nil)
+    /// What copies cost here.
+    let moving = MovingCosts()
     /// False once the store has refused DeleteObjects.
     let deletesInBatches = Atomic(true)
 
