@@ -52,7 +52,11 @@ let package = Package(
         .target(name: "Hashing", dependencies: ["CCrypto", "OCI"], swiftSettings: wrapper),
         .target(name: "LMDB", dependencies: ["CLMDB", "System", "Threading"], swiftSettings: wrapper),
         .target(name: "HTTPClient", dependencies: ["CCurl", "System", "Threading"], swiftSettings: wrapper),
-        .target(name: "HTTPServer", dependencies: ["CMicroHTTPD", "System", "Threading"], swiftSettings: wrapper),
+        .target(
+            name: "HTTPServer",
+            dependencies: ["CGlibc", "CMicroHTTPD", "System", "Threading"],
+            swiftSettings: wrapper
+        ),
         .target(
             name: "ObjectStorage",
             dependencies: ["HTTPClient", "Hashing", "Metrics", "OCI", "System", "Threading"],

@@ -12,47 +12,39 @@ Needs nginx, varnishd, docker-registry, wrk, curl and Ceph's gateway, which `mak
 """
 
 import argparse
+import contextlib
 import hashlib
 import json
 import os
 import pathlib
-import statistics
+import shutil
 import subprocess
 import sys
+import tempfile
 import time
 
-from peers import MANIFEST_TYPE, REPOSITORY, ROOT, Bench, cpu_seconds, find, machine, peak_mib, push_blob, push_manifest, reset_peak
-
-WRK_REPORT = """
-done = function(summary, latency, requests)
-  local errors = summary.errors.connect + summary.errors.read + summary.errors.write + summary.errors.status + summary.errors.timeout
-  local curve = {}
-  for _, p in ipairs({1, 5, 10, 20, 30, 40, 50, 60, 70, 75, 80, 85, 90, 92.5, 95, 97.5, 99, 99.5, 99.9, 99.99}) do
-    table.insert(curve, string.format('{"percentile": %g, "microseconds": %d}', p, latency:percentile(p)))
-  end
-  table.insert(curve, string.format('{"percentile": 100, "microseconds": %d}', latency.max))
-  io.write(string.format('\\nJSON{"requests": %d, "errors": %d, "bytes": %d, "seconds": %.6f, "latency": {"count": %d, "mean": %.1f, ' ..
-    '"min": %d, "p50": %d, "p90": %d, "p95": %d, "p99": %d, "p999": %d, "max": %d, "curve": [%s]}}\\n',
-    summary.requests, errors, summary.bytes, summary.duration / 1e6, summary.requests, latency.mean, latency.min, latency:percentile(50),
-    latency:percentile(90), latency:percentile(95), latency:percentile(99), latency:percentile(99.9), latency.max,
-    table.concat(curve, ", ")))
-end
-"""
-
+from clients import fetch_each, idle_connections, wrk
+from peers import MANIFEST_TYPE, REPOSITORY, ROOT, Bench, cpu_seconds, peak_mib, push_blob, push_manifest, reset_peak
+from results import FEW, MANY, markdown, merged, reports
 
 def size_text(size):
     for unit, factor in ("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10):
         if size >= factor:
-            return f"{size / factor:g} {unit}"
+            return f"{round(size / factor, 1):g} {unit}"
     return f"{size} B"
 
 
 class Case:
-    """What is measured: its name, its size and clients, on which servers, and how."""
+    """What is measured: its name, its size and clients, on which servers, and how.
 
-    def __init__(self, name, detail, clients, servers, measure, prepare=None):
-        self.name, self.detail, self.clients, self.servers = name, detail, clients, servers
-        self.measure, self.prepare = measure, prepare
+    prepare: before all rounds, so that servers have what they lack.
+    prepare_round: before each round.
+    around: a context in which a server is measured; what it gives becomes part of the sample.
+    """
+
+    def __init__(self, name, detail, clients, servers, measure, prepare=None, prepare_round=None, around=None):
+        self.name, self.detail, self.clients, self.servers, self.measure = name, detail, clients, servers, measure
+        self.prepare, self.prepare_round, self.around = prepare, prepare_round, around or (lambda *_: contextlib.nullcontext({}))
         self.is_large = not detail.endswith((" B", " KiB"))
 
     def __str__(self):
@@ -65,8 +57,11 @@ class SideBySide:
         self.samples = {}  # (case, server) to a list of samples
         self.cases = []
         self.pushed = set()  # sizes
+        self.seconds = 1 if options.short else 2  # of a round of short requests
 
     # What is there
+
+    TIERS = {FEW: 100, MANY: 100_000}
 
     def start(self, bench):
         self.bench = bench
@@ -77,7 +72,7 @@ class SideBySide:
             "mediaType": f"application/vnd.oci.image.{kind}", "digest": self.digest(content), "size": len(content)}
         self.manifest = json.dumps({
             "schemaVersion": 2, "mediaType": MANIFEST_TYPE,
-            "config": descriptor("config.v1+json", config), "layers": [descriptor("layer.v1.tar+gzip", self.small)]}).encode()
+            "config": descriptor("config.v1+json", config), "layers": [descriptor("layer.v1.tar+gzip", self.small)] * 7}).encode()
         digest = self.digest(self.manifest)
 
         directory = bench.new_folder("directory")
@@ -95,6 +90,7 @@ class SideBySide:
         self.warm = [self.edge, self.static, self.cache, self.varnish, self.docker, self.docker_s3, self.docker_proxy]
         # Each with the store of its own: what the caches find in the bucket, the writer puts there.
         self.stores = [self.writer, self.local, self.docker, self.docker_s3]
+        self.tiers = [bench.forebay(name, origin=bench.new_folder(f"{count} blobs")) for name, count in self.TIERS.items()]
         self.helpers = [self.face]
         for store in self.stores:
             for blob in config, self.small:
@@ -107,62 +103,102 @@ class SideBySide:
 
     def plan(self):
         short = self.options.short
+        # Without the one that is slowest by far, there is time for more rounds.
+        warm = [one for one in self.warm if one is not self.docker_s3 or not short]
         blob = f"/v2/{REPOSITORY}/blobs/{self.digest(self.small)}"
-        manifests = f"/v2/{REPOSITORY}/manifests/"
+        tag, digest = (f"/v2/{REPOSITORY}/manifests/{reference}" for reference in ("latest", self.digest(self.manifest)))
+        size = len(self.manifest)
         for clients in (8,) if short else (1, 8, 64):
-            self.add("warm blob", "4 KiB", clients, self.warm, self.with_wrk(blob, 4096))
-        for clients in (16,) if short else (1, 16, 64):
-            size = len(self.manifest)
-            self.add("manifest by tag", size_text(size), clients, self.warm, self.with_wrk(manifests + "latest", size))
-            self.add("manifest by digest", size_text(size), clients, self.warm,
-                     self.with_wrk(manifests + self.digest(self.manifest), size))
+            self.add("warm blob", "4 KiB", clients, warm, self.with_wrk(blob, 4096), self.once_each(blob, warm))
+        for clients in (16,) if short else (16, 64):
+            self.add("manifest by tag", size_text(size), clients, warm, self.with_wrk(tag, size), self.once_each(tag, warm))
+            self.add("manifest by digest", size_text(size), clients, warm, self.with_wrk(digest, size), self.once_each(digest, warm))
+        self.add("beside 2,000 idle connections", size_text(size), 16, [self.edge, self.static] + [self.docker] * (not short),
+                 self.with_wrk(digest, size), around=self.beside_idle(digest, size, 2000))
+        self.add("any blob of the tier", "4 KiB", 16, self.tiers, self.by_chance(4096), self.fill_tiers(4096))
         for size, count in (1 << 20, 8), (256 << 20, 1):
             for clients in (8,) if short and size < 256 << 20 else (1, 8) if short else (1, 8, 64):
-                # Without the one that is slowest by far, there is time for more rounds.
-                servers = [one for one in self.warm if one is not self.docker_s3 or not short or size < 256 << 20]
-                self.add("warm blob", size_text(size), clients, servers, self.with_warm_pulls(size, count),
-                         self.push_once(size, count))
+                self.add("warm blob", size_text(size), clients, warm, self.with_warm_pulls(size, count), self.push_once(size, count, warm))
         size = (256 if short else 1024) << 20
-        self.add("cold pull", size_text(size), 1, self.caches, self.with_new_blobs("cold", size, 1), self.push_each_round(size, 1))
+        self.add_cold("cold pull", size, 1, 1)
         if not short:
-            self.add("cold pull", "16 MiB", 8, self.caches, self.with_new_blobs("cold", 16 << 20, 16), self.push_each_round(16 << 20, 16))
-        self.add("herd", "64 MiB", 16, self.caches, self.with_new_blobs("herd", 64 << 20, 1), self.push_each_round(64 << 20, 1))
+            self.add_cold("cold pull", 16 << 20, 16, 8)
+        self.add_cold("herd", 64 << 20, 1, 16)
         for size, count, clients in ((64 << 20, 2, 1),) if short else ((64 << 20, 4, 1), (64 << 20, 8, 8), (64 << 10, 200, 8)):
             self.add("push", size_text(size), clients, [self.edge, self.local, self.docker, self.docker_s3], self.with_pushes(size, count))
 
-    def add(self, *arguments):
-        case = Case(*arguments)
+    def add_cold(self, name, size, count, clients):
+        self.add(name, size_text(size), clients, self.caches, self.with_new_blobs(name.split()[0], size, count),
+                 prepare_round=self.push_each_round(size, count))
+
+    def add(self, *arguments, **hooks):
+        case = Case(*arguments, **hooks)
         if not self.options.cases or any(word in str(case) for word in self.options.cases):
             self.cases.append(case)
 
     # How to measure
 
     def with_wrk(self, path, size):
-        script = self.bench.folder / "report.lua"
-        script.write_text(WRK_REPORT)
+        return lambda case, server: wrk(self.bench.folder, server, path, size, case.clients, self.seconds)
 
-        def measure(case, server):
-            seconds = 1 if self.options.short else 3
-            command = [find("wrk"), "-t", str(min(2, case.clients)), "-c", str(case.clients), "-d", f"{seconds}s",
-                       "-H", f"Accept: {MANIFEST_TYPE}", "-s", str(script), server.url + path]
-            output = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
-            found = json.loads(output[output.index("JSON{") + 4:])
-            return {"operations": found["requests"] - found["errors"], "bytes": found["requests"] * size, "seconds": found["seconds"],
-                    "latency": found["latency"], "timeline": [], "clientCPUSeconds": 0, "loop": "closed",
-                    "errors": {"failed": found["errors"]} if found["errors"] else {}}
-        return measure
+    def beside_idle(self, path, size, count):
+        @contextlib.contextmanager
+        def around(case, server):
+            without = self.with_wrk(path, size)(case, server)
+            with idle_connections(server, path, count) as closed:
+                found = {"p99 without": without["latency"]["p99"]}
+                yield found
+                if closed():
+                    found["errors"] = {"idle connections closed": closed()}
+        return around
 
-    def push_once(self, size, count):
-        def prepare(_):
-            if size not in self.pushed:
-                for store in self.stores:
-                    self.push(store, size, count, seed=size)
+    def by_chance(self, size):
+        return lambda case, server: wrk(self.bench.folder, server, "/v2/", size, case.clients, self.seconds,
+                                        paths=self.bench.folder / f"paths-{self.TIERS[server.name]}")
+
+    def fill_tiers(self, size):
+        """Puts blobs into directories by their digest, and has them pulled once."""
+        def prepare():
+            for server in self.tiers:
+                count = self.TIERS[server.name]
+                folder = self.bench.folder / f"{count} blobs/epoch/blobs/sha256"
+                folder.mkdir(parents=True)
+                paths = []
+                for _ in range(count):
+                    content = os.urandom(size)
+                    digest = self.digest(content)
+                    (folder / digest[7:]).write_bytes(content)
+                    paths.append(f"/v2/{REPOSITORY}/blobs/{digest}")
+                (self.bench.folder / f"paths-{count}").write_text("\n".join(paths) + "\n")
+                fetch_each(server, paths)
+        return prepare
+
+    def once_each(self, path, servers):
+        def prepare():
+            for server in servers:
+                fetch_each(server, [path], clients=1)
+        return prepare
+
+    def push_once(self, size, count, servers):
+        """And has it pulled by each once."""
+        def prepare():
+            if size in self.pushed:
+                return
+            for store in self.stores:
+                self.push(store, size, count, seed=size)
+            for server in servers:
+                self.row(server, *self.kept(size, count), "--clients", min(count, 8), "--requests", count)
             self.pushed.add(size)
         return prepare
 
+    @staticmethod
+    def kept(size, count):
+        """Flags for what `push_once` pushed."""
+        return "--workloads", "warm", "--size", f"{size}B", "--count", count, "--seed", f"{size:x}", "--no-push", "--no-verify"
+
     def push_each_round(self, size, count):
         """Into the bucket, past the caches: they have never seen it."""
-        def prepare(_):
+        def prepare():
             self.seed = int.from_bytes(os.urandom(7), "big")
             self.push(self.writer, size, count, self.seed)
         return prepare
@@ -176,9 +212,8 @@ class SideBySide:
         return self.bench.forebay_bench(server, *flags, allow_failure=True)["rows"][0]
 
     def with_warm_pulls(self, size, count):
-        return lambda case, server: self.row(
-            server, "--workloads", "warm", "--size", f"{size}B", "--count", count, "--clients", case.clients, "--seed", f"{size:x}",
-            "--no-push", "--no-verify", "--duration", "500ms" if self.options.short else "3s")
+        duration = f"{self.seconds}s"
+        return lambda case, server: self.row(server, *self.kept(size, count), "--clients", case.clients, "--duration", duration)
 
     def with_new_blobs(self, workload, size, count):
         return lambda case, server: self.row(
@@ -192,118 +227,35 @@ class SideBySide:
     # Rounds
 
     def run(self):
+        begin = time.monotonic()
         for number, case in enumerate(self.cases):
-            print(f"{number + 1}/{len(self.cases)} {case}", file=sys.stderr)
-            if case.name in ("warm blob", "manifest by tag", "manifest by digest"):
-                if case.prepare:
-                    case.prepare(0)
-                for server in case.servers:
-                    self.once(case, server)  # a cache fetches here what it lacks
+            print(f"{time.monotonic() - begin:5.0f} s  {number + 1}/{len(self.cases)} {case}", file=sys.stderr)
+            if case.prepare:
+                case.prepare()
             for round in range(self.options.rounds):
-                if case.prepare and case.name in ("cold pull", "herd"):
-                    case.prepare(round)
+                if case.prepare_round:
+                    case.prepare_round()
                 order = case.servers[round % len(case.servers):] + case.servers[:round % len(case.servers)]
                 for server in order:
                     self.samples.setdefault((case, server), []).append(self.once(case, server))
 
     def once(self, case, server):
         with self.bench.alone(server, self.helpers):
-            self.bench.relay.reset()
-            reset_peak(server.pid)
-            before = cpu_seconds(server.pid)
-            sample = case.measure(case, server)
-            sample["cpu"] = cpu_seconds(server.pid) - before
-            sample["peak"] = peak_mib(server.pid)
-            sample["requests"], sample["relayed"] = self.bench.relay.requests, self.bench.relay.bytes / 2**20
-            return sample
-
-    # Results
-
-    def reports(self):
-        reports = []
-        for server in dict.fromkeys(server for case in self.cases for server in case.servers):
-            rows = [row(case, self.samples[case, server]) for case in self.cases if server in case.servers]
-            about = machine() | {"server": server.version, "rounds": str(self.options.rounds)}
-            reports.append({
-                "format": 1, "label": server.name, "target": server.name, "repository": REPOSITORY, "seed": "", "program": "make bench",
-                "startedAt": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self.started)), "machine": about, "isVerified": False,
-                "isInterrupted": False, "notes": [], "rows": rows})
-        return reports
+            with case.around(case, server) as extra:
+                self.bench.relay.reset()
+                reset_peak(server.pid)
+                before = cpu_seconds(server.pid)
+                sample = case.measure(case, server)
+                sample["cpu"] = cpu_seconds(server.pid) - before
+                sample["peak"] = peak_mib(server.pid)
+                sample["requests"], sample["relayed"] = self.bench.relay.requests, self.bench.relay.bytes / 2**20
+            return sample | extra
 
 
-def figure(name, values):
-    return {"name": name, "value": round(statistics.median(values), 4), "low": round(min(values), 4), "high": round(max(values), 4)}
-
-
-def row(case, samples):
-    """The round with the median speed, and the medians of all."""
-    speed = lambda sample: sample["operations"] / max(sample["seconds"], 1e-9)  # noqa: E731
-    good = sorted(samples, key=speed)
-    middle = good[len(good) // 2]
-    result = {"name": case.name, "detail": case.detail, "clients": case.clients, "loop": middle["loop"], "operations": middle["operations"],
-              "errors": {}, "bytes": middle["bytes"], "seconds": middle["seconds"], "timeline": middle["timeline"],
-              "clientCPUSeconds": middle["clientCPUSeconds"], "mibPerSecond": middle["bytes"] / max(middle["seconds"], 1e-9) / 2**20,
-              "operationsPerSecond": speed(middle)}
-    for sample in samples:
-        for kind, count in sample["errors"].items():
-            result["errors"][kind] = result["errors"].get(kind, 0) + count
-    for key in "latency", "measuredLatency":
-        if middle.get(key):
-            result[key] = middle[key]
-    figures = [figure("MiB/s", [s["bytes"] / max(s["seconds"], 1e-9) / 2**20 for s in samples]),
-               figure("operations/s", [speed(s) for s in samples])]
-    timed = [s["latency"] for s in samples if s.get("latency")]
-    if timed:
-        figures += [figure(f"{name} ms", [latency[name] / 1000 for latency in timed]) for name in ("p50", "p99")]
-    if not middle["operations"]:
-        pass  # nothing to divide by; the errors tell
-    elif case.is_large:
-        figures.append(figure("server CPU s/GiB", [s["cpu"] / max(s["bytes"] / 2**30, 1e-9) for s in samples]))
-    else:
-        figures.append(figure("server CPU µs/request", [s["cpu"] * 1e6 / max(s["operations"], 1) for s in samples]))
-    figures += [figure("peak RSS MiB", [s["peak"] for s in samples]), figure("origin requests", [s["requests"] for s in samples]),
-                figure("origin MiB", [s["relayed"] for s in samples])]
-    result["figures"] = figures
-    return result
-
-
-def number(value):
-    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
-
-
-def markdown(reports):
-    first = reports[0]["machine"]
-    lines = ["# Forebay beside others", "",
-             f"{first['processor']}, {first['cores']} cores, {first['memory']}, {first['kernel']}. Client, server and origin share the machine, on "
-             f"loopback. Medians of {first['rounds']} alternating rounds (slowest–fastest). Origin figures are those of the median round's "
-             "requests and bytes at the S3 server; RSS is the sum over a server's processes.", ""]
-    lines += [f"- {report['label']}: {report['machine']['server']}" for report in reports]
-    cases = dict.fromkeys((row["name"], row["detail"], row["clients"]) for report in reports for row in report["rows"])
-    for name, detail, clients in cases:
-        rows = [(report["label"], row) for report in reports for row in report["rows"]
-                if (row["name"], row["detail"], row["clients"]) == (name, detail, clients)]
-        names = list(dict.fromkeys(f["name"] for _, row in rows for f in row["figures"]))
-        names.remove("MiB/s" if detail.endswith((" B", " KiB")) else "operations/s")
-        lines += ["", f"## {name}, {detail}, {clients} client{'s' if clients != 1 else ''}", "",
-                  "| server | " + " | ".join(names) + " | errors |", "|---|" + "---:|" * (len(names) + 1)]
-        for label, row in rows:
-            cells = {f["name"]: f"{number(f['value'])} ({number(f['low'])}–{number(f['high'])})" for f in row["figures"]}
-            lines.append(f"| {label} | " + " | ".join(cells.get(one, "–") for one in names) + f" | {sum(row['errors'].values())} |")
-    return "\n".join(lines) + "\n"
-
-
-def merged(reports, folder):
-    """With the rows of earlier runs that this one did not measure."""
-    def key(row):
-        return row["name"], row["detail"], row["clients"]
-    path = folder / "results.json"
-    earlier = {report["label"]: report for report in json.loads(path.read_text())} if path.exists() else {}
-    for report in reports:
-        old = earlier.pop(report["label"], None)
-        if old:
-            new = {key(row) for row in report["rows"]}
-            report["rows"] = [row for row in old["rows"] if key(row) not in new] + report["rows"]
-    return reports + list(earlier.values())
+def check_space(options):
+    needed = (12 if options.short else 40) << 30
+    if shutil.disk_usage(tempfile.gettempdir()).free < needed:
+        sys.exit(f"{tempfile.gettempdir()} has less than {needed >> 30} GiB free: set TMPDIR to a place that has")
 
 
 def main():
@@ -314,25 +266,28 @@ def main():
     options.add_argument("--binary", default=str(ROOT / ".build/release/forebay"))
     options.add_argument("--results", type=pathlib.Path, default=ROOT / "bench/results")
     options = options.parse_args()
-    side_by_side = SideBySide(options)
-    side_by_side.started = time.time()
+    check_space(options)
+    side_by_side, started = SideBySide(options), time.time()
     with Bench(options.binary) as bench:
         side_by_side.start(bench)
         side_by_side.plan()
         side_by_side.run()
-        reports = side_by_side.reports()
+    write(reports(side_by_side.samples, started, options.rounds), options)
+
+
+def write(found, options):
     folder = options.results
     folder.mkdir(parents=True, exist_ok=True)
     if options.cases:
-        reports = merged(reports, folder)
-    (folder / "results.json").write_text(json.dumps(reports, indent=1) + "\n")
-    (folder / "results.md").write_text(markdown(reports))
+        found = merged(found, folder / "results.json")
+    (folder / "results.json").write_text(json.dumps(found, indent=1) + "\n")
+    (folder / "results.md").write_text(markdown(found))
     files = []
-    for report in reports:
-        files.append(folder / (report["label"].lower().replace(", ", "-").replace(" ", "-") + ".json"))
+    for report in found:
+        files.append(folder / (report["label"].lower().replace(",", "").replace(" ", "-") + ".json"))
         files[-1].write_text(json.dumps(report, indent=1) + "\n")
     subprocess.run([options.binary, "bench", "report", *map(str, files), "--report", str(folder / "results.html")], check=True)
-    print(markdown(reports))
+    print(markdown(found))
     print(f"written to {folder}", file=sys.stderr)
 
 

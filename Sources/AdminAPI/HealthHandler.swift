@@ -77,6 +77,8 @@ public struct MonitoredHandler: RequestHandler {
         return registry.handle(request)
     }
 
+    public func answerAtOnce(_ request: Request) -> ReadyAnswer? { registry.answerAtOnce(request) }
+
     public func refusal(status: Int, reason: String) -> Response { registry.refusal(status: status, reason: reason) }
     public func ended(_ request: Request, _ end: ExchangeEnd) { registry.ended(request, end) }
 }

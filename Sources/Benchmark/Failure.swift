@@ -36,6 +36,15 @@ struct Failure: Error, Sendable, CustomStringConvertible {
 
     var description: String { detail }
 
+    /// What may help, where a flag does.
+    var advice: String {
+        switch kind {
+        case "TLS": ". --ca-file names other authorities to trust"
+        case "status 401": ". --credentials FILE names a file with name:password"
+        default: ""
+        }
+    }
+
     private static func kind(of error: TransferError) -> String {
         switch error.kind {
         case .resolve: "name lookup"

@@ -22,9 +22,11 @@ struct LatencyHistogram: Sendable {
     /// As it would look had every client gone on asking at its usual pace while one answer was late.
     ///
     /// For clients that ask as soon as they have been answered: a stall then shows once, though it would have met every request of that time.
-    /// What is missing is filled in as HdrHistogram does, with the median as the interval in which a client asks.
-    func corrected() -> LatencyHistogram {
-        let interval = microseconds(atPercentile: 50)
+    /// What is missing is filled in as HdrHistogram does.
+    ///
+    /// - Parameter interval: in which a client asks, in microseconds; `nil` is the median.
+    func corrected(interval: UInt64? = nil) -> LatencyHistogram {
+        let interval = interval ?? microseconds(atPercentile: 50)
         guard interval > 0, counts.max >= 2 * interval else { return self }
         var corrected = LatencyHistogram()
         for step in counts.recordedValues() {

@@ -5,11 +5,14 @@ internal import Threading
 /// What one kind of operation came to.
 struct Tally: Sendable {
     var latencies = LatencyHistogram()
+    /// Of an open loop: how long those had waited at its end that were due and found no client to send them.
+    var unsent = LatencyHistogram()
     /// Failures by kind, with the first of each.
     var failures: [String: (count: Int, first: String)] = [:]
 
     mutating func add(_ other: Tally) {
         latencies.add(other.latencies)
+        unsent.add(other.unsent)
         failures.merge(other.failures) { ($0.count + $1.count, $0.first) }
     }
 }
@@ -21,6 +24,10 @@ final class Recorder: Sendable {
 
     func record(_ latency: Duration, part: String? = nil) {
         tallies.withLock { $0[part, default: Tally()].latencies.record(latency) }
+    }
+
+    func recordUnsent(_ wait: Duration) {
+        tallies.withLock { $0[nil, default: Tally()].unsent.record(wait) }
     }
 
     func record(_ failure: Failure) {
@@ -65,6 +72,7 @@ struct LoadResult: Sendable {
         var seconds: Double
         var bytes: Int64
         var operations: Int
+        var failures = 0
     }
 
     var main: Tally { tallies[nil] ?? Tally() }
@@ -157,7 +165,8 @@ final class Load: Sendable {
         LoadResult.Sample(
             seconds: elapsed.inSeconds,
             bytes: recorder.meter.bytes,
-            operations: recorder.meter.operations
+            operations: recorder.meter.operations,
+            failures: recorder.meter.failures
         )
     }
 
@@ -184,7 +193,13 @@ final class Load: Sendable {
                 due = start + .seconds(Double(index) / rate)
                 guard (due - start).inSeconds < schedule.seconds, wait(until: due) else { return }
             }
-            guard (ContinuousClock.now - start).inSeconds < schedule.seconds else { return }
+            let now = ContinuousClock.now
+            if (now - start).inSeconds >= schedule.seconds {
+                guard schedule.rate != nil else { return }
+                // Leaving out what a stall at the end kept from being sent would omit it in coordination.
+                recorder.recordUnsent(now - due)
+                continue
+            }
             perform(index, since: due)
         }
     }
@@ -203,13 +218,14 @@ final class Load: Sendable {
         do throws(Failure) {
             try operation(index, recorder)
             recorder.record(ContinuousClock.now - due)
+            recorder.meter.addOperation()
             failuresInARow.store(0, ordering: .relaxed)
         } catch {
             guard !error.isCancellation else { return }
             recorder.record(error)
+            recorder.meter.addFailure()
             failuresInARow.wrappingAdd(1, ordering: .relaxed)
         }
-        recorder.meter.addOperation()
         let end = ContinuousClock.now
         lastEnd.withLock { $0 = max($0, end) }
     }

@@ -72,11 +72,12 @@ let pageChartScript = #"""
       return root;
     };
 
-    // entries: [{name, value, low, high, color, side, bad}]
-    const bars = (entries, text) => {
+    // entries: [{name, value, low, high, color, cells, bad}]; text is how a value reads; heads are above the cells, the value's own first.
+    const bars = (entries, text, heads) => {
       const most = Math.max(...entries.map(entry => Math.max(entry.value, entry.high ?? 0)), 0) || 1;
-      return entries.map(entry => {
-        const share = value => Math.max(0, value / most * 100);
+      const share = value => Math.max(0, value / most * 100);
+      const line = (kind, ...nodes) => el("div", { class: kind, "--cells": heads.length }, ...nodes);
+      const lines = entries.map(entry => {
         const track = el("div", { class: "track" });
         const fill = el("div", { class: "fill", "--color": entry.color });
         fill.style.width = share(entry.value) + "%";
@@ -87,8 +88,9 @@ let pageChartScript = #"""
           spread.style.width = share(entry.high - entry.low) + "%";
           track.append(spread);
         }
-        return el("div", { class: "bar" }, el("span", { title: entry.name }, entry.name), track, el("span", { class: "value" }, text(entry.value)),
-          el("span", { class: entry.bad ? "side bad" : "side" }, entry.side));
+        return line("bar", el("span", { title: entry.name }, entry.name), track, el("span", {}, text(entry.value)),
+          ...entry.cells.map(cell => el("span", { class: entry.bad ? "side bad" : "side" }, cell)));
       });
+      return [line("bar heads", el("span"), el("span"), ...heads.map(head => el("span", { title: head }, head))), ...lines];
     };
     """#

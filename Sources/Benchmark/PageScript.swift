@@ -31,7 +31,8 @@ let pageScript = #"""
       const facts = runs.map(factsOf), [first] = facts;
       const common = runs.length > 1 ? Object.keys(first).filter(name => facts.every(other => other[name] === first[name])) : [];
       if (common.length) page.append(listOf(Object.fromEntries(common.map(name => [name, first[name]]))));
-      page.append(el("div", { class: "runs" }, ...runs.map((run, index) => el("div", { class: "card run", "--color": colour(index) },
+      const own = facts.map(all => Object.keys(all).filter(name => !common.includes(name)).length);
+      page.append(el("div", { class: Math.max(...own) < 3 ? "runs small" : "runs" }, ...runs.map((run, index) => el("div", { class: "card run", "--color": colour(index) },
         el("b", {}, label(index)), listOf(Object.fromEntries(Object.entries(facts[index]).filter(([name]) => !common.includes(name))))))));
     };
 
@@ -43,25 +44,54 @@ let pageScript = #"""
     const key = entries => el("div", { class: "key" }, ...entries.map(({ row, run }) =>
       el("span", { "--color": colour(run) }, label(run), rowError(row) ? el("b", { class: "bad" }, rowError(row)) : null)));
 
+    const unit = inBytes => inBytes ? "MiB/s" : "operations/s";
     const isInBytes = rows => rows.some(({ row }) => row.operations && row.bytes >= 32768 * row.operations);
-    const speed = (inBytes, name, color) => ({ row }) => {
-      const spread = figure(row, inBytes ? "MiB/s" : "operations/s");
-      return { name, value: inBytes ? row.mibPerSecond : row.operationsPerSecond, low: spread?.low, high: spread?.high, color,
-        side: sum(row.errors) ? rowError(row) : row.latency ? `p99 ${time(row.latency.p99)}` : "", bad: sum(row.errors) > 0 };
+    const speedOf = (row, inBytes) => figure(row, unit(inBytes))?.value ?? (inBytes ? row.mibPerSecond : row.operationsPerSecond);
+    const p99Of = row => row.latency ? time(figure(row, "p99 ms")?.value * 1000 || row.latency.p99) : "–";
+    // Columns of figures: all but those that stand there in another form.
+    const figureNames = rows => [...new Set(rows.flatMap(({ row }) => (row.figures || []).map(entry => entry.name)))]
+      .filter(name => name !== "MiB/s" && name !== "operations/s");
+    const cost = rows => figureNames(rows).filter(name => !/^p\d+ ms$/.test(name));
+    const bar = (rows, name, color, cells) => ({ row }) => {
+      const inBytes = isInBytes(rows), spread = figure(row, unit(inBytes));
+      return { name, value: speedOf(row, inBytes), low: spread?.low, high: spread?.high, color, bad: sum(row.errors) > 0,
+        cells: [...cells, sum(row.errors) && !row.operations ? rowError(row) : p99Of(row) + rowError(row)] };
     };
-    const speedText = inBytes => value => `${number(value)} ${inBytes ? "MiB/s" : "/s"}`;
 
-    // One run is compared with itself: a bar for each case. Several are compared case by case.
+    // One run is compared with itself: a bar for each case. Several are compared case by case, with the first.
+    const oneRun = all => [true, false].map(inBytes => all.filter(({ rows }) => isInBytes(rows) === inBytes)).filter(some => some.length)
+      .map(some => el("div", { class: "card wide titles" },
+        ...bars(some.map(({ title, rows }) => bar(rows, title, colour(0), [])(rows[0])), number, [unit(isInBytes(some[0].rows)), "p99"])));
+    const beside = ({ title, rows }) => {
+      const [first] = rows, inBytes = isInBytes(rows), names = cost(rows);
+      const ratio = row => `${number(speedOf(row, inBytes) / speedOf(first.row, inBytes))} ×`;
+      const entries = rows.map(entry => bar(rows, label(entry.run), colour(entry.run), [entry === first ? "" : ratio(entry.row)])(entry));
+      rows.forEach(({ row }, index) => entries[index].cells.push(...names.map(name => figure(row, name) ? number(figure(row, name).value) : "–")));
+      const node = card(title, ...bars(entries, number, [unit(inBytes), `× ${label(first.run)}`, "p99", ...names.map(name => name.replace("server ", ""))]));
+      if (names.length) node.classList.add("wide");
+      return node;
+    };
     const throughput = () => {
       const all = [...cases.values()].filter(({ rows }) => rows.some(({ row }) => row.operations || sum(row.errors)));
-      const cards = runs.length === 1
-        ? [true, false].map(inBytes => [inBytes, all.filter(({ rows }) => isInBytes(rows) === inBytes)]).filter(([, some]) => some.length)
-          .map(([inBytes, some]) => el("div", { class: "card wide" }, ...bars(some.map(({ title, rows }) => speed(inBytes, title, colour(0))(rows[0])),
-            speedText(inBytes))))
-        : all.map(({ title, rows }) => card(title, ...bars(rows.map(entry => speed(isInBytes(rows), label(entry.run), colour(entry.run))(entry)),
-          speedText(isInBytes(rows)))));
-      section("Throughput", "Longer is better. On the right, the latency that one operation in a hundred exceeds."
-        + (runs.some(run => run.rows.some(row => row.figures)) ? " A thin line spans the slowest and the fastest round." : ""), cards, "cards broad");
+      const hasRounds = runs.some(run => run.rows.some(row => row.figures));
+      section("Throughput", "Longer is better. The p99 is the latency that one operation in a hundred exceeds."
+        + (runs.length > 1 ? " Multiples are those of the first one's throughput." : "")
+        + (hasRounds ? " Medians of all rounds; a thin line spans the slowest and the fastest." : ""),
+        runs.length === 1 ? oneRun(all) : all.map(beside), "cards broad");
+    };
+
+    const goals = () => {
+      const all = runs.flatMap(run => run.goals || []);
+      if (!all.length) return;
+      const met = all.filter(goal => goal.isMet).length;
+      const line = goal => el("tr", {}, el("td", { class: "name" }, goal.row), el("td", { class: "name" }, goal.name),
+        el("td", { class: "name" }, goal.against || "–"),
+        el("td", {}, number(goal.value) + (goal.low === goal.high ? "" : ` (${number(goal.low)}–${number(goal.high)})`)),
+        el("td", {}, `${goal.bound} ${number(goal.limit)}`), el("td", { class: goal.isMet ? "good" : "bad" }, goal.isMet ? "met" : "missed"));
+      page.append(el("h2", {}, `Goals: ${met} of ${all.length} met`),
+        el("p", {}, `What ${label(0)} is to reach, as a ratio to the best of those beside it in the same round; the median of all rounds, lowest to highest.`),
+        el("div", { class: "scroll" }, el("table", {}, el("thead", {}, el("tr", {}, ...["work", "what", "beside"].map(name => el("th", { class: "name" }, name)),
+          ...["found", "goal", ""].map(name => el("th", {}, name)))), el("tbody", {}, ...all.map(line)))));
     };
 
     const latency = () => {
@@ -111,8 +141,7 @@ let pageScript = #"""
     };
 
     const table = () => {
-      const extra = [...new Set(runs.flatMap(run => run.rows.flatMap(row => (row.figures || []).map(entry => entry.name))))]
-        .filter(name => name !== "MiB/s" && name !== "operations/s");
+      const extra = figureNames(runs.flatMap(run => run.rows.map(row => ({ row }))));
       const timed = pick => row => row.latency ? time(pick(row.latency)) : "–";
       const columns = [
         ["done", row => row.operations.toLocaleString("en-US")], ["errors", row => sum(row.errors)],
@@ -145,6 +174,7 @@ let pageScript = #"""
     };
 
     heading();
+    goals();
     throughput();
     latency();
     overTime();

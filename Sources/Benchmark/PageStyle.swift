@@ -1,10 +1,10 @@
 /// Colours are told apart in both themes and by most who confuse some; every line and bar also has its name beside it.
 let pageStyle = """
     :root { color-scheme: light dark;
-      --ground: #fbfbfa; --card: #ffffff; --ink: #1d2126; --soft: #626a73; --rule: #dfe2e6; --bad: #b3261e; --zebra: #f4f5f6;
+      --ground: #fbfbfa; --card: #ffffff; --ink: #1d2126; --soft: #626a73; --rule: #dfe2e6; --bad: #b3261e; --good: #1a7340; --zebra: #f4f5f6;
       --run0: #0b6bcb; --run1: #d9660a; --run2: #12805c; --run3: #a3319f; --run4: #8a6d00; --run5: #c22a4a; --run6: #4b5563; --run7: #0e8a99; }
     @media (prefers-color-scheme: dark) { :root {
-      --ground: #15181c; --card: #1d2126; --ink: #e8eaed; --soft: #a2abb5; --rule: #363c44; --bad: #ff8a80; --zebra: #22272d;
+      --ground: #15181c; --card: #1d2126; --ink: #e8eaed; --soft: #a2abb5; --rule: #363c44; --bad: #ff8a80; --good: #6fd39a; --zebra: #22272d;
       --run0: #6db3f8; --run1: #f6a560; --run2: #5bd1a5; --run3: #e28fde; --run4: #e0c341; --run5: #ff8fa6; --run6: #b3bcc7; --run7: #5fd0de; } }
     * { box-sizing: border-box; }
     body { margin: 0; background: var(--ground); color: var(--ink); font: 15px/1.5 system-ui, "DejaVu Sans", sans-serif; }
@@ -23,12 +23,16 @@ let pageStyle = """
     dd { margin: 0; overflow-wrap: anywhere; }
     .run dl { display: grid; grid-template-columns: max-content 1fr; gap: 0 12px; margin: 6px 0 0; font-size: .85rem; }
     .bad { color: var(--bad); font-weight: 600; }
-    .cards.broad { grid-template-columns: repeat(auto-fill, minmax(min(100%, 540px), 1fr)); }
+    .runs.small { grid-template-columns: repeat(auto-fill, minmax(min(100%, 200px), 1fr)); }
+    .good { color: var(--good); font-weight: 600; }
+    .cards.broad { grid-template-columns: repeat(auto-fill, minmax(min(100%, 560px), 1fr)); }
     .card.wide { grid-column: 1 / -1; }
-    .bar { display: grid; grid-template-columns: minmax(60px, 11.5em) 1fr 6.4em 7.2em; gap: 10px; align-items: center; font-size: .85rem; margin: 3px 0;
-      font-variant-numeric: tabular-nums; }
-    .card.wide .bar { grid-template-columns: minmax(90px, 26em) 1fr 6.4em 7.2em; }
+    .bar { display: grid; grid-template-columns: minmax(60px, 10.5em) 1fr repeat(var(--cells), 6.2em); gap: 10px; align-items: center; font-size: .85rem;
+      margin: 3px 0; font-variant-numeric: tabular-nums; }
+    .card.wide .bar { grid-template-columns: minmax(90px, 24ch) 1fr repeat(var(--cells), 6.6em); }
+    .card.titles .bar { grid-template-columns: minmax(90px, 26em) 1fr repeat(var(--cells), 6.6em); }
     .bar > span { overflow: hidden; text-overflow: ellipsis; white-space: nowrap; text-align: right; }
+    .heads > span { color: var(--soft); font-size: .78rem; white-space: normal; line-height: 1.2; align-self: end; }
     .bar > .side { color: var(--soft); }
     .bar > .side.bad { color: var(--bad); }
     .track { position: relative; height: 20px; }
@@ -52,7 +56,7 @@ let pageStyle = """
     ul { margin: 6px 0; padding-left: 20px; color: var(--soft); font-size: .9rem; }
     li { overflow-wrap: anywhere; }
     @media (max-width: 600px) {
-      .bar, .card.wide .bar { grid-template-columns: 1fr 6.4em 7.2em; gap: 0 10px; margin: 8px 0; }
-      .bar > span:first-child { grid-column: 1 / -1; text-align: left; }
+      .bar, .card.wide .bar, .card.titles .bar { grid-template-columns: repeat(auto-fit, minmax(5.2em, 1fr)); gap: 0 10px; margin: 8px 0; }
+      .bar > span:first-child, .bar > .track { grid-column: 1 / -1; text-align: left; }
     }
     """

@@ -50,7 +50,7 @@ final class RegistryClient: Sendable {
             guard response.status == 201 else {
                 throw Failure("push of \(content.digest)", status: response.status, body: body)
             }
-        } catch  where error.isCancellation {
+        } catch {
             // What was begun is taken back; a registry that cannot forgets it by itself.
             _ = try? exchange(Request("DELETE", session), mayBeStopped: false)
             throw error
@@ -211,16 +211,19 @@ public final class StopFlag: Sendable {
     public func set() { flag.store(true, ordering: .relaxed) }
 }
 
-/// Bytes of bodies as they pass, and operations as they end.
+/// Bytes of bodies as they pass, and operations as they end, well or not.
 final class Meter: Sendable {
     private let bytesPassed = Atomic<Int64>(0)
-    private let operationsEnded = Atomic<Int>(0)
+    private let operationsDone = Atomic<Int>(0)
+    private let operationsFailed = Atomic<Int>(0)
 
     func add(bytes: Int) { bytesPassed.wrappingAdd(Int64(bytes), ordering: .relaxed) }
-    func addOperation() { operationsEnded.wrappingAdd(1, ordering: .relaxed) }
+    func addOperation() { operationsDone.wrappingAdd(1, ordering: .relaxed) }
+    func addFailure() { operationsFailed.wrappingAdd(1, ordering: .relaxed) }
 
     var bytes: Int64 { bytesPassed.load(ordering: .relaxed) }
-    var operations: Int { operationsEnded.load(ordering: .relaxed) }
+    var operations: Int { operationsDone.load(ordering: .relaxed) }
+    var failures: Int { operationsFailed.load(ordering: .relaxed) }
 }
 
 private struct MeteredSource: BodySource {

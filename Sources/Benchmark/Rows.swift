@@ -10,12 +10,21 @@ extension RunReport {
         if result.wasAbandoned {
             notes.append("\(name), \(detail): ended after \(Schedule.failureLimit) failures in a row")
         }
+        if result.main.unsent.count > 0 {
+            notes.append(
+                "\(name), \(detail): the rate was not held: \(result.main.unsent.count) operations were due and found no client free "
+                    + "before the end; what they had waited by then counts as their latency"
+            )
+        }
+        let pace = Double(result.main.latencies.microseconds(atPercentile: 50))
         let parts = result.tallies.compactMap { part, tally in part.map { ($0, tally) } }.sorted { $0.0 < $1.0 }
         for (part, tally) in parts {
             var own = LoadResult()
             own.tallies = [nil: tally]
             own.seconds = result.seconds
-            rows.append(Row(own, "\(name): \(part)", detail, schedule))
+            // Of a part that comes several times in an operation, a client asks as much more often.
+            let interval = pace * Double(result.main.latencies.count) / Double(max(1, tally.latencies.count))
+            rows.append(Row(own, "\(name): \(part)", detail, schedule, interval: UInt64(interval)))
         }
     }
 }
@@ -26,13 +35,16 @@ extension RunReport.Row {
     /// Points of a timeline.
     static let momentLimit = 100
 
-    init(_ result: LoadResult, _ name: String, _ detail: String, _ schedule: Schedule) {
+    /// - Parameter interval: the usual one between two requests of a client, in microseconds; `nil` is the median latency.
+    init(_ result: LoadResult, _ name: String, _ detail: String, _ schedule: Schedule, interval: UInt64? = nil) {
         let tally = result.main
         let operations = tally.latencies.count
         let seconds = max(result.seconds, 1e-6)
         let isCorrected = schedule.loop == .closed && operations >= Self.operationsToCorrect * schedule.clients
         let measured = tally.latencies.summary()
-        let latency = isCorrected ? tally.latencies.corrected().summary() : measured
+        var complete = isCorrected ? tally.latencies.corrected(interval: interval) : tally.latencies
+        complete.add(tally.unsent)
+        let latency = complete.summary()
         self.init(
             name: name,
             detail: detail,

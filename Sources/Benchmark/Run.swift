@@ -92,7 +92,7 @@ public final class Run {
             do throws(Failure) {
                 try registry.check()
             } catch {
-                throw Impossible(description: "no registry at \(registry.target): \(error)")
+                throw Impossible(description: "no registry at \(registry.target): \(error)\(error.advice)")
             }
         }
         for workload in plan.workloads where !stop.isSet {
@@ -154,7 +154,10 @@ public final class Run {
     ) -> String {
         let speed = Double(sample.bytes) / 1_048_576 / max(sample.seconds, 0.001)
         let what = "\(name), \(detail), \(schedule.clients) client\(schedule.clients == 1 ? "" : "s")"
-        return "\(what): \(shortText(sample.seconds)) s, \(sample.operations) done, \(shortText(speed)) MiB/s"
+        let end = schedule.seconds < .infinity ? " of \(shortText(schedule.seconds))" : ""
+        let failed = sample.failures > 0 ? ", \(sample.failures) failed" : ""
+        return
+            "\(what): \(shortText(sample.seconds))\(end) s, \(sample.operations) done\(failed), \(shortText(speed)) MiB/s"
     }
 
     /// Makes blobs and pushes them to `registry`, unmeasured.
@@ -173,7 +176,10 @@ public final class Run {
         }
     }
 
-    /// Does something unmeasured to each, on a few connections. Throws the first failure.
+    /// What is not measured is tried so often: a registry that fails now and then can be measured all the same.
+    private static let attemptLimit = 3
+
+    /// Does something unmeasured to each, on a few connections. Throws the first failure that stayed one.
     func forEach<Element: Sendable>(
         _ elements: [Element],
         _ body: @escaping @Sendable (Element, Recorder) throws(Failure) -> Void
@@ -182,11 +188,14 @@ public final class Run {
         let schedule = Schedule(clients: min(8, elements.count), loop: .closed, operations: elements.count)
         let first = Mutex<Failure?>(nil)
         _ = Load.run(schedule, stop: stop) { index, recorder throws(Failure) in
-            do throws(Failure) {
-                try body(elements[index], recorder)
-            } catch {
-                first.withLock { $0 = $0 ?? error }
-                throw error
+            for attempt in 1...Self.attemptLimit {
+                do throws(Failure) {
+                    return try body(elements[index], recorder)
+                } catch {
+                    guard attempt == Self.attemptLimit || error.isCancellation else { continue }
+                    first.withLock { $0 = $0 ?? error }
+                    throw error
+                }
             }
         }
         if let failure = first.withLock({ $0 }) { throw failure }

@@ -24,6 +24,8 @@ public struct RunReport: Codable, Sendable, Equatable {
     public var isInterrupted: Bool
     public var rows: [Row]
     public var notes: [String]
+    /// What the run was to reach beside others, where somebody says so.
+    public var goals: [Goal]?
 
     public init(
         label: String,
@@ -99,6 +101,21 @@ public struct RunReport: Codable, Sendable, Equatable {
         public var seconds: Double
         public var mibPerSecond: Double
         public var operationsPerSecond: Double
+    }
+
+    /// A figure, mostly a ratio to others in the same round, and its bound.
+    public struct Goal: Codable, Sendable, Equatable {
+        public var name: String
+        /// The row's name, detail and clients.
+        public var row: String
+        public var against: String
+        public var value: Double
+        public var low: Double
+        public var high: Double
+        /// `at least` or `at most`.
+        public var bound: String
+        public var limit: Double
+        public var isMet: Bool
     }
 
     public struct Figure: Codable, Sendable, Equatable {

@@ -5,17 +5,52 @@ extension RunReport {
             "workload", "of", "clients", "done", "errors", "MiB/s", "ops/s", "p50", "p90", "p99", "p99.9", "max",
             "client CPU",
         ]
-        let lines = [head] + rows.map(Self.cells)
-        let widths = head.indices.map { column in lines.map { $0[column].count }.max() ?? 0 }
-        var text = lines.map { line in
-            zip(line, widths).enumerated().map { column, cell in
-                let padding = String(repeating: " ", count: cell.1 - cell.0.count)
-                return column < 2 ? cell.0 + padding : padding + cell.0
-            }.joined(separator: "  ")
-        }
+        var text = Self.aligned([head] + rows.map(Self.cells), left: 2)
         text.append(legend)
         text += notes.map { "- \($0)" }
         return text.joined(separator: "\n") + "\n"
+    }
+
+    /// The rows of several runs beside each other: how fast, and how many times as fast as the first run that has the row.
+    public static func comparison(_ runs: [RunReport]) -> String {
+        let head = ["workload", "of", "clients", "run", "errors", "MiB/s", "ops/s", "", "p50", "p99", "max"]
+        var keys: [Key] = []
+        for key in runs.flatMap({ $0.rows.map(Key.init) }) where !keys.contains(key) { keys.append(key) }
+        let lines = keys.flatMap { key in
+            let entries = runs.compactMap { run in run.rows.first { Key($0) == key }.map { (run.label, $0) } }
+            return entries.map { label, row in
+                let first = entries[0].1
+                let isInBytes = first.bytes >= 32_768 * Int64(first.operations)
+                let (own, base) =
+                    isInBytes
+                    ? (row.mibPerSecond, first.mibPerSecond) : (row.operationsPerSecond, first.operationsPerSecond)
+                let times = [row.latency?.p50, row.latency?.p99, row.latency?.max].map { $0.map(timeText) ?? "–" }
+                return [key.name, key.detail, String(key.clients), label, String(row.errorCount)]
+                    + [row.bytes > 0 ? numberText(row.mibPerSecond) : "–", numberText(row.operationsPerSecond)]
+                    + [base > 0 ? "\(numberText(own / base)) ×" : "–"] + times
+            }
+        }
+        let legend =
+            "× compares the throughput with the first run's: in bytes where operations have 32 KiB or more, else in operations."
+        return (aligned([head] + lines, left: 2) + [legend]).joined(separator: "\n") + "\n"
+    }
+
+    private struct Key: Equatable {
+        let name, detail: String
+        let clients: Int
+
+        init(_ row: Row) { (name, detail, clients) = (row.name, row.detail, row.clients) }
+    }
+
+    /// Columns below each other, the first so many to the left.
+    private static func aligned(_ lines: [[String]], left: Int) -> [String] {
+        let widths = lines[0].indices.map { column in lines.map { $0[column].count }.max() ?? 0 }
+        return lines.map { line in
+            zip(line, widths).enumerated().map { column, cell in
+                let padding = String(repeating: " ", count: cell.1 - cell.0.count)
+                return column < left ? cell.0 + padding : padding + cell.0
+            }.joined(separator: "  ")
+        }
     }
 
     private static func cells(_ row: Row) -> [String] {

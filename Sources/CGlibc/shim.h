@@ -3,7 +3,10 @@
 #include <fcntl.h>
 #include <malloc.h>
 #include <pthread.h>
+#include <stdint.h>
 #include <stdlib.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/xattr.h>
@@ -12,4 +15,10 @@
 extern int fallocate(int descriptor, int mode, off_t offset, off_t length);
 extern char *strptime(const char *restrict text, const char *restrict format, struct tm *restrict fields);
 extern int pthread_setname_np(pthread_t thread, const char *name);
-enum { forebay_FALLOC_FL_KEEP_SIZE = 1 };
+enum {
+    forebay_FALLOC_FL_KEEP_SIZE = 1,
+    forebay_EFD_FLAGS = EFD_CLOEXEC | EFD_NONBLOCK,
+    forebay_EPOLL_FLAGS = EPOLL_CLOEXEC
+};
+static const uint32_t forebay_EPOLL_READABLE = EPOLLIN;
+static const uint32_t forebay_EPOLL_HANG_UP = EPOLLRDHUP | EPOLLET;

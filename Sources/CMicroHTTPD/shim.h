@@ -1,31 +1,28 @@
 #pragma once
 // The variadic functions of libmicrohttpd with fixed arguments, and the constants that Swift does not import.
 #include <microhttpd.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 struct forebay_mhd_options {
     unsigned int connection_limit;
-    unsigned int connections_per_address;
     unsigned int idle_timeout_seconds;
     size_t connection_memory_bytes;
-    size_t thread_stack_bytes;
-    int listen_socket;
 };
 
+/// A daemon without a thread and without a listening socket: its owner runs it and hands it connections.
 static inline struct MHD_Daemon *forebay_mhd_start(
-    unsigned int flags, const struct forebay_mhd_options *o, MHD_AccessHandlerCallback handler,
-    MHD_RequestCompletedCallback completed, void *(*uri)(void *, const char *, struct MHD_Connection *), void *context)
+    const struct forebay_mhd_options *o, MHD_AccessHandlerCallback handler, MHD_RequestCompletedCallback completed,
+    void *(*uri)(void *, const char *, struct MHD_Connection *), MHD_NotifyConnectionCallback connection, void *context)
 {
     return MHD_start_daemon(
-        flags, 0, NULL, NULL, handler, context,
-        MHD_OPTION_LISTEN_SOCKET, (MHD_socket)o->listen_socket,
+        MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_NO_LISTEN_SOCKET, 0, NULL, NULL, handler, context,
         MHD_OPTION_NOTIFY_COMPLETED, completed, context,
         MHD_OPTION_URI_LOG_CALLBACK, uri, context,
+        MHD_OPTION_NOTIFY_CONNECTION, connection, context,
         MHD_OPTION_CONNECTION_LIMIT, o->connection_limit,
-        MHD_OPTION_PER_IP_CONNECTION_LIMIT, o->connections_per_address,
         MHD_OPTION_CONNECTION_TIMEOUT, o->idle_timeout_seconds,
         MHD_OPTION_CONNECTION_MEMORY_LIMIT, o->connection_memory_bytes,
-        MHD_OPTION_THREAD_STACK_SIZE, o->thread_stack_bytes,
         MHD_OPTION_END);
 }
 
@@ -35,14 +32,30 @@ static inline const struct sockaddr *forebay_mhd_client_address(struct MHD_Conne
     return info ? info->client_addr : NULL;
 }
 
-static inline unsigned int forebay_mhd_connections(struct MHD_Daemon *daemon)
+static inline bool forebay_mhd_is_suspended(struct MHD_Connection *connection)
 {
-    const union MHD_DaemonInfo *info = MHD_get_daemon_info(daemon, MHD_DAEMON_INFO_CURRENT_CONNECTIONS);
-    return info ? info->num_connections : 0;
+    const union MHD_ConnectionInfo *info = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_SUSPENDED);
+    return info && info->suspended == MHD_YES;
+}
+
+static inline int forebay_mhd_socket(struct MHD_Connection *connection)
+{
+    const union MHD_ConnectionInfo *info = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD);
+    return info ? info->connect_fd : -1;
+}
+
+/// What becomes readable when the daemon has something to do; -1 when it has none.
+static inline int forebay_mhd_epoll(struct MHD_Daemon *daemon)
+{
+    const union MHD_DaemonInfo *info = MHD_get_daemon_info(daemon, MHD_DAEMON_INFO_EPOLL_FD);
+    return info ? info->epoll_fd : -1;
 }
 
 static const uint64_t forebay_mhd_size_unknown = MHD_SIZE_UNKNOWN;
 static const ssize_t forebay_mhd_end_of_stream = MHD_CONTENT_READER_END_OF_STREAM;
 static const ssize_t forebay_mhd_end_with_error = MHD_CONTENT_READER_END_WITH_ERROR;
-static const unsigned int forebay_mhd_thread_per_connection =
-    MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_THREAD_PER_CONNECTION | MHD_USE_POLL | MHD_USE_ITC;
+
+// What glibc declares only under _GNU_SOURCE, here because sockets are met in this room alone.
+extern int accept4(int listening, struct sockaddr *address, socklen_t *length, int flags);
+extern ssize_t preadv2(int descriptor, const struct iovec *parts, int count, off_t offset, int flags);
+enum { forebay_RWF_NOWAIT = 8 };

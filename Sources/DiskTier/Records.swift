@@ -126,7 +126,24 @@ enum Key {
 // MARK: - Values
 
 extension BlobRecord {
-    private static let headerBytes = 27
+    /// What comes before the content.
+    struct Header {
+        static let bytes = 27
+
+        let sequence: UInt64
+        let run: UInt64
+        let standing: Standing
+        let isInline: Bool
+
+        /// `nil` when the bytes are no record: the index is damaged there, and a miss repairs it.
+        init?(_ record: Span<UInt8>) {
+            guard record.count >= Self.bytes, record[26] <= 1 else { return nil }
+            sequence = bigEndianNumber(record, at: 0)
+            run = bigEndianNumber(record, at: 8)
+            standing = Standing(record[16], bigEndianNumber(record, at: 17), frequency: record[25])
+            isInline = record[26] == 0
+        }
+    }
 
     /// `sequence, run, segment, position, frequency, kind, then the inline bytes or the file's facts`; all numbers big-endian.
     var encoded: [UInt8] {
@@ -139,19 +156,16 @@ extension BlobRecord {
         return bytes
     }
 
-    /// `nil` when the bytes are no record: the index is damaged there, and a miss repairs it.
+    /// `nil` when the bytes are no record.
     init?(_ bytes: Span<UInt8>) {
-        guard bytes.count >= Self.headerBytes else { return nil }
-        sequence = bigEndianNumber(bytes, at: 0)
-        run = bigEndianNumber(bytes, at: 8)
-        standing = Standing(bytes[16], bigEndianNumber(bytes, at: 17), frequency: bytes[25])
-        let content = bytes.extracting(droppingFirst: Self.headerBytes)
-        switch bytes[26] {
-        case 0: place = .inline([UInt8](content))
-        case 1:
-            guard content.count == FileFacts.encodedBytes else { return nil }
-            place = .file(FileFacts(content))
-        default: return nil
+        guard let header = Header(bytes) else { return nil }
+        (sequence, run, standing) = (header.sequence, header.run, header.standing)
+        let content = bytes.extracting(droppingFirst: Header.bytes)
+        if header.isInline {
+            place = .inline([UInt8](content))
+        } else {
+            guard let facts = FileFacts(content) else { return nil }
+            place = .file(facts)
         }
     }
 }
@@ -165,7 +179,8 @@ extension BlobRecord.FileFacts {
             + bigEndian(UInt64(bitPattern: changedNanoseconds))
     }
 
-    init(_ bytes: Span<UInt8>) {
+    init?(_ bytes: Span<UInt8>) {
+        guard bytes.count == Self.encodedBytes else { return nil }
         size = Int64(truncatingIfNeeded: bigEndianNumber(bytes, at: 0))
         allocated = Int64(truncatingIfNeeded: bigEndianNumber(bytes, at: 8))
         inode = bigEndianNumber(bytes, at: 16)
@@ -203,14 +218,19 @@ extension CachedManifest {
     }
 
     init?(_ record: Span<UInt8>) {
-        guard let header = ManifestHeader(record), record.count > header.count else { return nil }
-        let start = header.count + 1
-        let end = start + Int(record[header.count])
-        guard record.count >= end else { return nil }
+        guard let parts = Self.parts(record) else { return nil }
         mediaType = MediaType(
-            rawValue: String(decoding: [UInt8](record.extracting(start..<end)), as: UTF8.self)
+            rawValue: String(decoding: [UInt8](record.extracting(parts.type)), as: UTF8.self)
         )
-        bytes = [UInt8](record.extracting(end..<record.count))
+        bytes = [UInt8](record.extracting(parts.manifest))
+    }
+
+    /// Where the type and the manifest lie in a record; `nil` when it is none.
+    static func parts(_ record: Span<UInt8>) -> (type: Range<Int>, manifest: Range<Int>)? {
+        guard let start = ManifestHeader.count(record), record.count > start else { return nil }
+        let end = start + 1 + Int(record[start])
+        guard record.count >= end else { return nil }
+        return (start + 1..<end, end..<record.count)
     }
 }
 
@@ -232,12 +252,18 @@ struct ManifestHeader: Sendable {
     /// `sequence, rank, length of the config's key, key`.
     var encoded: [UInt8] { bigEndian(sequence) + [rank.rawValue, UInt8(config.count)] + config }
 
-    init?(_ record: Span<UInt8>) {
-        guard record.count >= 10, let rank = SmallRank(rawValue: record[8]), record.count >= 10 + Int(record[9])
+    /// How many bytes of a record it takes; `nil` when that is none.
+    static func count(_ record: Span<UInt8>) -> Int? {
+        guard record.count >= 10, SmallRank(rawValue: record[8]) != nil, record.count >= 10 + Int(record[9])
         else { return nil }
+        return 10 + Int(record[9])
+    }
+
+    init?(_ record: Span<UInt8>) {
+        guard let end = Self.count(record), let rank = SmallRank(rawValue: record[8]) else { return nil }
         sequence = bigEndianNumber(record, at: 0)
         self.rank = rank
-        config = [UInt8](record.extracting(10..<10 + Int(record[9])))
+        config = [UInt8](record.extracting(10..<end))
     }
 }
 

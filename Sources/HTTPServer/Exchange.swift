@@ -1,120 +1,176 @@
 internal import CMicroHTTPD
+internal import Synchronization
 internal import System
 internal import Threading
 
 /// All exchanges of a server: who answers them, and how many there are.
 final class Exchanges: Sendable {
-    private struct State {
-        var inFlight = 0
-        var isDraining = false
-    }
-
     let handler: any RequestHandler
     let headerLimitBytes: Int
-    private let state = Monitor(State())
+    /// Where handlers may block.
+    let threads: ThreadCache
+    let clients: Clients
+    private let count = Atomic(0)
+    private let draining = Atomic(false)
+    private let ending = Monitor(())
 
-    init(handler: any RequestHandler, headerLimitBytes: Int) {
+    init(_ configuration: ServerConfiguration, handler: any RequestHandler) {
         self.handler = handler
-        self.headerLimitBytes = headerLimitBytes
+        headerLimitBytes = configuration.headerLimitBytes
+        threads = ThreadCache(
+            name: "request",
+            limit: configuration.connectionLimit,
+            stackBytes: configuration.threadStackBytes
+        )
+        clients = Clients(
+            limit: configuration.connectionLimit,
+            limitPerAddress: configuration.connectionsPerAddressLimit
+        )
     }
 
-    var inFlight: Int { state.withLock { $0.inFlight } }
-    var isDraining: Bool { state.withLock { $0.isDraining } }
+    var inFlight: Int { count.load(ordering: .sequentiallyConsistent) }
+    var isDraining: Bool { draining.load(ordering: .sequentiallyConsistent) }
 
-    func began() { state.withLock { $0.inFlight += 1 } }
+    func began() { count.add(1, ordering: .sequentiallyConsistent) }
 
     func ended() {
-        state.update { $0.inFlight -= 1 }
+        let left = count.subtract(1, ordering: .sequentiallyConsistent).newValue
+        if left == 0, isDraining { ending.update { _ in } }
     }
 
     /// From now on answers close their connections. False when some are still under way at the deadline.
     func drain(_ deadline: Deadline) -> Bool {
-        state.update { $0.isDraining = true }
-        return state.wait(until: deadline) { $0.inFlight == 0 ? true : nil } ?? false
+        draining.store(true, ordering: .sequentiallyConsistent)
+        return ending.wait(until: deadline) { _ in inFlight == 0 ? true : nil } ?? false
     }
 }
 
+/// What libmicrohttpd is told.
+enum Step {
+    /// Go on, or wait until the connection is resumed.
+    case goOn
+    case prepared(PreparedResponse)
+    case respond(Response, closes: Bool)
+}
+
 /// One request and its answer, from the request line until libmicrohttpd says that it is over.
-final class Exchange {
+///
+/// Sendable because one thread at a time has it: the loop's, or while the connection is suspended the one that it was handed to.
+final class Exchange: @unchecked Sendable {
     private enum Phase {
         case headersPending
+        /// A request with a body, and what the handler says to it.
+        case deciding(Request)
+        case decided(Reply)
         /// No body; answered when libmicrohttpd comes back, since an answer at its first call closes the connection.
         case ready(Request)
         case receiving(any BodyReceiver)
+        case finished(Response)
         case answered
     }
 
-    private let exchanges: Exchanges
-    private let target: String
+    /// So much of a body is gathered before another thread takes it in.
+    private static let pieceBytes = 256 << 10
+
+    let loop: EventLoop
+    private let target: Target
     private let startedAt = SystemTime().monotonicNanoseconds()
     private var phase = Phase.headersPending
+    private var piece: [UInt8] = []
+    private var isAway = false
     /// Keeps what belongs to a file whose descriptor libmicrohttpd has until it is through with the request.
     private var file: File?
     private var request: Request?
     private var status = 499
     private var length: Int64 = 0
-    /// Set where the body's length is not announced.
-    var stream: Stream?
+    /// Set where the body is streamed.
+    var stream: BodyStream?
 
-    init(_ exchanges: Exchanges, target: String) {
-        self.exchanges = exchanges
+    init(_ loop: EventLoop, _ target: Target) {
+        self.loop = loop
         self.target = target
-        exchanges.began()
+        loop.exchanges.began()
     }
 
-    /// Its headers were not looked at yet.
-    var needsBegin: Bool {
-        if case .headersPending = phase { true } else { false }
+    private var exchanges: Exchanges { loop.exchanges }
+
+    /// libmicrohttpd's call: with the headers, with each piece of the body, and at the end; again after each suspension.
+    ///
+    /// - Returns: what comes next, and how much of the piece was taken.
+    func access(
+        _ connection: OpaquePointer,
+        method: UnsafePointer<CChar>,
+        version: UnsafePointer<CChar>,
+        _ bytes: UnsafeBufferPointer<UInt8>
+    ) -> (Step, taken: Int) {
+        isBack()
+        switch phase {
+        case .headersPending:
+            return (begin(connection, method: String(cString: method), version: String(cString: version)), 0)
+        case .decided(.respond(let response)):
+            return (answer(response, closes: true), 0)
+        case .decided(.receive(let receiver)):
+            phase = .receiving(receiver)
+            return (.goOn, 0)
+        case .ready(let request):
+            return (answerAtOnce(connection, request), 0)
+        case .receiving:
+            return receive(connection, bytes)
+        case .finished(let response):
+            return (answer(response, closes: false), 0)
+        case .deciding, .answered:
+            preconditionFailure("a request is answered once, by one thread at a time")
+        }
     }
 
-    /// The header section is in. A response is an answer that ends the connection.
-    func begin(_ connection: OpaquePointer, method: String, version: String) -> Response? {
-        let request = Request(connection, method: method, target: target)
+    /// The header section is in.
+    private func begin(_ connection: OpaquePointer, method: String, version: String) -> Step {
+        let request = Request(connection, method: method, target)
         self.request = request
         do throws(Framing.Refusal) {
-            let body = try Framing.check(request, version: version, headerLimitBytes: exchanges.headerLimitBytes)
+            let body = try Framing.check(
+                request,
+                target,
+                version: version,
+                headerLimitBytes: exchanges.headerLimitBytes
+            )
             request.contentLength = body.contentLength
             request.hasBody = body.isChunked || (body.contentLength ?? 0) > 0
         } catch {
-            phase = .answered
-            return exchanges.handler.refusal(status: 400, reason: error.reason)
+            return answer(exchanges.handler.refusal(status: 400, reason: error.reason), closes: true)
         }
-        guard request.hasBody else {
-            phase = .ready(request)
-            return nil
+        phase = request.hasBody ? .deciding(request) : .ready(request)
+        return request.hasBody ? handOver(connection) { $0.decide() } : .goOn
+    }
+
+    private func answerAtOnce(_ connection: OpaquePointer, _ request: Request) -> Step {
+        guard !exchanges.isDraining, let ready = exchanges.handler.answerAtOnce(request) else {
+            return handOver(connection) { $0.finish() }
         }
-        switch exchanges.handler.handle(request) {
-        case .respond(let response):
+        switch ready {
+        case .response(let response): return answer(response, closes: false)
+        case .prepared(let prepared):
             phase = .answered
-            return response
-        case .receive(let receiver):
-            phase = .receiving(receiver)
-            return nil
+            (status, length) = (prepared.status, prepared.length)
+            return .prepared(prepared)
         }
     }
 
-    func receive(_ bytes: Span<UInt8>) {
-        if case .receiving(let receiver) = phase { receiver.receive(bytes) }
-    }
-
-    /// The request is complete.
-    func finish() -> Response {
-        defer { phase = .answered }
-        switch phase {
-        case .ready(let request):
-            switch exchanges.handler.handle(request) {
-            case .respond(let response): return response
-            case .receive(let receiver): return receiver.finish()
-            }
-        case .receiving(let receiver):
-            return receiver.finish()
-        case .headersPending, .answered:
-            preconditionFailure("a request is answered once, after its headers")
+    /// Gathers small pieces; what is gathered goes to another thread before the next piece is taken, never after: libmicrohttpd may have
+    /// more at hand and would call again at once.
+    private func receive(_ connection: OpaquePointer, _ bytes: UnsafeBufferPointer<UInt8>) -> (Step, taken: Int) {
+        if bytes.isEmpty { return (handOver(connection) { $0.finish() }, 0) }
+        if !piece.isEmpty, piece.count + bytes.count > Self.pieceBytes {
+            return (handOver(connection) { $0.passPieceOn() }, 0)
         }
+        if piece.capacity == 0 { piece.reserveCapacity(min(Self.pieceBytes, Int(request?.contentLength ?? .max))) }
+        piece.append(contentsOf: bytes)
+        return (.goOn, bytes.count)
     }
 
     /// This answer is on its way.
-    func isAnswered(_ response: Response) {
+    func answer(_ response: Response, closes: Bool) -> Step {
+        phase = .answered
         status = response.status
         if case .file(let file, _, _) = response.body { self.file = file }
         length =
@@ -123,21 +179,91 @@ final class Exchange {
             case .file(_, _, let length), .stream(let length, _): length
             case .empty, .withheld, .chunked: 0
             }
+        return .respond(response, closes: closes)
     }
 
     /// libmicrohttpd is through with the request, whatever became of it.
     func end(isComplete: Bool) {
-        if case .receiving(let receiver) = phase { receiver.abandon() }
-        phase = .answered
+        isBack()
         if let request {
             let end = ExchangeEnd(
                 status: status,
-                bodyBytes: stream?.produced ?? length,
+                bodyBytes: stream?.length == nil ? stream?.produced ?? length : length,
                 nanoseconds: SystemTime().monotonicNanoseconds() - startedAt,
                 isComplete: isComplete && status != 499
             )
             exchanges.handler.ended(request, end)
         }
-        exchanges.ended()
+        stream = nil
+        switch phase {
+        case .receiving(let receiver), .decided(.receive(let receiver)): abandon(receiver)
+        default: exchanges.ended()
+        }
+        phase = .answered
+    }
+
+    private func abandon(_ receiver: any BodyReceiver) {
+        phase = .receiving(receiver)
+        let lost = Lost(receiver)
+        exchanges.threads.run { [exchanges] in
+            lost.receiver.abandon()
+            exchanges.ended()
+        }
+    }
+}
+
+/// Sendable because nobody else has the receiver any more.
+private struct Lost: @unchecked Sendable {
+    let receiver: any BodyReceiver
+
+    init(_ receiver: any BodyReceiver) { self.receiver = receiver }
+}
+
+// MARK: - On threads that may block
+
+extension Exchange {
+    /// Suspends the connection and runs `job` on a thread that may block; then libmicrohttpd calls again.
+    func handOver(_ connection: OpaquePointer, _ job: @escaping @Sendable (Exchange) -> Void) -> Step {
+        if loop.refusesWork {
+            return answer(exchanges.handler.refusal(status: 503, reason: "the server is stopping"), closes: true)
+        }
+        isAway = true
+        loop.handOver(connection) { job(self) }
+        return .goOn
+    }
+
+    /// The loop has it again.
+    func isBack() {
+        guard isAway else { return }
+        isAway = false
+        loop.isBack()
+    }
+
+    private func decide() {
+        guard case .deciding(let request) = phase else { return }
+        phase = .decided(exchanges.handler.handle(request))
+    }
+
+    private func passPieceOn() {
+        guard case .receiving(let receiver) = phase else { return }
+        receiver.receive(piece.span)
+        piece.removeAll(keepingCapacity: true)
+    }
+
+    /// The request is complete.
+    private func finish() {
+        switch phase {
+        case .ready(let request):
+            switch exchanges.handler.handle(request) {
+            case .respond(let response): phase = .finished(response)
+            case .receive(let receiver): phase = .finished(receiver.finish())
+            }
+        case .receiving(let receiver):
+            if !piece.isEmpty { receiver.receive(piece.span) }
+            piece = []
+            phase = .finished(receiver.finish())
+        default:
+            preconditionFailure("a request is answered once, after its headers")
+        }
     }
 }

@@ -12,49 +12,38 @@ enum Framing {
         let reason: String
     }
 
-    static func check(_ request: Request, version: String, headerLimitBytes: Int) throws(Refusal) -> Body {
-        try check(path: request.path)
-        let headers = request.headers
-        var total = request.path.utf8.count + request.query.utf8.count
-        var hosts = 0
-        var lengths: [String] = []
-        var codings: [String] = []
-        for (name, value) in headers {
-            guard !name.isEmpty, name.utf8.allSatisfy(isTokenCharacter) else {
-                throw Refusal(reason: "a header name holds a character that is not allowed")
-            }
-            guard value.utf8.allSatisfy({ $0 >= 32 && $0 != 127 || $0 == 9 }) else {
-                throw Refusal(reason: "a header value holds a control character")
-            }
-            total += name.utf8.count + value.utf8.count + 4
-            switch name.lowercased() {
-            case "host": hosts += 1
-            case "content-length": lengths.append(value)
-            case "transfer-encoding": codings.append(value)
-            default: break
-            }
-        }
-        guard total <= headerLimitBytes else {
+    static func check(
+        _ request: Request,
+        _ target: Target,
+        version: String,
+        headerLimitBytes: Int
+    ) throws(Refusal) -> Body {
+        if !target.isPlain { try check(path: target.path) }
+        var scan = HeaderScan()
+        request.scanHeaders(&scan)
+        if let fault = scan.fault { throw Refusal(reason: fault) }
+        guard target.path.utf8.count + target.query.utf8.count + scan.bytes <= headerLimitBytes else {
             throw Refusal(reason: "the header section is larger than \(headerLimitBytes) bytes")
         }
-        guard hosts == 1 || (hosts == 0 && version == "HTTP/1.0") else {
+        guard scan.hosts == 1 || (scan.hosts == 0 && version == "HTTP/1.0") else {
             throw Refusal(reason: "a request needs exactly one Host header")
         }
-        return try body(lengths: lengths, codings: codings)
+        return try body(scan)
     }
 
-    private static func body(lengths: [String], codings: [String]) throws(Refusal) -> Body {
-        if let coding = codings.first {
-            guard codings.count == 1, coding.lowercased() == "chunked" else {
+    private static func body(_ scan: HeaderScan) throws(Refusal) -> Body {
+        if let coding = scan.coding {
+            guard scan.codings == 1, String(cString: coding).lowercased() == "chunked" else {
                 throw Refusal(reason: "the only transfer coding is chunked")
             }
-            guard lengths.isEmpty else {
+            guard scan.lengths == 0 else {
                 throw Refusal(reason: "Content-Length and Transfer-Encoding exclude each other")
             }
             return Body(isChunked: true)
         }
-        guard let text = lengths.first else { return Body() }
-        guard lengths.count == 1 else { throw Refusal(reason: "there is more than one Content-Length") }
+        guard let first = scan.length else { return Body() }
+        guard scan.lengths == 1 else { throw Refusal(reason: "there is more than one Content-Length") }
+        let text = String(cString: first)
         guard !text.isEmpty, text.utf8.count <= 18, text.utf8.allSatisfy({ 48...57 ~= $0 }), let length = Int64(text)
         else { throw Refusal(reason: "the Content-Length is no number of bytes") }
         return Body(contentLength: length)
@@ -72,12 +61,69 @@ enum Framing {
             }
         }
     }
+}
+
+/// What the checks need of a header section, gathered in one pass and without a copy.
+struct HeaderScan {
+    private(set) var bytes = 0
+    private(set) var hosts = 0
+    private(set) var lengths = 0
+    private(set) var codings = 0
+    /// The first of each, valid as long as the request.
+    private(set) var length: UnsafePointer<CChar>?
+    private(set) var coding: UnsafePointer<CChar>?
+    private(set) var fault: String?
+
+    /// - Parameter value: `nil` when the line has none.
+    mutating func visit(_ name: UnsafePointer<CChar>, _ value: UnsafePointer<CChar>?) {
+        var count = 0
+        while name[count] != 0 {
+            if !Self.isTokenCharacter(UInt8(bitPattern: name[count])) {
+                fail("a header name holds a character that is not allowed")
+            }
+            count += 1
+        }
+        if count == 0 { fail("a header name holds a character that is not allowed") }
+        noteName(name, count, value ?? emptyText)
+        bytes += count + 4
+        guard var next = value else { return }
+        while next.pointee != 0 {
+            let byte = UInt8(bitPattern: next.pointee)
+            if byte < 32 && byte != 9 || byte == 127 { fail("a header value holds a control character") }
+            next += 1
+            bytes += 1
+        }
+    }
+
+    private mutating func noteName(_ name: UnsafePointer<CChar>, _ count: Int, _ value: UnsafePointer<CChar>) {
+        switch count {
+        case 4 where strcasecmp(name, "host") == 0:
+            hosts += 1
+        case 14 where strcasecmp(name, "content-length") == 0:
+            lengths += 1
+            length = length ?? value
+        case 17 where strcasecmp(name, "transfer-encoding") == 0:
+            codings += 1
+            coding = coding ?? value
+        default: break
+        }
+    }
+
+    private mutating func fail(_ reason: String) { fault = fault ?? reason }
 
     /// RFC 9110, section 5.6.2.
     private static func isTokenCharacter(_ byte: UInt8) -> Bool {
         switch byte {
         case 48...57, 65...90, 97...122: true
-        default: "!#$%&'*+-.^_`|~".utf8.contains(byte)
+        case UInt8(ascii: "!"), UInt8(ascii: "#")...UInt8(ascii: "'"), UInt8(ascii: "*"), UInt8(ascii: "+"),
+            UInt8(ascii: "-"),
+            UInt8(ascii: "."), UInt8(ascii: "^")...UInt8(ascii: "`"), UInt8(ascii: "|"), UInt8(ascii: "~"):
+            true
+        default: false
         }
     }
 }
+
+/// Immortal, since it is a literal.
+nonisolated(unsafe) private let emptyText: UnsafePointer<CChar> = UnsafeRawPointer(StaticString("").utf8Start)
+    .assumingMemoryBound(to: CChar.self)

@@ -19,18 +19,11 @@ public final class Request {
 
     private let connection: OpaquePointer
 
-    init(_ connection: OpaquePointer, method: String, target: String) {
+    init(_ connection: OpaquePointer, method: String, _ target: Target) {
         self.connection = connection
         self.method = method
-        var origin = target[...]
-        // The absolute form names the server again (RFC 9112, section 3.2.2).
-        if !origin.hasPrefix("/"), let scheme = origin.firstRange(of: "://") {
-            let rest = origin[scheme.upperBound...]
-            origin = rest.firstIndex(of: "/").map { rest[$0...] } ?? "/"
-        }
-        let mark = origin.firstIndex(of: "?")
-        path = String(origin[..<(mark ?? origin.endIndex)])
-        query = mark.map { String(origin[origin.index(after: $0)...]) } ?? ""
+        path = target.path
+        query = target.query
     }
 
     /// The client waits for a word before it sends the body (RFC 9110, section 10.1.1).
@@ -39,6 +32,18 @@ public final class Request {
     /// The value of a header, whatever its case; `nil` when it is not there (`MHD_lookup_connection_value`).
     public func header(_ name: String) -> String? {
         MHD_lookup_connection_value(connection, .HEADER_KIND, name).map { String(cString: $0) }
+    }
+
+    /// Whether there is such a header, whatever its case.
+    public func hasHeader(_ name: String) -> Bool {
+        MHD_lookup_connection_value(connection, .HEADER_KIND, name) != nil
+    }
+
+    /// Looks at each header as it lies in memory (`MHD_get_connection_values`).
+    func scanHeaders(_ scan: inout HeaderScan) {
+        withUnsafeMutablePointer(to: &scan) { pointer in
+            _ = MHD_get_connection_values(connection, .HEADER_KIND, scanHeader, pointer)
+        }
     }
 
     /// All headers in their order (`MHD_get_connection_values`).
@@ -103,5 +108,16 @@ private func collectHeader(
     context.assumingMemoryBound(to: HeaderList.self).pointee.headers.append(
         (String(cString: name), value.map { String(cString: $0) } ?? "")
     )
+    return MHD_Result.YES
+}
+
+private func scanHeader(
+    _ context: UnsafeMutableRawPointer?,
+    _ kind: MHD_ValueKind,
+    _ name: UnsafePointer<CChar>?,
+    _ value: UnsafePointer<CChar>?
+) -> MHD_Result {
+    guard let context, let name else { return MHD_Result.NO }
+    context.assumingMemoryBound(to: HeaderScan.self).pointee.visit(name, value)
     return MHD_Result.YES
 }

@@ -5,7 +5,7 @@ public struct Response {
     public enum Body {
         case empty
         case bytes([UInt8])
-        /// A part of a file, by `sendfile(2)`. The file is given away.
+        /// A part of a file, by `sendfile(2)` when it is in memory. The file is given away.
         case file(File, offset: Int64, length: Int64)
         /// Bytes that arrive while they are sent.
         case stream(length: Int64, any BodyProducer)
@@ -75,17 +75,28 @@ public enum Reply {
     case receive(any BodyReceiver)
 }
 
-/// What answers requests. Each connection has a thread, so all of it may block.
+/// An answer that was there already.
+public enum ReadyAnswer {
+    case prepared(PreparedResponse)
+    case response(Response)
+}
+
+/// What answers requests.
 public protocol RequestHandler: Sendable {
-    /// Called when the header section is in and in order.
+    /// Called when the header section is in and in order, on a thread of the request's own: this may block, and so may what it returns.
     func handle(_ request: Request) -> Reply
+    /// Asked first for a request without a body, on a thread that many connections share: this must not wait for anything. `nil` leaves it
+    /// to ``handle(_:)``.
+    func answerAtOnce(_ request: Request) -> ReadyAnswer?
     /// The answer to a request that is refused for its form.
     func refusal(status: Int, reason: String) -> Response
-    /// Called once for each request, when it is through, whatever became of it. Its headers can still be read.
+    /// Called once for each request, when it is through, whatever became of it, on a thread that many connections share. Its headers can still
+    /// be read.
     func ended(_ request: Request, _ end: ExchangeEnd)
 }
 
 extension RequestHandler {
+    public func answerAtOnce(_ request: Request) -> ReadyAnswer? { nil }
     public func ended(_ request: Request, _ end: ExchangeEnd) {}
 }
 

@@ -19,6 +19,22 @@ public struct ReadTransaction: ~Copyable {
         try value(pointer, table, key, body)
     }
 
+    /// The same for a key that lies anywhere.
+    public func withValue<Result>(
+        _ table: Table,
+        _ key: Span<UInt8>,
+        _ body: (Span<UInt8>) throws(LMDBError) -> Result
+    ) throws(LMDBError) -> Result? {
+        var found = MDB_val()
+        let code = key.withUnsafeBufferPointer { bytes in
+            var key = MDB_val(mv_size: bytes.count, mv_data: UnsafeMutableRawPointer(mutating: bytes.baseAddress))
+            return mdb_get(pointer, table.handle, &key, &found)
+        }
+        if code == MDB_NOTFOUND { return nil }
+        try check("mdb_get \(table.name)", code)
+        return try body(bytes(found).span)
+    }
+
     /// A copy of the value; `nil` when the key is not there.
     public func get(_ table: Table, _ key: [UInt8]) throws(LMDBError) -> [UInt8]? {
         try withValue(table, key) { [UInt8]($0) }

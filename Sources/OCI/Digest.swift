@@ -5,6 +5,16 @@ public enum DigestAlgorithm: String, Sendable, Hashable, CaseIterable {
 
     /// Length of the raw hash in bytes.
     public var byteCount: Int { self == .sha256 ? 32 : 64 }
+
+    fileprivate init?(_ name: Span<UInt8>) {
+        if equals(name, "sha256") {
+            self = .sha256
+        } else if equals(name, "sha512") {
+            self = .sha512
+        } else {
+            return nil
+        }
+    }
 }
 
 /// The hash of some content, the name under which it is stored: `sha256:` or `sha512:` and lower-case hexadecimal digits.
@@ -25,10 +35,28 @@ public struct Digest: Sendable, Hashable, CustomStringConvertible {
         self.words = words
     }
 
+    /// - Parameter bytes: the raw hash, wherever it lies.
+    public init(_ algorithm: DigestAlgorithm, bytes: Span<UInt8>) {
+        precondition(bytes.count == algorithm.byteCount, "a \(algorithm) hash has \(algorithm.byteCount) bytes")
+        self.algorithm = algorithm
+        var words = SIMD8<UInt64>()
+        for index in bytes.indices { words[index / 8] = words[index / 8] << 8 | UInt64(bytes[index]) }
+        self.words = words
+    }
+
     /// Reads `algorithm:hex`; everything else is a ``NameError``.
     public init(_ text: some StringProtocol) throws(NameError) {
-        guard let colon = text.utf8.firstIndex(of: UInt8(ascii: ":")) else { throw NameError(.digest, String(text)) }
-        try self.init(algorithm: text[..<colon], hex: text[text.utf8.index(after: colon)...])
+        let text = String(text)
+        try self.init(text.utf8.span)
+    }
+
+    /// Reads `algorithm:hex` in UTF-8, without an allocation.
+    public init(_ text: Span<UInt8>) throws(NameError) {
+        guard text.count > 7, text[6] == UInt8(ascii: ":"), let algorithm = DigestAlgorithm(text.extracting(0..<6))
+        else {
+            throw NameError(.digest, text)
+        }
+        try self.init(algorithm, hex: text.extracting(7..<text.count), of: text)
     }
 
     /// Reads a hash as the seed's callers may give it: `sha256:` may be missing.
@@ -41,22 +69,41 @@ public struct Digest: Sendable, Hashable, CustomStringConvertible {
     }
 
     public init(algorithm name: some StringProtocol, hex: some StringProtocol) throws(NameError) {
-        let invalid = NameError(.digest, "\(name):\(hex)")
-        guard let algorithm = DigestAlgorithm(rawValue: String(name)), hex.utf8.count == algorithm.byteCount * 2 else {
-            throw invalid
-        }
+        try self.init("\(name):\(hex)")
+    }
+
+    private init(_ algorithm: DigestAlgorithm, hex: Span<UInt8>, of text: Span<UInt8>) throws(NameError) {
+        guard hex.count == algorithm.byteCount * 2 else { throw NameError(.digest, text) }
         var words = SIMD8<UInt64>()
-        for (index, character) in hex.utf8.enumerated() {
-            let digit: UInt8
-            switch character {
-            case UInt8(ascii: "0")...UInt8(ascii: "9"): digit = character - UInt8(ascii: "0")
-            case UInt8(ascii: "a")...UInt8(ascii: "f"): digit = character - UInt8(ascii: "a") + 10
-            default: throw invalid
+        for word in 0..<algorithm.byteCount / 8 {
+            var value: UInt64 = 0
+            for index in word * 16..<word * 16 + 16 {
+                let digit: UInt8
+                switch hex[index] {
+                case let character where UInt8(ascii: "0")...UInt8(ascii: "9") ~= character:
+                    digit = character - UInt8(ascii: "0")
+                case let character where UInt8(ascii: "a")...UInt8(ascii: "f") ~= character:
+                    digit = character - UInt8(ascii: "a") + 10
+                default: throw NameError(.digest, text)
+                }
+                value = value << 4 | UInt64(digit)
             }
-            words[index / 16] |= UInt64(digit) << UInt64(60 - index % 16 * 4)
+            words[word] = value
         }
         self.algorithm = algorithm
         self.words = words
+    }
+
+    /// Calls `body` with the raw hash, which is on the stack.
+    public func withBytes<Result, Failure: Error>(
+        _ body: (Span<UInt8>) throws(Failure) -> Result
+    ) throws(Failure) -> Result {
+        var bytes = InlineArray<64, UInt8>(repeating: 0)
+        for word in 0..<algorithm.byteCount / 8 {
+            let value = words[word]
+            for index in 0..<8 { bytes[word * 8 + index] = UInt8(truncatingIfNeeded: value >> UInt64(56 - index * 8)) }
+        }
+        return try body(bytes.span.extracting(0..<algorithm.byteCount))
     }
 
     /// The raw hash.
@@ -65,19 +112,25 @@ public struct Digest: Sendable, Hashable, CustomStringConvertible {
     }
 
     /// 64 or 128 lower-case hexadecimal digits.
-    public var hex: String {
+    public var hex: String { text(after: "") }
+
+    public var description: String { text(after: algorithm == .sha256 ? "sha256:" : "sha512:") }
+
+    private func text(after prefix: StaticString) -> String {
         let digits: InlineArray<16, UInt8> = [
             0x30, 0x31, 0x32, 0x33, 0x34, 0x35, 0x36, 0x37, 0x38, 0x39, 0x61, 0x62, 0x63, 0x64, 0x65, 0x66,
         ]
-        return unsafe String(unsafeUninitializedCapacity: algorithm.byteCount * 2) { buffer in
-            for index in 0..<algorithm.byteCount * 2 {
-                unsafe buffer[index] = digits[Int(words[index / 16] >> UInt64(60 - index % 16 * 4) & 15)]
+        let start = prefix.utf8CodeUnitCount
+        let count = start + algorithm.byteCount * 2
+        return unsafe String(unsafeUninitializedCapacity: count) { buffer in
+            for index in 0..<start { unsafe buffer[index] = prefix.utf8Start[index] }
+            for index in start..<count {
+                let place = index - start
+                unsafe buffer[index] = digits[Int(words[place / 16] >> UInt64(60 - place % 16 * 4) & 15)]
             }
-            return algorithm.byteCount * 2
+            return count
         }
     }
-
-    public var description: String { "\(algorithm.rawValue):\(hex)" }
 }
 
 extension Digest: Comparable {

@@ -18,6 +18,10 @@ public struct NameError: Error, Equatable, CustomStringConvertible {
         self.text = String(shown) + (text.unicodeScalars.count > 80 ? "…" : "")
     }
 
+    init(_ kind: Kind, _ text: Span<UInt8>) {
+        self.init(kind, String(decoding: text.indices.map { text[$0] }, as: UTF8.self))
+    }
+
     public var description: String { "invalid \(kind.rawValue) '\(text)'" }
 }
 
@@ -32,39 +36,44 @@ public struct RepositoryName: Sendable, Hashable, Comparable, CustomStringConver
     public static let maximumBytes = 255
 
     public init(_ text: some StringProtocol) throws(NameError) {
-        guard Self.isValid(Array(text.utf8)) else { throw NameError(.repository, String(text)) }
-        description = String(text)
+        let text = String(text)
+        try self.init(text.utf8.span)
+    }
+
+    /// Reads a name in UTF-8.
+    public init(_ text: Span<UInt8>) throws(NameError) {
+        guard Self.isValid(text) else { throw NameError(.repository, text) }
+        description = asciiString(text)
     }
 
     public static func < (a: RepositoryName, b: RepositoryName) -> Bool { a.description < b.description }
 
-    private static func isValid(_ text: [UInt8]) -> Bool {
-        guard text.count <= maximumBytes else { return false }
-        return text.split(separator: UInt8(ascii: "/"), omittingEmptySubsequences: false).allSatisfy(isComponent)
-    }
-
-    /// `[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*`
-    private static func isComponent(_ component: ArraySlice<UInt8>) -> Bool {
-        var separator: [UInt8] = []
-        var sawLetter = false
-        for byte in component {
+    /// Components `[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*`.
+    private static func isValid(_ text: Span<UInt8>) -> Bool {
+        guard !text.isEmpty, text.count <= maximumBytes else { return false }
+        // What stands before the next letter or digit: at the start of a component nothing may.
+        var (separator, length) = (UInt8(ascii: "/"), 1)
+        for index in text.indices {
+            let byte = text[index]
             if isLowerAlphanumeric(byte) {
-                guard separator.isEmpty || (sawLetter && isSeparator(separator)) else { return false }
-                separator.removeAll(keepingCapacity: true)
-                sawLetter = true
+                guard isSeparator(separator, length) else { return false }
+                length = 0
+            } else if length == 0 {
+                (separator, length) = (byte, 1)
             } else {
-                separator.append(byte)
+                guard byte == separator else { return false }
+                length += 1
             }
         }
-        return sawLetter && separator.isEmpty
+        return length == 0
     }
 
-    private static func isSeparator(_ run: [UInt8]) -> Bool {
-        switch run[0] {
-        case UInt8(ascii: "."): run.count == 1
-        case UInt8(ascii: "_"): run.count <= 2 && run.allSatisfy { $0 == UInt8(ascii: "_") }
-        case UInt8(ascii: "-"): run.allSatisfy { $0 == UInt8(ascii: "-") }
-        default: false
+    private static func isSeparator(_ byte: UInt8, _ length: Int) -> Bool {
+        switch byte {
+        case UInt8(ascii: "/"), UInt8(ascii: "."): length <= 1
+        case UInt8(ascii: "_"): length <= 2
+        case UInt8(ascii: "-"): true
+        default: length == 0
         }
     }
 }
@@ -74,11 +83,18 @@ public struct Tag: Sendable, Hashable, Comparable, CustomStringConvertible {
     public let description: String
 
     public init(_ text: some StringProtocol) throws(NameError) {
-        let bytes = text.utf8
-        guard let first = bytes.first, bytes.count <= 128, Self.isWord(first),
-            bytes.allSatisfy({ Self.isWord($0) || $0 == UInt8(ascii: ".") || $0 == UInt8(ascii: "-") })
-        else { throw NameError(.tag, String(text)) }
-        description = String(text)
+        let text = String(text)
+        try self.init(text.utf8.span)
+    }
+
+    /// Reads a tag in UTF-8.
+    public init(_ text: Span<UInt8>) throws(NameError) {
+        guard !text.isEmpty, text.count <= 128, Self.isWord(text[0]),
+            text.indices.allSatisfy({
+                Self.isWord(text[$0]) || text[$0] == UInt8(ascii: ".") || text[$0] == UInt8(ascii: "-")
+            })
+        else { throw NameError(.tag, text) }
+        description = asciiString(text)
     }
 
     /// The tag under which clients keep the referrers of a manifest where a registry cannot list them. (distribution-spec, "Referrers Tag Schema")
@@ -100,7 +116,13 @@ public enum Reference: Sendable, Hashable, CustomStringConvertible {
 
     /// A text with a colon can only be a digest, and is refused as one.
     public init(_ text: some StringProtocol) throws(NameError) {
-        if text.utf8.contains(UInt8(ascii: ":")) {
+        let text = String(text)
+        try self.init(text.utf8.span)
+    }
+
+    /// Reads a reference in UTF-8.
+    public init(_ text: Span<UInt8>) throws(NameError) {
+        if text.indices.contains(where: { text[$0] == UInt8(ascii: ":") }) {
             self = .digest(try Digest(text))
         } else {
             self = .tag(try Tag(text))
@@ -117,4 +139,18 @@ public enum Reference: Sendable, Hashable, CustomStringConvertible {
 
 private func isLowerAlphanumeric(_ byte: UInt8) -> Bool {
     UInt8(ascii: "a")...UInt8(ascii: "z") ~= byte || UInt8(ascii: "0")...UInt8(ascii: "9") ~= byte
+}
+
+/// Whether the bytes are these characters.
+func equals(_ bytes: Span<UInt8>, _ text: StaticString) -> Bool {
+    guard bytes.count == text.utf8CodeUnitCount else { return false }
+    return bytes.indices.allSatisfy { unsafe bytes[$0] == text.utf8Start[$0] }
+}
+
+/// Of bytes that were found to be ASCII.
+private func asciiString(_ bytes: Span<UInt8>) -> String {
+    unsafe String(unsafeUninitializedCapacity: bytes.count) { buffer in
+        for index in bytes.indices { unsafe buffer[index] = bytes[index] }
+        return bytes.count
+    }
 }

@@ -6,23 +6,34 @@ internal import System
 extension RegistryHandler {
     /// GET and HEAD of a blob, with ranges. (distribution-spec, "Pulling blobs")
     func blob(_ digest: Digest, _ request: Request) throws(APIError) -> Response {
-        let etag = "\"\(digest)\""
-        var headers = [
-            (name: "Docker-Content-Digest", value: digest.description),
-            (name: "ETag", value: etag),
-            (name: "Accept-Ranges", value: "bytes"),
-            (name: "Content-Type", value: MediaType.octetStream.rawValue),
-        ]
-        let unknown = APIError(status: 404, code: .blobUnknown, message: "blob \(digest) does not exist")
+        let unknown = { APIError(status: 404, code: .blobUnknown, message: "blob \(digest) does not exist") }
         guard request.method == "GET" else {
-            guard let size = try edge({ () throws(EdgeError) in try edge.blobSize(digest) }) else { throw unknown }
-            return Response(status: 200, headers: headers, body: .withheld(length: size))
+            guard let size = try edge({ () throws(EdgeError) in try edge.blobSize(digest) }) else { throw unknown() }
+            return Response(status: 200, headers: blobHeaders(digest), body: .withheld(length: size))
         }
         let found = try edge { () throws(EdgeError) in try edge.find(digest, near: rangeStart(request)) }
-        guard let (content, status) = found else { throw unknown }
+        guard let (content, status) = found else { throw unknown() }
         request.note(status)
-        if request.header("If-None-Match") == etag { return Response(status: 304, headers: headers, body: .empty) }
+        return try answer(digest, content, request)
+    }
+
+    func blobHeaders(_ digest: Digest) -> [(name: String, value: String)] {
+        let text = digest.description
+        return [
+            ("Docker-Content-Digest", text), ("ETag", "\"\(text)\""), ("Accept-Ranges", "bytes"),
+            ("Content-Type", MediaType.octetStream.rawValue),
+        ]
+    }
+
+    /// Answers with a blob, or what the request wants of it.
+    func answer(_ digest: Digest, _ content: BlobContent, _ request: Request) throws(APIError) -> Response {
+        var headers = blobHeaders(digest)
         let size = content.size
+        guard request.method == "GET" else {
+            return Response(status: 200, headers: headers, body: .withheld(length: size))
+        }
+        let etag = "\"\(digest)\""
+        if request.header("If-None-Match") == etag { return Response(status: 304, headers: headers, body: .empty) }
         // A range that is conditional on another version is no range.
         let isRangeValid = request.header("If-Range").map { $0 == etag } ?? true
         switch ByteRange.parse(isRangeValid ? request.header("Range") : nil, size: size) {

@@ -13,16 +13,25 @@ extension RegistryHandler {
             throw unknownManifest(name, reference)
         }
         request.note(answer.status)
-        let etag = "\"\(answer.digest)\""
-        var headers = [
-            (name: "Docker-Content-Digest", value: answer.digest.description),
-            (name: "ETag", value: etag),
-            (name: "Content-Type", value: answer.mediaType.rawValue),
-        ]
-        headers += staleHeaders(answer.staleSeconds)
-        if request.header("If-None-Match") == etag { return Response(status: 304, headers: headers, body: .empty) }
-        let body: Response.Body =
-            request.method == "HEAD" ? .withheld(length: Int64(answer.bytes.count)) : .bytes(answer.bytes)
+        let headers = manifestHeaders(answer.digest, answer.mediaType) + staleHeaders(answer.staleSeconds)
+        return self.answer(answer.digest, headers, answer.bytes, request)
+    }
+
+    func manifestHeaders(_ digest: Digest, _ mediaType: MediaType) -> [(name: String, value: String)] {
+        let text = digest.description
+        return [("Docker-Content-Digest", text), ("ETag", "\"\(text)\""), ("Content-Type", mediaType.rawValue)]
+    }
+
+    func answer(
+        _ digest: Digest,
+        _ headers: [(name: String, value: String)],
+        _ bytes: [UInt8],
+        _ request: Request
+    ) -> Response {
+        if request.header("If-None-Match") == "\"\(digest)\"" {
+            return Response(status: 304, headers: headers, body: .empty)
+        }
+        let body: Response.Body = request.method == "HEAD" ? .withheld(length: Int64(bytes.count)) : .bytes(bytes)
         return Response(status: 200, headers: headers, body: body)
     }
 

@@ -20,6 +20,7 @@ public struct RegistryHandler: RequestHandler {
     let configuration: Configuration
     let observer: RequestObserver
     let log: Logger
+    let preparedAnswers = PreparedAnswers()
 
     public init(
         _ edge: EdgeCache,
@@ -165,7 +166,8 @@ extension RegistryHandler {
 }
 
 extension Response {
-    fileprivate func named(_ id: String) -> Response {
+    /// The answer to a request that has a name.
+    func named(_ id: String) -> Response {
         guard !id.isEmpty else { return self }
         var response = self
         response.headers.append(("X-Request-Id", id))

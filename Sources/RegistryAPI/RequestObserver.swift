@@ -27,7 +27,7 @@ public final class RequestObserver: Sendable {
     ]
     private static let pathLimitBytes = 1024
 
-    let accessLog: AccessLog
+    private let accessLog: AccessLog
     private let time: any TimeSource
     private let write: @Sendable (String) -> Void
     private let requests = Counters(count: RouteLabel.allCases.count * methods.count * (codes.count + 1))
@@ -49,9 +49,9 @@ public final class RequestObserver: Sendable {
         identity = random.next()
     }
 
-    /// Names the request, by its client's own name if that is fit for a log.
+    /// Names the request, by its client's own name if that is fit for a log. A second time changes nothing.
     func began(_ request: Request) {
-        guard accessLog != .off else { return }
+        guard accessLog != .off, request.id.isEmpty else { return }
         if let given = request.header("X-Request-Id"), isSaneRequestID(given) { return request.id = given }
         request.id = identifier(sequence.wrappingAdd(1, ordering: .relaxed).newValue)
     }

@@ -17,7 +17,6 @@ enum Route: Equatable {
     case uploads(RepositoryName)
     /// `/v2/<name>/blobs/uploads/<id>`
     case upload(RepositoryName, id: String)
-
     /// `/v2/<name>/referrers/<digest>`
     case referrers(RepositoryName, Digest)
 
@@ -26,48 +25,89 @@ enum Route: Equatable {
         case invalid(NameError)
     }
 
-    /// - Parameter path: as it came over the wire, percent-encoded: an encoded slash is a part of a segment, and so never valid.
+    /// - Parameter path: as it came over the wire, percent-encoded: an encoded slash would be a part of a segment, and no name has one.
     init(path: String) throws(Failure) {
-        var segments: [String] = []
-        for raw in path.split(separator: "/", omittingEmptySubsequences: false).dropFirst() {
-            guard let segment = percentDecoded(String(raw)) else { throw .unknownRoute }
-            segments.append(segment)
+        guard Self.isEncoded(path.utf8.span) else {
+            self = try Self.find(path.utf8.span)
+            return
         }
-        guard segments.first == "v2" else { throw .unknownRoute }
-        segments.removeFirst()
-        self = try Self.find(segments)
+        let slashes = path.utf8.count { $0 == UInt8(ascii: "/") }
+        guard let decoded = percentDecoded(path), decoded.utf8.count(where: { $0 == UInt8(ascii: "/") }) == slashes
+        else {
+            throw .unknownRoute
+        }
+        self = try Self.find(decoded.utf8.span)
     }
 
-    private static func find(_ segments: [String]) throws(Failure) -> Route {
-        if segments.isEmpty || segments == [""] { return .support }
-        if segments == ["_catalog"] { return .catalog }
+    private static func isEncoded(_ path: Span<UInt8>) -> Bool {
+        for index in path.indices where path[index] == UInt8(ascii: "%") { return true }
+        return false
+    }
+
+    private static func find(_ path: Span<UInt8>) throws(Failure) -> Route {
+        guard path.count >= 3, equals(path, 0..<3, "/v2") else { throw .unknownRoute }
+        if path.count <= 4 {
+            guard path.count == 3 || path[3] == UInt8(ascii: "/") else { throw .unknownRoute }
+            return .support
+        }
+        guard path[3] == UInt8(ascii: "/") else { throw .unknownRoute }
         // From the end: a repository name may itself hold `tags`, `blobs` or `manifests`.
-        if let name = name(segments, before: ["blobs", "uploads", nil]), let id = segments.last {
-            return id.isEmpty ? .uploads(try parsed(name)) : .upload(try parsed(name), id: id)
+        let last = segment(of: path, before: path.count)
+        if equals(path, last, "_catalog"), last.lowerBound == 4 { return .catalog }
+        let kind = segment(of: path, before: last.lowerBound - 1)
+        guard kind.lowerBound > 4 else { throw .unknownRoute }
+        let name = path.extracting(4..<kind.lowerBound - 1)
+        return try find(path, name, kind, last)
+    }
+
+    private static func find(
+        _ path: Span<UInt8>,
+        _ name: Span<UInt8>,
+        _ kind: Range<Int>,
+        _ last: Range<Int>
+    ) throws(Failure) -> Route {
+        let reference = path.extracting(last)
+        if equals(path, kind, "uploads") {
+            let above = segment(of: path, before: kind.lowerBound - 1)
+            if equals(path, above, "blobs"), above.lowerBound > 4 {
+                let name = try valid { () throws(NameError) in
+                    try RepositoryName(path.extracting(4..<above.lowerBound - 1))
+                }
+                return last.isEmpty ? .uploads(name) : .upload(name, id: text(reference))
+            }
         }
-        if let name = name(segments, before: ["blobs", "uploads"]) { return .uploads(try parsed(name)) }
-        if let name = name(segments, before: ["tags", "list"]) { return .tags(try parsed(name)) }
-        if let name = name(segments, before: ["blobs", nil]), let digest = segments.last {
-            return .blob(try parsed(name), try valid { () throws(NameError) in try Digest(digest) })
+        if equals(path, kind, "blobs") {
+            if equals(path, last, "uploads") { return .uploads(try parsed(name)) }
+            return .blob(try parsed(name), try valid { () throws(NameError) in try Digest(reference) })
         }
-        if let name = name(segments, before: ["manifests", nil]), let reference = segments.last {
+        if equals(path, kind, "tags"), equals(path, last, "list") { return .tags(try parsed(name)) }
+        if equals(path, kind, "manifests") {
             return .manifest(try parsed(name), try valid { () throws(NameError) in try Reference(reference) })
         }
-        if let name = name(segments, before: ["referrers", nil]), let digest = segments.last {
-            return .referrers(try parsed(name), try valid { () throws(NameError) in try Digest(digest) })
+        if equals(path, kind, "referrers") {
+            return .referrers(try parsed(name), try valid { () throws(NameError) in try Digest(reference) })
         }
         throw .unknownRoute
     }
 
-    /// The segments before the given last ones, where `nil` stands for any; `nil` when they differ or nothing is left.
-    private static func name(_ segments: [String], before tail: [String?]) -> ArraySlice<String>? {
-        guard segments.count > tail.count else { return nil }
-        let matches = zip(segments.suffix(tail.count), tail).allSatisfy { $1 == nil || $0 == $1 }
-        return matches ? segments.dropLast(tail.count) : nil
+    /// The last segment that ends at `end`; begins at or after the path's third slash.
+    private static func segment(of path: Span<UInt8>, before end: Int) -> Range<Int> {
+        var start = max(4, end)
+        while start > 4, path[start - 1] != UInt8(ascii: "/") { start -= 1 }
+        return start..<max(start, end)
     }
 
-    private static func parsed(_ name: ArraySlice<String>) throws(Failure) -> RepositoryName {
-        try valid { () throws(NameError) in try RepositoryName(name.joined(separator: "/")) }
+    private static func equals(_ path: Span<UInt8>, _ range: Range<Int>, _ text: StaticString) -> Bool {
+        guard range.count == text.utf8CodeUnitCount else { return false }
+        return range.allSatisfy { unsafe path[$0] == text.utf8Start[$0 - range.lowerBound] }
+    }
+
+    private static func text(_ bytes: Span<UInt8>) -> String {
+        String(decoding: bytes.indices.map { bytes[$0] }, as: UTF8.self)
+    }
+
+    private static func parsed(_ name: Span<UInt8>) throws(Failure) -> RepositoryName {
+        try valid { () throws(NameError) in try RepositoryName(name) }
     }
 
     private static func valid<Value>(_ parse: () throws(NameError) -> Value) throws(Failure) -> Value {

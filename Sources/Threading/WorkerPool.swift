@@ -95,6 +95,16 @@ private final class ThreadBody: Sendable {
 
 /// Starts a detached thread with a small stack (`pthread_create(3)`).
 public func spawnThread(name: String, stackBytes: Int = 512 << 10, _ run: @escaping @Sendable () -> Void) {
+    let code = createThread(name: name, stackBytes: stackBytes, run)
+    precondition(code == 0, "pthread_create: \(String(cString: strerror(code)))")
+}
+
+/// False when the system has no room for another thread.
+func tryToSpawnThread(name: String, stackBytes: Int, _ run: @escaping @Sendable () -> Void) -> Bool {
+    createThread(name: name, stackBytes: stackBytes, run) == 0
+}
+
+private func createThread(name: String, stackBytes: Int, _ run: @escaping @Sendable () -> Void) -> Int32 {
     var attributes = pthread_attr_t()
     pthread_attr_init(&attributes)
     pthread_attr_setdetachstate(&attributes, Int32(PTHREAD_CREATE_DETACHED))
@@ -103,7 +113,8 @@ public func spawnThread(name: String, stackBytes: Int = 512 << 10, _ run: @escap
     var thread = pthread_t()
     let body = Unmanaged.passRetained(ThreadBody(name: String(name.prefix(15)), run: TraceContext.carrying(run)))
     let code = pthread_create(&thread, &attributes, threadMain, body.toOpaque())
-    precondition(code == 0, "pthread_create: \(String(cString: strerror(code)))")
+    if code != 0 { body.release() }
+    return code
 }
 
 private func threadMain(_ argument: UnsafeMutableRawPointer?) -> UnsafeMutableRawPointer? {

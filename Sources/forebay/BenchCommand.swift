@@ -8,7 +8,7 @@ struct BenchCommand: AsyncParsableCommand {
         abstract: "Measure a registry, whichever it is.",
         usage: """
             forebay bench URL [options]
-            forebay bench report FILE... --report FILE.html
+            forebay bench report FILE... [--report FILE.html]
             """,
         discussion: """
             `forebay bench URL` is short for `forebay bench run URL`, whose options `forebay bench run --help` lists.
@@ -29,7 +29,7 @@ struct BenchCommand: AsyncParsableCommand {
 struct BenchReport: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "report",
-        abstract: "Make one page of several runs, to compare them.",
+        abstract: "Compare several runs: a table, or a page with plots.",
         discussion: """
             Runs are shown in the order given, under their --label. Rows are compared when workload, size and clients are the same.
             """
@@ -38,8 +38,8 @@ struct BenchReport: AsyncParsableCommand {
     @Argument(help: ArgumentHelp("What `forebay bench --json` wrote.", valueName: "FILE"))
     var files: [String]
 
-    @Option(help: ArgumentHelp("Where the page goes; - is standard output.", valueName: "FILE.html"))
-    var report: String
+    @Option(help: ArgumentHelp("Write a page instead of the table; - is standard output.", valueName: "FILE.html"))
+    var report: String?
 
     func run() async throws {
         var runs: [RunReport] = []
@@ -53,7 +53,11 @@ struct BenchReport: AsyncParsableCommand {
                 throw Unavailable(description: error.description)
             }
         }
-        try Output(report).write(Array(ReportPage(runs).html.utf8))
+        if let report {
+            try Output(report).write(Array(ReportPage(runs).html.utf8))
+        } else {
+            print(RunReport.comparison(runs), terminator: "")
+        }
     }
 }
 

@@ -25,7 +25,8 @@ struct BenchRun: AsyncParsableCommand {
             request was due. Those of a herd count from the common start.
 
             Content comes from the seed: incompressible, and never seen before unless the seed is given. It is deleted \
-            afterwards, also on Ctrl-C; where a registry does not delete, what is left is said.
+            afterwards, also on Ctrl-C; where a registry does not delete, what is left is said. Some free the space only when they \
+            collect garbage.
 
             Credentials: a file or FOREBAY_BENCH_CREDENTIALS that holds name:password, and FOREBAY_BENCH_ORIGIN_CREDENTIALS \
             for --origin. They go to the registry, and to the realm that it names for tokens.
@@ -131,7 +132,7 @@ struct BenchRun: AsyncParsableCommand {
         let stop = StopFlag()
         stopOnSignal(stop)
         limitMemoryArenas()
-        let progress = ProgressLine()
+        let progress = ProgressLine(isForTerminalsOnly: true)
         let result: RunReport
         do {
             let run = try Run(plan, program: "forebay \(Forebay.version)", stop: stop, progress: progress.show)

@@ -22,6 +22,10 @@ final class FakeRegistry: Sendable {
         var blobRedirect: String?
         /// The status of every blob GET.
         var pullStatus: Int?
+        /// Of so many blob GETs, one is answered with 500.
+        var failsOneOf: Int?
+        /// The status of every blob PUT.
+        var pushStatus: Int?
         /// Called with each request.
         var onRequest: (@Sendable (String) -> Void)?
     }
@@ -77,6 +81,8 @@ private final class Handler: RequestHandler {
         case "GET" where request.path == "/v2/": return .respond(Response(status: 200))
         case "POST":
             return .respond(Response(status: 202, headers: [("Location", "/v2/x/blobs/uploads/session?state=1")]))
+        case "PUT" where !isManifest && behaviour.pushStatus != nil:
+            return .receive(Receiver { [self] _ in Response(status: behaviour.pushStatus ?? 0) })
         case "PUT":
             return .receive(Receiver { [self] body in keep(body, name, isManifest, request.parameter("digest")) })
         case "HEAD", "GET": return .respond(isManifest ? manifest(name) : blob(name, request))
@@ -131,6 +137,7 @@ private final class Handler: RequestHandler {
             contents.pulls += 1
             return (contents.blobs[name], contents.pulls)
         }
+        if let count = behaviour.failsOneOf, number % count == 0 { return Response(status: 500) }
         guard var bytes = found else { return Response(status: 404) }
         if number == behaviour.damagedPull { bytes[bytes.count - 1] ^= 1 }
         let range = ByteRange.parse(request.header("Range"), size: Int64(bytes.count))

@@ -53,6 +53,36 @@ struct ReportTests {
         #expect(report.table().contains("nginx") == false && report.table().contains("warm pull"))
     }
 
+    @Test func goalsComeBackAndAreShown() throws {
+        var report = report()
+        report.goals = [
+            RunReport.Goal(
+                name: "requests/s",
+                row: "warm pull",
+                against: "nginx",
+                value: 1.5,
+                low: 1.25,
+                high: 1.75,
+                bound: "at least",
+                limit: 1.2,
+                isMet: true
+            )
+        ]
+        #expect(try RunReport(json: report.json(), name: "x") == report)
+        #expect(ReportPage([report]).html.contains(#""bound" : "at least""#))
+    }
+
+    @Test func runsAreComparedInATable() {
+        var faster = report(label: "faster")
+        faster.rows[0].mibPerSecond *= 1.5
+        faster.rows[0].name = "warm pull"
+        let lines = RunReport.comparison([report(label: "first"), faster]).split(separator: "\n")
+        #expect(lines.count == 1 + 2 * 2 + 1, "a head, two rows of two runs, and what is compared")
+        #expect(Set(lines[0...4].map(\.count)).count == 1, "columns stand below each other")
+        #expect(lines[1].contains("first") && lines[1].contains("32"))
+        #expect(lines[2].contains("faster") && lines[2].contains("48") && lines[2].contains("1.5 ×"))
+    }
+
     @Test(arguments: ["", "{}", "[]", #"{"format": 2}"#])
     func whatIsNoneIsNamed(text: String) {
         let error = #expect(throws: UnreadableReport.self) { try RunReport(json: Array(text.utf8), name: "file.json") }

@@ -91,6 +91,48 @@ struct RunTests {
         #expect(row.errors == ["status 503": 6] && row.operations == 0 && row.latency == nil)
     }
 
+    @Test(arguments: [Workload.warm, .range])
+    func whatFailsNowAndThenIsMeasuredAllTheSame(workload: Workload) throws {
+        let registry = try FakeRegistry(.init(failsOneOf: 2))
+        let report = try run(plan(registry) { $0.workloads = [workload] })
+        let row = report.rows[0]
+        #expect(row.operations == 3 && row.errors == ["status 500": 3], "\(report.notes)")
+        #expect(registry.isEmpty)
+    }
+
+    @Test func aSessionWhosePushFailedIsTakenBack() throws {
+        let registry = try FakeRegistry(.init(pushStatus: 500))
+        let report = try run(plan(registry) { $0.workloads = [.push] })
+        #expect(try row(report, "push").errors == ["status 500": 6])
+        let lines = registry.contents.requests.map(\.line)
+        #expect(lines.count { $0.hasPrefix("DELETE") && $0.contains("/uploads/") } == 6, "\(lines)")
+    }
+
+    /// One answer of 400 that is late by 0.3 s is none in a hundred; what it kept its client from asking is.
+    @Test func aStallOfTheServerShowsInThe99thPercentile() throws {
+        let pulls = Mutex(0)
+        let registry = try FakeRegistry(
+            .init(onRequest: { line in
+                guard line.hasPrefix("GET"), line.contains("/blobs/") else { return }
+                let isLate = pulls.withLock {
+                    $0 += 1
+                    return $0 == 300
+                }
+                let start = ContinuousClock.now
+                while isLate, ContinuousClock.now - start < .milliseconds(300) {}
+            })
+        )
+        let report = try run(
+            plan(registry) {
+                $0.workloads = [.warm]
+                $0.requests = 400
+            }
+        )
+        let row = try row(report, "warm pull")
+        #expect(try #require(row.latency).p99 >= 200_000)
+        #expect(row.operations == 400 && row.measuredLatency?.count == 400)
+    }
+
     @Test func aWorkloadThatCannotBePreparedIsARowWithItsError() throws {
         let registry = try FakeRegistry(.init(pullStatus: 503))
         let report = try run(plan(registry) { $0.workloads = [.warm, .push] })

@@ -117,6 +117,38 @@ struct LoadTests {
         #expect(latency.min >= 1_990)
     }
 
+    /// Of 50 that are due in 50 ms, those that a first one of 60 ms kept from being sent have waited until then.
+    @Test func whatAnOpenLoopDidNotSendInTimeCounts() throws {
+        let schedule = Schedule(clients: 1, loop: .open, rate: 1_000, seconds: 0.05)
+        let result = Load.run(schedule, stop: StopFlag()) { _, _ throws(Failure) in
+            let start = ContinuousClock.now
+            while ContinuousClock.now - start < .milliseconds(60) {}
+        }
+        #expect(result.main.latencies.count + result.main.unsent.count == 50)
+        #expect(result.main.unsent.count >= 49)
+        var report = RunReport(label: "", target: "", repository: "", seed: "", startedAt: "", program: "")
+        report.add(result, "warm pull", "1 B", schedule)
+        let row = report.rows[0]
+        #expect(row.operations == result.main.latencies.count && row.latency?.count == 50)
+        #expect(try #require(row.latency).p90 >= 10_000 + 49 - 45, "the last is due 49 ms after the start")
+        #expect(report.notes.contains { $0.contains("the rate was not held: \(result.main.unsent.count) operations") })
+    }
+
+    /// Ten operations of 100 ms, each with a part of 1 ms, of which one takes 1 s: its client would have asked nine times more.
+    @Test func aPartIsCorrectedByThePaceOfTheWhole() throws {
+        var result = LoadResult()
+        var part = Tally()
+        for index in 0..<10 {
+            result.tallies[nil]?.latencies.record(.milliseconds(100))
+            part.latencies.record(.milliseconds(index == 9 ? 1_000 : 1))
+        }
+        result.tallies["part"] = part
+        var report = RunReport(label: "", target: "", repository: "", seed: "", startedAt: "", program: "")
+        report.add(result, "image pull", "1 B", Schedule(clients: 1, loop: .closed))
+        #expect(report.rows[1].operations == 10)
+        #expect(abs(try #require(report.rows[1].latency).count - 19) <= 1)
+    }
+
     @Test func stoppingIsNoFailure() {
         let stop = StopFlag()
         let result = Load.run(Schedule(clients: 3, loop: .closed), stop: stop) { index, _ throws(Failure) in

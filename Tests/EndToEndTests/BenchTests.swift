@@ -61,6 +61,8 @@ struct BenchTests {
             }
             let page = try run([Settings.binary, "bench", "report"] + files + ["--report", "-"])
             #expect(page.contains("\"label\" : \"before\"") && page.contains("\"label\" : \"after\""))
+            let table = try run([Settings.binary, "bench", "report"] + files).split(separator: "\n")
+            #expect(table[1].contains("before") && table[2].contains("after"), "\(table)")
             let failed = try runAllowingFailure([
                 Settings.binary, "bench", "report", page.isEmpty ? "" : "/dev/null", "--report", "-",
             ])
@@ -115,7 +117,7 @@ struct BenchTests {
                 ],
                 log: folder.path + "/log"
             )
-            _ = try poll(for: "the run to begin") { text(of: command.errorsPath).contains("warm pull, ") ? true : nil }
+            _ = try poll(for: "the run to begin") { try leftovers(forebay.origin).isEmpty ? nil : true }
             command.signal(SIGINT)
             let result = try command.wait(seconds: 30)
             #expect(result.status == 130, "\(result.errors)")

@@ -166,3 +166,61 @@ import Threading
         #expect(claims.own(1) { true })
     }
 }
+
+@Suite struct ThreadCacheTests {
+    @Test func jobsThatBlockGetAThreadEach() {
+        let cache = ThreadCache(name: "cache", limit: 100)
+        let running = Monitor(0)
+        let gate = Monitor(false)
+        for _ in 0..<20 {
+            cache.run {
+                running.update { $0 += 1 }
+                _ = gate.wait { $0 ? true : nil }
+            }
+        }
+        #expect(running.wait(until: .after(.seconds(20))) { $0 == 20 ? true : nil } == true)
+        #expect(cache.threads == 20)
+        gate.update { $0 = true }
+        #expect(cache.close(until: .after(.seconds(20))))
+        #expect(cache.threads == 0)
+    }
+
+    @Test func anIdleThreadIsUsedAgain() {
+        let cache = ThreadCache(name: "cache", limit: 100)
+        let done = Monitor(0)
+        for round in 1...50 {
+            cache.run { done.update { $0 += 1 } }
+            #expect(done.wait(until: .after(.seconds(20))) { $0 == round ? true : nil } == true)
+        }
+        #expect(cache.threads < 50)
+        #expect(cache.close(until: .after(.seconds(20))))
+    }
+
+    @Test func jobsAboveTheLimitWait() {
+        let cache = ThreadCache(name: "cache", limit: 2)
+        let order = Monitor<[Int]>([])
+        let gate = Monitor(false)
+        for number in 0..<10 {
+            cache.run {
+                _ = gate.wait { $0 ? true : nil }
+                order.update { $0.append(number) }
+            }
+        }
+        #expect(cache.threads == 2)
+        gate.update { $0 = true }
+        #expect(order.wait(until: .after(.seconds(20))) { $0.count == 10 ? Set($0) : nil } == Set(0..<10))
+        #expect(cache.close(until: .after(.seconds(20))))
+    }
+
+    @Test func aThreadThatWasIdleForLongEnds() {
+        let cache = ThreadCache(name: "cache", limit: 2, idleLimit: .milliseconds(1))
+        let done = Monitor(0)
+        for round in 1...200 {
+            // Again and again at the moment when the thread is about to go.
+            cache.run { done.update { $0 += 1 } }
+            #expect(done.wait(until: .after(.seconds(20))) { $0 == round ? true : nil } == true)
+            pauseThread(.milliseconds(1))
+        }
+        while cache.threads > 0 { pauseThread(.milliseconds(1)) }
+    }
+}

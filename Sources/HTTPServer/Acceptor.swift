@@ -1,0 +1,66 @@
+internal import CMicroHTTPD
+internal import Glibc
+internal import Synchronization
+internal import Threading
+
+/// Takes connections in, on a thread of its own, and spreads them evenly over the loops.
+final class Acceptor: Sendable {
+    /// How long it waits when the process or the system is out of descriptors or memory.
+    private static let pauseWhenOut = Duration.milliseconds(50)
+
+    private let socket: Int32
+    private let loops: [EventLoop]
+    private let clients: Clients
+    private let hasEnded = Monitor(false)
+
+    init(_ socket: Int32, _ loops: [EventLoop], _ clients: Clients) {
+        self.socket = socket
+        self.loops = loops
+        self.clients = clients
+        spawnThread(name: "accept") { self.run() }
+    }
+
+    /// Refuses new connections from now on, and closes the socket.
+    func stop() {
+        shutdown(socket, Int32(SHUT_RDWR))
+        _ = hasEnded.wait { $0 ? true : nil }
+        close(socket)
+    }
+
+    private func run() {
+        while accept() {}
+        hasEnded.update { $0 = true }
+    }
+
+    /// False when the socket is shut down.
+    private func accept() -> Bool {
+        let flags = Int32(SOCK_CLOEXEC.rawValue | SOCK_NONBLOCK.rawValue)
+        var storage = sockaddr_storage()
+        var length = socklen_t(MemoryLayout<sockaddr_storage>.size)
+        let (descriptor, address) = withUnsafeMutablePointer(to: &storage) { pointer in
+            pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) { address in
+                let descriptor = accept4(socket, address, &length, flags)
+                return (descriptor, descriptor < 0 ? ClientAddress.none : ClientAddress(address))
+            }
+        }
+        guard descriptor >= 0 else { return canGoOn(errno) }
+        guard clients.enter(address) else {
+            close(descriptor)
+            return true
+        }
+        // The one with the fewest; the number may be out of date, which evens out.
+        let loop = loops.min { $0.connections.load(ordering: .relaxed) < $1.connections.load(ordering: .relaxed) }
+        loop?.add(EventLoop.NewConnection(descriptor: descriptor, address: address))
+        return true
+    }
+
+    /// Nearly all errors are those of one connection (accept(2), "Error handling").
+    private func canGoOn(_ code: Int32) -> Bool {
+        switch code {
+        case EMFILE, ENFILE, ENOBUFS, ENOMEM: pauseThread(Self.pauseWhenOut)
+        case EINVAL, EBADF: return false
+        default: break
+        }
+        return true
+    }
+}

@@ -1,0 +1,138 @@
+internal import CMicroHTTPD
+internal import Glibc
+internal import System
+
+/// Hands an answer to libmicrohttpd.
+func queue(_ connection: OpaquePointer, _ exchange: Exchange, _ response: Response, closes: Bool) -> MHD_Result {
+    if let made = make(response.body, connection, exchange) {
+        let closes = closes || exchange.loop.exchanges.isDraining
+        return queue(connection, response, made, closes: closes)
+    }
+    // The file is shorter than the answer would announce: the client would wait for ever for the rest.
+    let refusal = exchange.loop.exchanges.handler.refusal(
+        status: 500,
+        reason: "the content changed while it was opened"
+    )
+    _ = exchange.answer(refusal, closes: true)
+    guard let made = make(refusal.body, connection, exchange) else { return MHD_Result.NO }
+    return queue(connection, refusal, made, closes: true)
+}
+
+private func queue(
+    _ connection: OpaquePointer,
+    _ response: Response,
+    _ made: OpaquePointer,
+    closes: Bool
+) -> MHD_Result {
+    defer { MHD_destroy_response(made) }
+    for (name, value) in response.headers { MHD_add_response_header(made, name, value) }
+    if closes { MHD_add_response_header(made, "Connection", "close") }
+    return MHD_queue_response(connection, UInt32(response.status), made)
+}
+
+/// `nil` when a file does not have the bytes that were promised.
+private func make(_ body: Response.Body, _ connection: OpaquePointer, _ exchange: Exchange) -> OpaquePointer? {
+    switch body {
+    case .empty:
+        return MHD_create_response_from_buffer(0, nil, .RESPMEM_PERSISTENT)
+    case .bytes(let bytes):
+        return makeCopy(bytes)
+    case .file(let file, let offset, let length):
+        var status = stat()
+        guard fstat(file.descriptor, &status) == 0, Int64(status.st_size) >= offset + length else { return nil }
+        guard isInMemory(file, offset, length) else {
+            return BodyStream(FileProducer(file, from: offset), length: length, connection, exchange).make()
+        }
+        let descriptor = file.takeDescriptor()
+        let made = MHD_create_response_from_fd_at_offset64(UInt64(length), descriptor, UInt64(offset))
+        if made == nil { close(descriptor) }
+        return made
+    case .stream(let length, let producer):
+        return BodyStream(producer, length: length, connection, exchange).make()
+    case .chunked(let producer):
+        return BodyStream(producer, length: nil, connection, exchange).make()
+    case .withheld(let length):
+        return MHD_create_response_from_callback(UInt64(length), 1, readNothing, nil, nil)
+    }
+}
+
+private func makeCopy(_ bytes: [UInt8]) -> OpaquePointer? {
+    bytes.withUnsafeBytes { memory in
+        MHD_create_response_from_buffer(
+            memory.count,
+            UnsafeMutableRawPointer(mutating: memory.baseAddress),
+            .RESPMEM_MUST_COPY
+        )
+    }
+}
+
+private func readNothing(
+    _ context: UnsafeMutableRawPointer?,
+    _ position: UInt64,
+    _ buffer: UnsafeMutablePointer<CChar>?,
+    _ room: Int
+) -> Int { forebay_mhd_end_with_error }
+
+// MARK: - Prepared answers
+
+/// An answer that is made once and given many times, on any connection.
+///
+/// Sendable because libmicrohttpd counts its users under a lock, and nothing changes it any more.
+public final class PreparedResponse: @unchecked Sendable {
+    public let status: Int
+    /// Of the body, in bytes.
+    public let length: Int64
+    private let made: OpaquePointer
+
+    /// `nil` when there is no memory.
+    public init?(status: Int, headers: [(name: String, value: String)], bytes: [UInt8]) {
+        guard let made = makeCopy(bytes) else { return nil }
+        for (name, value) in headers { MHD_add_response_header(made, name, value) }
+        self.made = made
+        self.status = status
+        length = Int64(bytes.count)
+    }
+
+    deinit { MHD_destroy_response(made) }
+
+    func queue(_ connection: OpaquePointer) -> MHD_Result { MHD_queue_response(connection, UInt32(status), made) }
+}
+
+// MARK: - Files
+
+/// How many places of a large file are looked at, and how far apart those of a small one are.
+private let residencySamples: Int64 = 64
+private let residencyStepBytes: Int64 = 64 << 10
+
+/// Whether `sendfile(2)` would find the part in memory, as far as samples tell (`preadv2(2)` with `RWF_NOWAIT`). From the disk it would hold up
+/// every connection of the loop.
+private func isInMemory(_ file: File, _ offset: Int64, _ length: Int64) -> Bool {
+    guard length > 0 else { return true }
+    let step = max(residencyStepBytes, length / residencySamples)
+    for place in stride(from: offset, to: offset + length, by: Int(step)) where !hasPage(file, place) { return false }
+    return hasPage(file, offset + length - 1)
+}
+
+private func hasPage(_ file: File, _ offset: Int64) -> Bool {
+    var byte: UInt8 = 0
+    return withUnsafeMutableBytes(of: &byte) { memory in
+        var vector = iovec(iov_base: memory.baseAddress, iov_len: 1)
+        return preadv2(file.descriptor, &vector, 1, off_t(offset), Int32(forebay_RWF_NOWAIT)) == 1
+    }
+}
+
+/// A file that is read by a thread that may wait for the disk.
+private final class FileProducer: BodyProducer {
+    private let file: File
+    private let start: Int64
+
+    init(_ file: File, from start: Int64) {
+        self.file = file
+        self.start = start
+    }
+
+    func produce(at offset: Int64, into buffer: inout OutputSpan<UInt8>) throws {
+        let room = buffer.freeCapacity
+        try LocalFileSystem().read(file, at: start + offset, count: room, into: &buffer)
+    }
+}

@@ -1,0 +1,108 @@
+internal import CMicroHTTPD
+
+/// How much is asked of a producer at a time. Memory: one for each streamed answer, however slow its client.
+private let streamBlockBytes = 32 << 10
+
+/// A body that is produced block by block, by a thread that may wait, while the connection is suspended.
+///
+/// Sendable because one thread at a time has it, as its exchange.
+final class BodyStream: @unchecked Sendable {
+    private enum State {
+        case idle
+        /// So many bytes lie in libmicrohttpd's buffer, at this address.
+        case filled(Int, at: UnsafeMutableRawPointer)
+        case failed
+    }
+
+    /// `nil` when nobody knows it.
+    let length: Int64?
+    private(set) var produced: Int64 = 0
+    /// Gone with the answer, so that it hears of a client that left.
+    private var producer: (any BodyProducer)?
+    private let connection: OpaquePointer
+    private let exchange: Exchange
+    private var state = State.idle
+
+    init(_ producer: any BodyProducer, length: Int64?, _ connection: OpaquePointer, _ exchange: Exchange) {
+        self.producer = producer
+        self.length = length
+        self.connection = connection
+        self.exchange = exchange
+    }
+
+    func make() -> OpaquePointer? {
+        exchange.stream = self
+        let box = Unmanaged.passRetained(self)
+        let block = min(streamBlockBytes, max(1, Int(length ?? .max)))
+        let size = length.map { UInt64($0) } ?? forebay_mhd_size_unknown
+        let made = MHD_create_response_from_callback(size, block, readStream, box.toOpaque(), freeStream)
+        if made == nil { box.release() }
+        return made
+    }
+
+    /// libmicrohttpd wants bytes: those that are there, or none and the connection waits.
+    fileprivate func read(at position: Int64, into buffer: UnsafeMutableRawPointer, room: Int) -> Int {
+        exchange.isBack()
+        let found = state
+        // Before another thread may have it again.
+        state = .idle
+        switch found {
+        case .failed:
+            return forebay_mhd_end_with_error
+        case .filled(let count, at: let address):
+            // It asks again with the same buffer; anything else would send what is not there.
+            guard address == buffer, count <= room else { return forebay_mhd_end_with_error }
+            produced += Int64(count)
+            if count > 0 { return count }
+            return length == nil ? forebay_mhd_end_of_stream : forebay_mhd_end_with_error
+        case .idle:
+            break
+        }
+        let wanted = min(room, length.map { Int(clamping: $0 - position) } ?? room)
+        let target = Room(UnsafeMutableRawBufferPointer(start: buffer, count: wanted))
+        return produceElsewhere(at: position, into: target)
+    }
+
+    private func produceElsewhere(at position: Int64, into target: Room) -> Int {
+        guard !exchange.loop.refusesWork else { return forebay_mhd_end_with_error }
+        _ = exchange.handOver(connection) { [self] _ in produce(at: position, into: target) }
+        return 0
+    }
+
+    private func produce(at position: Int64, into target: Room) {
+        let memory = target.memory.bindMemory(to: UInt8.self)
+        var output = OutputSpan(buffer: memory, initializedCount: 0)
+        do {
+            try producer?.produce(at: position, into: &output)
+            state = .filled(output.finalize(for: memory), at: target.memory.baseAddress!)
+        } catch {
+            // The producer has said why; a broken connection is all that can still be told the client.
+            state = .failed
+        }
+    }
+
+    fileprivate func end() { producer = nil }
+}
+
+/// Sendable because libmicrohttpd leaves the buffer alone while the connection is suspended.
+private struct Room: @unchecked Sendable {
+    let memory: UnsafeMutableRawBufferPointer
+
+    init(_ memory: UnsafeMutableRawBufferPointer) { self.memory = memory }
+}
+
+private func readStream(
+    _ context: UnsafeMutableRawPointer?,
+    _ position: UInt64,
+    _ buffer: UnsafeMutablePointer<CChar>?,
+    _ room: Int
+) -> Int {
+    guard let context, let buffer else { return forebay_mhd_end_with_error }
+    let stream = Unmanaged<BodyStream>.fromOpaque(context).takeUnretainedValue()
+    return stream.read(at: Int64(position), into: UnsafeMutableRawPointer(buffer), room: room)
+}
+
+private func freeStream(_ context: UnsafeMutableRawPointer?) {
+    guard let context else { return }
+    Unmanaged<BodyStream>.fromOpaque(context).takeRetainedValue().end()
+}

@@ -1,0 +1,247 @@
+internal import CGlibc
+internal import CMicroHTTPD
+internal import Glibc
+internal import Synchronization
+internal import Threading
+
+/// The threading mode, chosen here and nowhere else: a few threads, each with a daemon of its own that it drives over `epoll`.
+///
+/// What is ready is answered on the loop. What may wait is handed to a thread that may, while the connection is suspended. libmicrohttpd's own
+/// `epoll` threads would not do: they can sleep with requests unread.
+///
+/// Sendable because the daemon is driven by the loop's thread alone; others only resume connections, which libmicrohttpd locks, and the rest is
+/// atomic or locked.
+final class EventLoop: @unchecked Sendable {
+    struct NewConnection: Sendable {
+        let descriptor: Int32
+        let address: ClientAddress
+    }
+
+    /// After so long without a pause it lets others run: the clients' threads on the same machine wait no longer than that. Of 0.2, 0.7 and 2 ms,
+    /// the middle gave the most answers a second and the shortest tail.
+    private static let sliceNanoseconds: UInt64 = 700_000
+    private static let eventsAtOnce = 64
+    /// An idle loop looks up at least this often.
+    private static let longestWaitMilliseconds: UInt64 = 10_000
+
+    let exchanges: Exchanges
+    private var daemon: OpaquePointer?
+    /// Written to wake the loop: a resumed connection alone may be overlooked (`eventfd(2)`).
+    private let wakeup: Int32
+    /// What the loop waits for: the daemon, the wake-up, and clients that hang up (`epoll(7)`).
+    private let events: Int32
+    private let arrived = Mutex<[NewConnection]>([])
+    private let isStopping = Atomic(false)
+    private let hasEnded = Monitor(false)
+    /// The loop's own: connections that wait for another thread.
+    private var suspended = 0
+    private var closedCount = 0
+    private var answered = 0
+    private var hangUps = HangUps()
+    /// Connections here, also those on their way.
+    let connections = Atomic(0)
+
+    init(_ configuration: ServerConfiguration, _ exchanges: Exchanges) throws(ServerError) {
+        self.exchanges = exchanges
+        wakeup = eventfd(0, Int32(forebay_EFD_FLAGS))
+        guard wakeup >= 0 else { throw ServerError(operation: "eventfd", address: "", code: errno) }
+        events = epoll_create1(Int32(forebay_EPOLL_FLAGS))
+        guard events >= 0 else {
+            let code = errno
+            close(wakeup)
+            throw ServerError(operation: "epoll_create", address: "", code: code)
+        }
+        var options = forebay_mhd_options(
+            connection_limit: UInt32(configuration.connectionLimit),
+            idle_timeout_seconds: UInt32(configuration.idleTimeoutSeconds),
+            connection_memory_bytes: configuration.connectionMemoryBytes
+        )
+        let context = Unmanaged.passUnretained(self).toOpaque()
+        daemon = forebay_mhd_start(&options, onAccess, onCompleted, onTarget, onConnection, context)
+        guard let daemon, watch(forebay_mhd_epoll(daemon), .daemon), watch(wakeup, .wakeup) else {
+            let code = errno
+            if let daemon { MHD_stop_daemon(daemon) }
+            close(events)
+            close(wakeup)
+            throw ServerError(operation: "MHD_start_daemon", address: "", code: code == 0 ? EINVAL : code)
+        }
+    }
+
+    func start(_ name: String) {
+        spawnThread(name: name) { self.run() }
+    }
+
+    /// Takes a connection over.
+    func add(_ connection: NewConnection) {
+        connections.add(1, ordering: .relaxed)
+        arrived.withLock { $0.append(connection) }
+        wake()
+    }
+
+    /// Closes all connections and ends the thread. False when a request still waits at the deadline.
+    func stop(until deadline: Deadline) -> Bool {
+        isStopping.store(true, ordering: .sequentiallyConsistent)
+        wake()
+        return hasEnded.wait(until: deadline) { $0 ? true : nil } ?? false
+    }
+
+    private func wake() {
+        var one: UInt64 = 1
+        // It can only fail when the counter is full, and then the loop is awake.
+        _ = write(wakeup, &one, 8)
+    }
+}
+
+// MARK: - What a loop waits for
+
+private enum Watched {
+    case daemon
+    case wakeup
+    case connection(OpaquePointer)
+
+    init(_ mark: UInt64) {
+        switch mark {
+        case 0: self = .daemon
+        case 1: self = .wakeup
+        default: self = OpaquePointer(bitPattern: UInt(mark)).map { .connection($0) } ?? .daemon
+        }
+    }
+
+    var event: epoll_event {
+        switch self {
+        case .daemon: epoll_event(events: forebay_EPOLL_READABLE, data: epoll_data(u64: 0))
+        case .wakeup: epoll_event(events: forebay_EPOLL_READABLE, data: epoll_data(u64: 1))
+        case .connection(let connection):
+            epoll_event(events: forebay_EPOLL_HANG_UP, data: epoll_data(u64: UInt64(UInt(bitPattern: connection))))
+        }
+    }
+}
+
+extension EventLoop {
+    private func watch(_ descriptor: Int32, _ what: Watched) -> Bool {
+        var event = what.event
+        return epoll_ctl(events, EPOLL_CTL_ADD, descriptor, &event) == 0
+    }
+}
+
+// MARK: - On the loop's thread
+
+extension EventLoop {
+    private func run() {
+        guard let daemon else { preconditionFailure("a loop without a daemon") }
+        var now = monotonicNanoseconds()
+        var lastPause = now
+        while !isStopping.load(ordering: .sequentiallyConsistent) || suspended > 0 {
+            // While requests keep coming, running finds the next ones; what else there is, is asked for between slices.
+            let pause = answered > 0 ? 0 : milliseconds(daemon, now)
+            answered = 0
+            if pause > 0 || now - lastPause > Self.sliceNanoseconds {
+                if pause == 0 { sched_yield() }
+                wait(pause)
+                now = monotonicNanoseconds()
+                lastPause = now
+            }
+            takeArrived(daemon)
+            MHD_run(daemon)
+            now = monotonicNanoseconds()
+            if hangUps.look(now: now) { MHD_run(daemon) }
+        }
+        takeArrived(daemon)
+        MHD_stop_daemon(daemon)
+        close(events)
+        close(wakeup)
+        hasEnded.update { $0 = true }
+    }
+
+    /// How long the loop may wait.
+    private func milliseconds(_ daemon: OpaquePointer, _ now: UInt64) -> Int32 {
+        var timeout: UInt64 = 0
+        let hasTimeout = MHD_get_timeout(daemon, &timeout) == .YES
+        var longest = hasTimeout ? min(timeout, Self.longestWaitMilliseconds) : Self.longestWaitMilliseconds
+        if let next = hangUps.next { longest = min(longest, next > now ? (next - now) / 1_000_000 + 1 : 0) }
+        return Int32(longest)
+    }
+
+    private func wait(_ milliseconds: Int32) {
+        withUnsafeTemporaryAllocation(of: epoll_event.self, capacity: Self.eventsAtOnce) { found in
+            let count = epoll_wait(events, found.baseAddress, Int32(found.count), milliseconds)
+            for event in found.prefix(Int(max(0, count))) {
+                switch Watched(event.data.u64) {
+                case .daemon: break
+                case .wakeup:
+                    var count: UInt64 = 0
+                    _ = read(wakeup, &count, 8)
+                case .connection(let connection): hangUps.began(connection)
+                }
+            }
+        }
+    }
+
+    private func takeArrived(_ daemon: OpaquePointer) {
+        let new = arrived.withLock { arrived in
+            defer { arrived.removeAll(keepingCapacity: true) }
+            return arrived
+        }
+        for connection in new {
+            let before = closedCount
+            let isTaken = connection.address.withSocketAddress { address, length in
+                MHD_add_connection(daemon, connection.descriptor, address, length) == .YES
+            }
+            // It has closed the descriptor; whether it has also told so depends on how far it came.
+            if !isTaken, closedCount == before { left(connection.address) }
+        }
+    }
+
+    func began(_ connection: OpaquePointer) {
+        // Without it, a client that hangs up in the wrong moment is noticed when it times out.
+        _ = watch(forebay_mhd_socket(connection), .connection(connection))
+    }
+
+    func closed(_ connection: OpaquePointer) {
+        hangUps.closed(connection)
+        left(ClientAddress(forebay_mhd_client_address(connection)))
+    }
+
+    /// A request is over, and the next may come.
+    func isThrough(_ connection: OpaquePointer) {
+        answered += 1
+        hangUps.isThrough(connection)
+    }
+
+    private func left(_ address: ClientAddress) {
+        closedCount += 1
+        connections.subtract(1, ordering: .relaxed)
+        exchanges.clients.left(address)
+    }
+
+    /// Runs `job` where it may block; until it is done, libmicrohttpd leaves the connection alone. Then it calls again.
+    func handOver(_ connection: OpaquePointer, _ job: @escaping @Sendable () -> Void) {
+        suspended += 1
+        MHD_suspend_connection(connection)
+        let waiting = Waiting(connection)
+        exchanges.threads.run { [self] in
+            job()
+            MHD_resume_connection(waiting.connection)
+            wake()
+        }
+    }
+
+    /// A connection that was handed over is back.
+    func isBack() { suspended -= 1 }
+
+    /// New work is refused: the loop is about to end.
+    var refusesWork: Bool { isStopping.load(ordering: .relaxed) }
+}
+
+/// Sendable because resuming is all that is done with it on another thread.
+private struct Waiting: @unchecked Sendable {
+    let connection: OpaquePointer
+
+    init(_ connection: OpaquePointer) { self.connection = connection }
+}
+
+private func monotonicNanoseconds() -> UInt64 {
+    var time = timespec()
+    clock_gettime(CLOCK_MONOTONIC, &time)
+    return UInt64(time.tv_sec) * 1_000_000_000 + UInt64(time.tv_nsec)
+}

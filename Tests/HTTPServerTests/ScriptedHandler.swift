@@ -1,0 +1,141 @@
+import HTTPServer
+import Synchronization
+import System
+import Threading
+
+/// Answers by path, and tells what it saw.
+final class ScriptedHandler: RequestHandler {
+    struct Seen: Sendable {
+        var handled: [String] = []
+        var threads: Set<String> = []
+        var waiting = 0
+        var abandoned = 0
+        var producersGone = 0
+        var ends: [ExchangeEnd] = []
+    }
+
+    let gate = Monitor(false)
+    let seen = Monitor(Seen())
+    let file: File?
+    private let prepared = PreparedResponse(status: 200, headers: [("X-Kind", "prepared")], bytes: Array("ready".utf8))
+
+    init(file: File? = nil) { self.file = file }
+
+    func open() { gate.update { $0 = true } }
+
+    /// Blocks until ``open()``.
+    func waitAtGate() {
+        seen.update { $0.waiting += 1 }
+        _ = gate.wait { $0 ? true : nil }
+    }
+
+    func waitForWaiting(_ count: Int) -> Bool {
+        seen.wait(until: .after(.seconds(20))) { $0.waiting >= count ? true : nil } ?? false
+    }
+
+    func waitForEnds(_ count: Int) -> [ExchangeEnd]? {
+        seen.wait(until: .after(.seconds(20))) { $0.ends.count >= count ? $0.ends : nil }
+    }
+
+    func answerAtOnce(_ request: Request) -> ReadyAnswer? {
+        note()
+        switch request.path {
+        case "/prepared": return prepared.map { .prepared($0) }
+        case "/now": return .response(text("now"))
+        default: return nil
+        }
+    }
+
+    func handle(_ request: Request) -> Reply {
+        note()
+        seen.update { $0.handled.append(request.path) }
+        switch request.path {
+        case "/slow":
+            waitAtGate()
+            return .respond(text("slow"))
+        case "/refused":
+            return .respond(Response(status: 403))
+        case "/echo":
+            return .receive(Echo(self))
+        case "/stream":
+            return .respond(Response(status: 200, body: .stream(length: 600_000, Pattern(self, length: 600_000))))
+        case "/chunked":
+            return .respond(Response(status: 200, body: .chunked(Pattern(self, length: 600_000))))
+        case "/broken":
+            return .respond(Response(status: 200, body: .stream(length: 700_000, Pattern(self, length: 300_000))))
+        case "/gated-stream":
+            return .respond(Response(status: 200, body: .stream(length: 10, Pattern(self, length: 10, waits: true))))
+        case "/file":
+            guard let opened = try? LocalFileSystem().open(file?.path ?? "", .read) else {
+                return .respond(text("no file"))
+            }
+            return .respond(Response(status: 200, body: .file(opened, offset: 3, length: 300_000)))
+        default:
+            return .respond(text(request.path))
+        }
+    }
+
+    func refusal(status: Int, reason: String) -> Response { text(reason, status: status) }
+
+    func ended(_ request: Request, _ end: ExchangeEnd) { seen.update { $0.ends.append(end) } }
+
+    private func note() {
+        // The name of the thread that runs this.
+        let file = try? LocalFileSystem().open("/proc/thread-self/comm", .read)
+        let bytes = file.flatMap { try? LocalFileSystem().read($0, at: 0, count: 16) } ?? []
+        let text = String(decoding: bytes.dropLast(), as: UTF8.self)
+        seen.update { _ = $0.threads.insert(text) }
+    }
+
+    private func text(_ text: String, status: Int = 200) -> Response {
+        Response(status: status, headers: [("X-Kind", "plain")], body: .bytes(Array(text.utf8)))
+    }
+}
+
+/// Sends back the size of a body and a sum over it, which tells pieces in the wrong order.
+private final class Echo: BodyReceiver {
+    private let handler: ScriptedHandler
+    private var count = 0
+    private var sum: UInt64 = 0
+
+    init(_ handler: ScriptedHandler) { self.handler = handler }
+
+    func receive(_ bytes: Span<UInt8>) {
+        for index in bytes.indices { sum = sum &* 31 &+ UInt64(bytes[index]) }
+        count += bytes.count
+        if bytes[0] == UInt8(ascii: "w") { handler.waitAtGate() }
+    }
+
+    func finish() -> Response {
+        Response(status: 201, headers: [], body: .bytes(Array("\(count) \(sum)".utf8)))
+    }
+
+    func abandon() { handler.seen.update { $0.abandoned += 1 } }
+}
+
+/// The byte at each offset is the offset. Gives each byte once: an answer that asked twice would not get its end.
+private final class Pattern: BodyProducer {
+    struct AskedTwice: Error {}
+
+    private let handler: ScriptedHandler
+    private let length: Int64
+    private let waits: Bool
+    private var next: Int64 = 0
+
+    init(_ handler: ScriptedHandler, length: Int64, waits: Bool = false) {
+        self.handler = handler
+        self.length = length
+        self.waits = waits
+    }
+
+    deinit { handler.seen.update { $0.producersGone += 1 } }
+
+    func produce(at offset: Int64, into buffer: inout OutputSpan<UInt8>) throws {
+        guard offset == next else { throw AskedTwice() }
+        if waits { handler.waitAtGate() }
+        // Less than there is room for, and no round number.
+        let end = min(length, offset + 99_991, offset + Int64(buffer.freeCapacity))
+        for place in offset..<end { buffer.append(UInt8(truncatingIfNeeded: place)) }
+        next = end
+    }
+}

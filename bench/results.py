@@ -1,0 +1,194 @@
+"""What the side-by-side found: rows with medians, how they stand to the goals, and the same as Markdown."""
+
+import json
+import statistics
+import time
+
+from peers import REPOSITORY, machine
+
+
+def speed(sample):
+    return sample["operations"] / max(sample["seconds"], 1e-9)
+
+
+def cost(sample):
+    """CPU seconds of the server for a GiB."""
+    return sample["cpu"] / max(sample["bytes"] / 2**30, 1e-9)
+
+
+def p99(sample):
+    return sample["latency"]["p99"]
+
+
+def wall(sample):
+    return sample["seconds"]
+
+
+class Goal:
+    """What a round of Forebay must reach, beside the best of some others in the same round."""
+
+    def __init__(self, what, case, details, clients, measure, bound, limit, against=()):
+        self.what, self.case, self.details, self.clients, self.measure = what, case, details, clients, measure
+        self.bound, self.limit, self.against = bound, limit, against
+
+    def applies(self, case):
+        return case.name == self.case and case.clients in self.clients and (not self.details or case.detail in self.details)
+
+    def values(self, own, others):
+        if not others:
+            return [self.measure(sample) for sample in own]
+        best = max if self.bound == "at least" else min
+        return [self.measure(sample) / max(best(self.measure(other) for other in round), 1e-9)
+                for sample, *round in zip(own, *others)]
+
+
+STATIC, CACHE, PROXY, REGISTRY = "nginx, sendfile", "nginx, proxy_cache", "docker-registry, proxy", "docker-registry"
+MANIFESTS = "manifest by digest", "manifest by tag"
+FEW, MANY = "Forebay, 100 blobs", "Forebay, 100,000 blobs"
+
+GOALS = [
+    Goal("throughput", "warm blob", ("256 MiB",), (1, 8), speed, "at least", 1.0, (STATIC,)),
+    Goal("CPU for a GiB", "warm blob", ("256 MiB",), (1, 8), cost, "at most", 1.05, (STATIC,)),
+    *[Goal(*rest) for name in MANIFESTS for rest in [
+        ("requests/s", name, (), (16, 64), speed, "at least", 1.2, (STATIC,)),
+        ("p99", name, (), (16, 64), p99, "at most", 0.5, (STATIC,)),
+        ("requests/s", name, (), (16, 64), speed, "at least", 40, (REGISTRY,))]],
+    Goal("requests/s", "warm blob", ("4 KiB",), (1, 8, 16, 64), speed, "at least", 1.0, (STATIC,)),
+    Goal("wall time", "cold pull", ("256 MiB", "1 GiB"), (1,), wall, "at most", 0.8, (CACHE, PROXY)),
+    Goal("peak RSS, MiB", "beside 2,000 idle connections", (), (16,), lambda sample: sample["peak"], "at most", 120),
+    Goal("p99, with them to without", "beside 2,000 idle connections", (), (16,), lambda sample: p99(sample) / sample["p99 without"],
+         "at most", 1.5),
+    Goal("requests/s, 100,000 to 100", "any blob of the tier", (), (16,), speed, "at least", 0.95, (FEW,)),
+]
+
+
+def goals(samples):
+    """`samples` are lists of rounds, by case and server."""
+    found = []
+    for goal in GOALS:
+        for case in dict.fromkeys(case for case, _ in samples if goal.applies(case)):
+            by_name = {server.name: rounds for (other, server), rounds in samples.items() if other is case}
+            own = by_name.get("Forebay") or by_name.get(MANY)
+            others = [by_name[name] for name in goal.against if name in by_name]
+            rounds = [own, *others]
+            if not own or len(others) < len(goal.against) or not all(one["operations"] and one.get("latency") for many in rounds for one in many):
+                continue
+            value = figure(goal.what, goal.values(own, others))
+            is_met = value["value"] >= goal.limit if goal.bound == "at least" else value["value"] <= goal.limit
+            found.append(value | {"row": str(case), "against": " or ".join(goal.against), "bound": goal.bound, "limit": goal.limit,
+                                  "isMet": is_met})
+    return found
+
+
+def figure(name, values):
+    return {"name": name, "value": round(statistics.median(values), 4), "low": round(min(values), 4), "high": round(max(values), 4)}
+
+
+def row(case, samples):
+    """The round with the median speed, and the medians of all."""
+    middle = sorted(samples, key=speed)[len(samples) // 2]
+    result = {"name": case.name, "detail": case.detail, "clients": case.clients, "loop": middle["loop"], "operations": middle["operations"],
+              "errors": {}, "bytes": middle["bytes"], "seconds": middle["seconds"], "timeline": middle["timeline"],
+              "clientCPUSeconds": middle["clientCPUSeconds"], "mibPerSecond": middle["bytes"] / max(middle["seconds"], 1e-9) / 2**20,
+              "operationsPerSecond": speed(middle)}
+    for sample in samples:
+        for kind, count in sample["errors"].items():
+            result["errors"][kind] = result["errors"].get(kind, 0) + count
+    for key in "latency", "measuredLatency":
+        if middle.get(key):
+            result[key] = middle[key]
+    figures = [figure("MiB/s", [s["bytes"] / max(s["seconds"], 1e-9) / 2**20 for s in samples]),
+               figure("operations/s", [speed(s) for s in samples])]
+    timed = [s["latency"] for s in samples if s.get("latency")]
+    if timed:
+        figures += [figure(f"{name} ms", [latency[name] / 1000 for latency in timed]) for name in ("p50", "p99")]
+    if "p99 without" in middle:
+        figures.append(figure("p99 ms without idle ones", [s["p99 without"] / 1000 for s in samples]))
+    if not middle["operations"]:
+        pass  # nothing to divide by; the errors tell
+    elif case.is_large:
+        figures.append(figure("server CPU s/GiB", [cost(s) for s in samples]))
+    else:
+        figures.append(figure("server CPU µs/request", [s["cpu"] * 1e6 / max(s["operations"], 1) for s in samples]))
+    figures += [figure("peak RSS MiB", [s["peak"] for s in samples]), figure("origin requests", [s["requests"] for s in samples]),
+                figure("origin MiB", [s["relayed"] for s in samples])]
+    result["figures"] = figures
+    return result
+
+
+def reports(samples, started, rounds):
+    """One for each server, in the form of `forebay bench --json`. The goals are with the first."""
+    made = []
+    about = machine()
+    for server in dict.fromkeys(server for _, server in samples):
+        rows = [row(case, rounds_of) for (case, other), rounds_of in samples.items() if other is server]
+        made.append({
+            "format": 1, "label": server.name, "target": server.name, "repository": REPOSITORY, "seed": "", "program": "make bench",
+            "startedAt": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(started)),
+            "machine": about | {"server": server.version, "rounds": str(rounds)}, "isVerified": False, "isInterrupted": False, "notes": [],
+            "rows": rows})
+    made.sort(key=lambda report: report["label"] != "Forebay")  # which the others are compared with
+    made[0]["goals"] = goals(samples)
+    return made
+
+
+def merged(new, path):
+    """With the rows of earlier runs that this one did not measure."""
+    def key(row):
+        return row["name"], row["detail"], row["clients"]
+
+    def goal_key(goal):
+        return goal["name"], goal["row"], goal["against"]
+    earlier = {report["label"]: report for report in json.loads(path.read_text())} if path.exists() else {}
+    for report in new:
+        old = earlier.pop(report["label"], None)
+        if old:
+            measured = {key(row) for row in report["rows"]}
+            report["rows"] = [row for row in old["rows"] if key(row) not in measured] + report["rows"]
+    both = new + list(earlier.values())
+    reached = {goal_key(goal): goal for report in reversed(both) for goal in report.pop("goals", [])}
+    both[0]["goals"] = list(reached.values())
+    return both
+
+
+# Markdown
+
+
+def number(value):
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
+
+
+def with_spread(figure):
+    if figure["low"] == figure["high"]:
+        return number(figure["value"])
+    return f"{number(figure['value'])} ({number(figure['low'])}–{number(figure['high'])})"
+
+
+def markdown(reports):
+    first = reports[0]["machine"]
+    lines = ["# Forebay beside others", "",
+             f"{reports[0]['startedAt'][:10]}, {first['processor']}, {first['cores']} cores, {first['memory']}, {first['system']}, "
+             f"{first['kernel']}. Client, server and origin share the machine, on loopback. Medians of {first['rounds']} alternating rounds "
+             "(lowest–highest). Origin requests and bytes are those that reached the S3 server; RSS is the sum over a server's processes.", ""]
+    lines += [f"- {report['label']}: {report['machine']['server']}" for report in reports]
+    lines += goal_table(reports[0].get("goals", []))
+    for name, detail, clients in dict.fromkeys((row["name"], row["detail"], row["clients"]) for report in reports for row in report["rows"]):
+        rows = [(report["label"], row) for report in reports for row in report["rows"]
+                if (row["name"], row["detail"], row["clients"]) == (name, detail, clients)]
+        names = list(dict.fromkeys(f["name"] for _, row in rows for f in row["figures"]))
+        names.remove("MiB/s" if detail.endswith((" B", " KiB")) else "operations/s")
+        lines += ["", f"## {name}, {detail}, {clients} client{'s' if clients != 1 else ''}", "",
+                  "| server | " + " | ".join(names) + " | errors |", "|---|" + "---:|" * (len(names) + 1)]
+        for label, row in rows:
+            cells = {f["name"]: with_spread(f) for f in row["figures"]}
+            lines.append(f"| {label} | " + " | ".join(cells.get(one, "–") for one in names) + f" | {sum(row['errors'].values())} |")
+    return "\n".join(lines) + "\n"
+
+
+def goal_table(goals):
+    if not goals:
+        return []
+    lines = ["", "## Goals", "", "Ratios within each round, then their median.", "", "| work | what | beside | found | goal |  |",
+             "|---|---|---|---:|---:|---|"]
+    return lines + [f"| {goal['row']} | {goal['name']} | {goal['against'] or '–'} | {with_spread(goal)} | {goal['bound']} {goal['limit']:g} | "
+                    f"{'met' if goal['isMet'] else '**missed**'} |" for goal in goals]
