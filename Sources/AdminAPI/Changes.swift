@@ -6,7 +6,7 @@ extension CacheAdministration {
     func change(_ request: ParsedRequest, _ output: EventOutput) throws(CacheFailure) {
         try output.forEach(request.targets) { target throws(CacheFailure) in
             switch request.operation {
-            case .unpin: try unpin(target)
+            case .unpin: try unpin(target, output)
             case .evict: try evict(target, request.platform, output)
             default: try pin(target, request.platform, output)
             }
@@ -20,10 +20,11 @@ extension CacheAdministration {
         output.done.add(items)
     }
 
-    private func unpin(_ target: CacheTarget) throws(CacheFailure) {
-        guard try onDisk({ () throws(DiskTierError) in try tier.unpin(target.description) }) else {
+    private func unpin(_ target: CacheTarget, _ output: EventOutput) throws(CacheFailure) {
+        guard let pin = try onDisk({ () throws(DiskTierError) in try tier.unpin(target.description) }) else {
             throw CacheFailure(.failed, "there is no such pin; `forebay cache ls --kind pin` lists them")
         }
+        output.done.add(pin.items)
     }
 
     private func evict(_ target: CacheTarget, _ platform: Platform?, _ output: EventOutput) throws(CacheFailure) {

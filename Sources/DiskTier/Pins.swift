@@ -77,15 +77,16 @@ extension DiskTier {
         }
     }
 
-    /// False when there is no such pin.
-    public func unpin(_ name: String) throws(DiskTierError) -> Bool {
+    /// What it held; `nil` when there is no such pin.
+    @discardableResult
+    public func unpin(_ name: String) throws(DiskTierError) -> Pin? {
         let index = index
-        let bytes: Int64? = try inIndex { () throws(LMDBError) in
+        let unpinned = try inIndex { () throws(LMDBError) in
             try index.write { transaction throws(LMDBError) in try index.unpin(name, transaction) }
         }
-        guard let bytes else { return false }
-        pinnedBytes.store(bytes, ordering: .relaxed)
-        return true
+        guard let unpinned else { return nil }
+        pinnedBytes.store(unpinned.leftBytes, ordering: .relaxed)
+        return unpinned.pin
     }
 
     /// Pins in the order of their names' bytes.
@@ -253,15 +254,18 @@ extension CacheIndex {
         return .pinned(totalBytes: total)
     }
 
-    /// The bytes of all pins together after it; `nil` when there is no such pin.
-    fileprivate func unpin(_ name: String, _ transaction: borrowing WriteTransaction) throws(LMDBError) -> Int64? {
+    /// With the bytes of all pins together after it; `nil` when there is no such pin.
+    fileprivate func unpin(
+        _ name: String,
+        _ transaction: borrowing WriteTransaction
+    ) throws(LMDBError) -> (pin: Pin, leftBytes: Int64)? {
         let key = Array(name.utf8)
         guard !key.isEmpty, let value = try transaction.get(pins, key) else { return nil }
         try transaction.delete(pins, key)
         let change = try change(PinTables.decodeKeys(value), by: -1, transaction)
         let total = try pinnedBytes(transaction) + change
         try setPinnedBytes(total, transaction)
-        return total
+        return (Pin(name: name, items: PinTables.decode(value)), total)
     }
 
     private func size(of item: TierItem, _ transaction: borrowing WriteTransaction) throws(LMDBError) -> Int64? {

@@ -26,8 +26,8 @@ import Testing
         // Asking for the size is no read, which would make eviction spare it.
         #expect(try tier.size(of: Digest(of: large)) == 500_000)
         #expect(try tier.size(of: Digest(of: small)) == 5000)
-        #expect(try tier.unpin("library/debian:12"))
-        #expect(try !tier.unpin("library/debian:12"))
+        #expect(try tier.unpin("library/debian:12")?.items.isEmpty == false)
+        #expect(try tier.unpin("library/debian:12") == nil)
         #expect(tier.statistics.pinnedBytes == 0)
         for seed in 100..<160 {
             try tier.store(pattern(300_000, seed: seed))
@@ -94,10 +94,10 @@ import Testing
         // What two pins share counts once.
         #expect(tier.statistics.pinnedBytes == 100_077)
         #expect(try tier.isPinned(.blob(Digest(of: one))))
-        #expect(try tier.unpin("b"))
+        #expect(try tier.unpin("b") != nil)
         #expect(try tier.isPinned(.blob(Digest(of: one))), "the other pin still holds it")
         #expect(tier.statistics.pinnedBytes == 100_000)
-        #expect(try tier.unpin("a"))
+        #expect(try tier.unpin("a") != nil)
         #expect(try !tier.isPinned(.blob(Digest(of: one))))
     }
 

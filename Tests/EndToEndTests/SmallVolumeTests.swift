@@ -33,15 +33,19 @@ struct SmallVolumeTests {
     }
 
     /// The ceiling is far above what there is: only the volume says no.
-    private func withVolume(minimumFree: String, _ body: (Forebay, Volume) throws -> Void) throws {
+    private func withVolume(
+        _ origin: OriginKind = .directory,
+        minimumFree: String,
+        _ body: (Forebay, Volume) throws -> Void
+    ) throws {
         let volume = try Volume(mebibytes: 48)
         let flags = ["--cache-dir", volume.path + "/cache", "--cache-min-free", minimumFree]
-        try withForebay(.directory, cacheSize: "1GiB", flags: flags) { try body($0, volume) }
+        try withForebay(origin, cacheSize: "1GiB", flags: flags) { try body($0, volume) }
     }
 
-    @Test(arguments: ["0", "8MiB"])
-    func pullsAndPushesGoOnWhenItIsFull(minimumFree: String) throws {
-        try withVolume(minimumFree: minimumFree) { forebay, volume in
+    @Test(arguments: OriginKind.allCases, ["0", "8MiB"])
+    func pullsAndPushesGoOnWhenItIsFull(origin: OriginKind, minimumFree: String) throws {
+        try withVolume(origin, minimumFree: minimumFree) { forebay, volume in
             let repository = Repository(forebay)
             let sizes = Array(repeating: 3 << 20, count: 24) + Array(repeating: 9_000, count: 200)
             let contents = sizes.enumerated().map { noise($1, seed: UInt64($0) + 6_000) }
