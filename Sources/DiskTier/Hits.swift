@@ -6,125 +6,115 @@ public import System
 // `nil` asks the calls that may block.
 
 extension DiskTier {
-    /// A blob that can be served as it is.
+    /// A blob that can be served as it is. False when there is none.
     ///
     /// - Parameters:
     ///   - inline: gets its bytes, which are valid until it returns, and a number that stands for them: no other record ever has it while the
     ///     program runs. Must not do I/O.
     ///   - file: gets the open file and its size in bytes.
-    public func hit<Answer>(
+    public func hit(
         _ digest: Digest,
-        inline: (UInt64, Span<UInt8>) -> Answer,
-        file: (File, Int64) -> Answer
-    ) -> Answer? {
-        let found: Found<Answer>?
-        do throws(LMDBError) {
-            found = try digest.withKey { key throws(LMDBError) in
-                try index.read { transaction throws(LMDBError) in
-                    try transaction.withValue(index.blobs, key) { record in self.found(record, inline) } ?? nil
-                }
+        inline: (UInt64, Span<UInt8>) -> Void,
+        file: (File, Int64) -> Void
+    ) -> Bool {
+        var facts: BlobRecord.FileFacts?
+        let isThere = look { transaction throws(LMDBError) in
+            try digest.withKey { key throws(LMDBError) in
+                try transaction.withValue(index.blobs, key) { record in
+                    guard let header = BlobRecord.Header(record), header.run >= run.trustedSince else { return false }
+                    let content = record.extracting(droppingFirst: BlobRecord.Header.bytes)
+                    guard header.isInline else {
+                        facts = BlobRecord.FileFacts(content)
+                        return facts != nil
+                    }
+                    inline(header.sequence, content)
+                    return true
+                } ?? false
             }
-        } catch {
-            return nil
         }
-        guard let found else { return nil }
+        guard isThere else { return false }
         index.policy.visit(digest.keyHash)
-        switch found {
-        case .answer(let answer): return answer
-        case .file(let facts):
-            guard let (opened, size) = openUntouched(digest, facts) else { return nil }
-            return file(opened, size)
-        }
+        guard let facts else { return true }
+        guard let opened = openUntouched(digest, facts) else { return false }
+        file(opened, facts.size)
+        return true
     }
 
-    /// A manifest of a repository.
+    /// A manifest of a repository. False when it is not here.
     ///
     /// - Parameter body: gets the number that stands for the record, as ``hit(_:inline:file:)`` does, the media type and the bytes.
-    public func hit<Answer>(
+    public func hit(
         repository: RepositoryName,
         digest: Digest,
-        _ body: (UInt64, Span<UInt8>, Span<UInt8>) -> Answer
-    ) -> Answer? {
-        do throws(LMDBError) {
-            return try index.read { transaction throws(LMDBError) in
-                try manifest(repository, digest, transaction, body)
-            }
-        } catch {
-            return nil
-        }
+        _ body: (UInt64, Span<UInt8>, Span<UInt8>) -> Void
+    ) -> Bool {
+        look { transaction throws(LMDBError) in try manifest(repository, digest, transaction, body) }
     }
 
-    /// The manifest that a tag names.
+    /// The manifest that a tag names. False when either is not here.
     ///
     /// - Parameters:
     ///   - isFresh: whether the tag may be believed, by the time when the origin last confirmed it.
     ///   - body: gets the manifest's digest, and what ``hit(repository:digest:_:)`` gives.
-    public func hit<Answer>(
+    public func hit(
         repository: RepositoryName,
         tag: Tag,
         isFresh: (WallTime) -> Bool,
-        _ body: (Digest, UInt64, Span<UInt8>, Span<UInt8>) -> Answer
-    ) -> Answer? {
+        _ body: (Digest, UInt64, Span<UInt8>, Span<UInt8>) -> Void
+    ) -> Bool {
         var key = KeyBuffer()
         key.append(repository)
         key.append(tag.description.utf8.span)
-        do throws(LMDBError) {
-            return try index.read { transaction throws(LMDBError) in
-                let digest = try key.withBytes { key throws(LMDBError) in
-                    try transaction.withValue(index.tags, key) { record in
-                        TagRecord.named(record).flatMap { isFresh($0.checkedAt) ? $0.digest : nil }
-                    } ?? nil
+        return look { transaction throws(LMDBError) in
+            var digest: Digest?
+            _ = try key.withBytes { key throws(LMDBError) in
+                try transaction.withValue(index.tags, key) { record in
+                    if let found = TagRecord.named(record), isFresh(found.checkedAt) { digest = found.digest }
                 }
-                guard let digest else { return nil }
-                return try manifest(repository, digest, transaction) { body(digest, $0, $1, $2) }
             }
-        } catch {
-            return nil
+            guard let digest else { return false }
+            return try manifest(repository, digest, transaction) { body(digest, $0, $1, $2) }
         }
     }
-}
 
-private enum Found<Answer> {
-    case answer(Answer)
-    case file(BlobRecord.FileFacts)
-}
-
-extension DiskTier {
-    private func found<Answer>(_ record: Span<UInt8>, _ inline: (UInt64, Span<UInt8>) -> Answer) -> Found<Answer>? {
-        guard let header = BlobRecord.Header(record), header.run >= run.trustedSince else { return nil }
-        let content = record.extracting(droppingFirst: BlobRecord.Header.bytes)
-        guard header.isInline else { return BlobRecord.FileFacts(content).map { .file($0) } }
-        return .answer(inline(header.sequence, content))
+    /// False also for trouble: the calls that may wait tell of it. Nothing here is generic over the answer: its type would be looked up each time.
+    private func look(_ body: (borrowing ReadTransaction) throws(LMDBError) -> Bool) -> Bool {
+        do throws(LMDBError) {
+            return try index.read(body)
+        } catch {
+            return false
+        }
     }
 
     /// `nil` when the file is not exactly what the index says.
-    private func openUntouched(_ digest: Digest, _ facts: BlobRecord.FileFacts) -> (File, Int64)? {
+    private func openUntouched(_ digest: Digest, _ facts: BlobRecord.FileFacts) -> File? {
         let lease = readers.begin(digest.keyHash)
         do throws(FileError) {
             let file = try fileSystem.open(path(of: digest), .read)
             file.keep(lease)
-            return facts.describes(try fileSystem.status(of: file)) ? (file, facts.size) : nil
+            return facts.describes(try fileSystem.status(of: file)) ? file : nil
         } catch {
             return nil
         }
     }
 
-    private func manifest<Answer>(
+    private func manifest(
         _ repository: RepositoryName,
         _ digest: Digest,
         _ transaction: borrowing ReadTransaction,
-        _ body: (UInt64, Span<UInt8>, Span<UInt8>) -> Answer
-    ) throws(LMDBError) -> Answer? {
+        _ body: (UInt64, Span<UInt8>, Span<UInt8>) -> Void
+    ) throws(LMDBError) -> Bool {
         var key = KeyBuffer()
         key.append(repository)
         key.append(digest)
         return try key.withBytes { key throws(LMDBError) in
             try transaction.withValue(index.manifests, key) { record in
-                guard let parts = CachedManifest.parts(record) else { return nil }
+                guard let parts = CachedManifest.parts(record) else { return false }
                 index.policy.visit(digest.keyHash)
                 let number = bigEndianNumber(record, at: 0)
-                return body(number, record.extracting(parts.type), record.extracting(parts.manifest))
-            } ?? nil
+                body(number, record.extracting(parts.type), record.extracting(parts.manifest))
+                return true
+            } ?? false
         }
     }
 }

@@ -2,28 +2,28 @@ internal import DiskTier
 public import OCI
 public import System
 
-// What this node has ready: answers that wait for nothing, neither the disk's writer nor the origin. `nil` stands for everything else, also for
+// What this node has ready: answers that wait for nothing, neither the disk's writer nor the origin. False stands for everything else, also for
 // trouble; then ``EdgeCache/blob(_:)`` and ``EdgeCache/manifest(_:_:)`` are to be asked.
 
 extension EdgeCache {
     /// - Parameters:
     ///   - inline: gets the bytes of a small blob, valid until it returns, and a number that stands for them as long as the program runs.
     ///   - file: gets an open file and its size in bytes.
-    public func blobHit<Answer>(
+    public func blobHit(
         _ digest: Digest,
-        inline: (UInt64, Span<UInt8>) -> Answer,
-        file: (File, Int64) -> Answer
-    ) -> Answer? {
+        inline: (UInt64, Span<UInt8>) -> Void,
+        file: (File, Int64) -> Void
+    ) -> Bool {
         counted(tier.hit(digest, inline: inline, file: file))
     }
 
     /// - Parameter body: gets the digest, a number that stands for what follows as long as the program runs, the media type and the bytes,
     ///   both valid until it returns.
-    public func manifestHit<Answer>(
+    public func manifestHit(
         _ name: RepositoryName,
         _ reference: Reference,
-        _ body: (Digest, UInt64, Span<UInt8>, Span<UInt8>) -> Answer
-    ) -> Answer? {
+        _ body: (Digest, UInt64, Span<UInt8>, Span<UInt8>) -> Void
+    ) -> Bool {
         switch reference {
         case .digest(let digest):
             counted(tier.hit(repository: name, digest: digest) { body(digest, $0, $1, $2) })
@@ -32,8 +32,8 @@ extension EdgeCache {
         }
     }
 
-    private func counted<Answer>(_ answer: Answer?) -> Answer? {
-        if answer != nil { activity.count(.hit) }
-        return answer
+    private func counted(_ isHit: Bool) -> Bool {
+        if isHit { activity.count(.hit) }
+        return isHit
     }
 }

@@ -59,17 +59,17 @@ final class BodyStream: @unchecked Sendable {
             break
         }
         let wanted = min(room, length.map { Int(clamping: $0 - position) } ?? room)
-        let target = Target(UnsafeMutableRawBufferPointer(start: buffer, count: wanted))
+        let target = Room(UnsafeMutableRawBufferPointer(start: buffer, count: wanted))
         return produceElsewhere(at: position, into: target)
     }
 
-    private func produceElsewhere(at position: Int64, into target: Target) -> Int {
+    private func produceElsewhere(at position: Int64, into target: Room) -> Int {
         guard !exchange.loop.refusesWork else { return forebay_mhd_end_with_error }
         _ = exchange.handOver(connection) { [self] _ in produce(at: position, into: target) }
         return 0
     }
 
-    private func produce(at position: Int64, into target: Target) {
+    private func produce(at position: Int64, into target: Room) {
         let memory = target.memory.bindMemory(to: UInt8.self)
         var output = OutputSpan(buffer: memory, initializedCount: 0)
         do {
@@ -85,7 +85,7 @@ final class BodyStream: @unchecked Sendable {
 }
 
 /// Sendable because libmicrohttpd leaves the buffer alone while the connection is suspended.
-private struct Target: @unchecked Sendable {
+private struct Room: @unchecked Sendable {
     let memory: UnsafeMutableRawBufferPointer
 
     init(_ memory: UnsafeMutableRawBufferPointer) { self.memory = memory }

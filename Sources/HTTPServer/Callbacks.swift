@@ -12,7 +12,7 @@ func onTarget(
     _ target: UnsafePointer<CChar>?,
     _ connection: OpaquePointer?
 ) -> UnsafeMutableRawPointer? {
-    let exchange = Exchange(loop(context), target: target.map { String(cString: $0) } ?? "")
+    let exchange = Exchange(loop(context), Target(target))
     return Unmanaged.passRetained(exchange).toOpaque()
 }
 

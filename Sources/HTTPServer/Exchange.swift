@@ -73,7 +73,7 @@ final class Exchange: @unchecked Sendable {
     private static let pieceBytes = 256 << 10
 
     let loop: EventLoop
-    private let target: String
+    private let target: Target
     private let startedAt = SystemTime().monotonicNanoseconds()
     private var phase = Phase.headersPending
     private var piece: [UInt8] = []
@@ -86,7 +86,7 @@ final class Exchange: @unchecked Sendable {
     /// Set where the body is streamed.
     var stream: BodyStream?
 
-    init(_ loop: EventLoop, target: String) {
+    init(_ loop: EventLoop, _ target: Target) {
         self.loop = loop
         self.target = target
         loop.exchanges.began()
@@ -125,10 +125,15 @@ final class Exchange: @unchecked Sendable {
 
     /// The header section is in.
     private func begin(_ connection: OpaquePointer, method: String, version: String) -> Step {
-        let request = Request(connection, method: method, target: target)
+        let request = Request(connection, method: method, target)
         self.request = request
         do throws(Framing.Refusal) {
-            let body = try Framing.check(request, version: version, headerLimitBytes: exchanges.headerLimitBytes)
+            let body = try Framing.check(
+                request,
+                target,
+                version: version,
+                headerLimitBytes: exchanges.headerLimitBytes
+            )
             request.contentLength = body.contentLength
             request.hasBody = body.isChunked || (body.contentLength ?? 0) > 0
         } catch {

@@ -12,12 +12,17 @@ enum Framing {
         let reason: String
     }
 
-    static func check(_ request: Request, version: String, headerLimitBytes: Int) throws(Refusal) -> Body {
-        if !isPlain(request.path) { try check(path: request.path) }
+    static func check(
+        _ request: Request,
+        _ target: Target,
+        version: String,
+        headerLimitBytes: Int
+    ) throws(Refusal) -> Body {
+        if !target.isPlain { try check(path: target.path) }
         var scan = HeaderScan()
         request.scanHeaders(&scan)
         if let fault = scan.fault { throw Refusal(reason: fault) }
-        guard request.path.utf8.count + request.query.utf8.count + scan.bytes <= headerLimitBytes else {
+        guard target.path.utf8.count + target.query.utf8.count + scan.bytes <= headerLimitBytes else {
             throw Refusal(reason: "the header section is larger than \(headerLimitBytes) bytes")
         }
         guard scan.hosts == 1 || (scan.hosts == 0 && version == "HTTP/1.0") else {
@@ -42,17 +47,6 @@ enum Framing {
         guard !text.isEmpty, text.utf8.count <= 18, text.utf8.allSatisfy({ 48...57 ~= $0 }), let length = Int64(text)
         else { throw Refusal(reason: "the Content-Length is no number of bytes") }
         return Body(contentLength: length)
-    }
-
-    /// Nothing is encoded in it, and no segment begins with a dot.
-    private static func isPlain(_ path: String) -> Bool {
-        var last: UInt8 = 0
-        for byte in path.utf8 {
-            if byte == UInt8(ascii: "%") || byte < 32 || byte == 127 { return false }
-            if byte == UInt8(ascii: "."), last == UInt8(ascii: "/") || last == 0 { return false }
-            last = byte
-        }
-        return true
     }
 
     /// Refuses what could be another path once it is decoded.

@@ -19,24 +19,11 @@ public final class Request {
 
     private let connection: OpaquePointer
 
-    init(_ connection: OpaquePointer, method: String, target: String) {
+    init(_ connection: OpaquePointer, method: String, _ target: Target) {
         self.connection = connection
         self.method = method
-        // Nearly every target is a plain path.
-        guard target.utf8.first != UInt8(ascii: "/") || target.utf8.contains(UInt8(ascii: "?")) else {
-            path = target
-            query = ""
-            return
-        }
-        var origin = target[...]
-        // The absolute form names the server again (RFC 9112, section 3.2.2).
-        if !origin.hasPrefix("/"), let scheme = origin.firstRange(of: "://") {
-            let rest = origin[scheme.upperBound...]
-            origin = rest.firstIndex(of: "/").map { rest[$0...] } ?? "/"
-        }
-        let mark = origin.firstIndex(of: "?")
-        path = String(origin[..<(mark ?? origin.endIndex)])
-        query = mark.map { String(origin[origin.index(after: $0)...]) } ?? ""
+        path = target.path
+        query = target.query
     }
 
     /// The client waits for a word before it sends the body (RFC 9110, section 10.1.1).

@@ -28,15 +28,15 @@ extension RegistryHandler {
     }
 
     private func blobAtOnce(_ digest: Digest, _ request: Request) -> ReadyAnswer? {
-        let hit = edge.blobHit(digest) { number, bytes in
-            guard isPlain(request), bytes.count <= PreparedAnswers.maximumBytes else {
-                return answerAtOnce(digest, .bytes([UInt8](bytes)), request)
-            }
-            return prepared(number, blobHeaders(digest), bytes)
+        var ready: ReadyAnswer?
+        _ = edge.blobHit(digest) { number, bytes in
+            ready =
+                canBePrepared(request, bytes.count)
+                ? prepared(number, blobHeaders(digest), bytes) : answerAtOnce(digest, .bytes([UInt8](bytes)), request)
         } file: { file, size in
-            answerAtOnce(digest, .file(file, size: size), request)
+            ready = answerAtOnce(digest, .file(file, size: size), request)
         }
-        return hit ?? nil
+        return ready
     }
 
     private func answerAtOnce(_ digest: Digest, _ content: BlobContent, _ request: Request) -> ReadyAnswer? {
@@ -48,19 +48,22 @@ extension RegistryHandler {
     }
 
     private func manifestAtOnce(_ name: RepositoryName, _ reference: Reference, _ request: Request) -> ReadyAnswer? {
-        let hit = edge.manifestHit(name, reference) { digest, number, mediaType, bytes -> ReadyAnswer? in
-            guard isPlain(request), bytes.count <= PreparedAnswers.maximumBytes else {
+        var ready: ReadyAnswer?
+        _ = edge.manifestHit(name, reference) { digest, number, mediaType, bytes in
+            guard canBePrepared(request, bytes.count) else {
                 let headers = manifestHeaders(digest, MediaType(mediaType))
-                return .response(finished(answer(digest, headers, [UInt8](bytes), request)).named(request.id))
+                ready = .response(finished(answer(digest, headers, [UInt8](bytes), request)).named(request.id))
+                return
             }
-            return prepared(number, manifestHeaders(digest, MediaType(mediaType)), bytes)
+            ready = prepared(number, manifestHeaders(digest, MediaType(mediaType)), bytes)
         }
-        return hit ?? nil
+        return ready
     }
 
     /// Neither a part nor a condition, and no name that the answer has to bear, as every request has with an access log.
-    private func isPlain(_ request: Request) -> Bool {
-        request.id.isEmpty && !request.hasHeader("Range") && !request.hasHeader("If-None-Match")
+    private func canBePrepared(_ request: Request, _ count: Int) -> Bool {
+        count <= PreparedAnswers.maximumBytes && request.id.isEmpty && !request.hasHeader("Range")
+            && !request.hasHeader("If-None-Match")
     }
 
     private func prepared(

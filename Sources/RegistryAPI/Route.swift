@@ -27,7 +27,7 @@ enum Route: Equatable {
 
     /// - Parameter path: as it came over the wire, percent-encoded: an encoded slash would be a part of a segment, and no name has one.
     init(path: String) throws(Failure) {
-        guard path.utf8.contains(UInt8(ascii: "%")) else {
+        guard Self.isEncoded(path.utf8.span) else {
             self = try Self.find(path.utf8.span)
             return
         }
@@ -37,6 +37,11 @@ enum Route: Equatable {
             throw .unknownRoute
         }
         self = try Self.find(decoded.utf8.span)
+    }
+
+    private static func isEncoded(_ path: Span<UInt8>) -> Bool {
+        for index in path.indices where path[index] == UInt8(ascii: "%") { return true }
+        return false
     }
 
     private static func find(_ path: Span<UInt8>) throws(Failure) -> Route {

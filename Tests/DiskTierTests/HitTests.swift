@@ -17,22 +17,18 @@ import Testing
     }
 
     private func small(_ tier: DiskTier, _ digest: Digest) -> Small? {
-        tier.hit(digest) {
-            Small(number: $0, bytes: [UInt8]($1))
+        var found: Small?
+        let isHit = tier.hit(digest) {
+            found = Small(number: $0, bytes: [UInt8]($1))
         } file: { _, _ in
-            nil
-        } ?? nil
+        }
+        return isHit ? found : nil
     }
 
     private func file(_ tier: DiskTier, _ digest: Digest) throws -> [UInt8]? {
-        let found: (File, Int64)? =
-            tier.hit(digest) { _, _ in
-                nil
-            } file: {
-                ($0, $1)
-            } ?? nil
-        guard let (file, size) = found else { return nil }
-        return try LocalFileSystem().read(file, at: 0, count: Int(size))
+        var found: (file: File, size: Int64)?
+        guard tier.hit(digest, inline: { _, _ in }, file: { found = ($0, $1) }), let found else { return nil }
+        return try LocalFileSystem().read(found.file, at: 0, count: Int(found.size))
     }
 
     private func record(_ tier: DiskTier, _ bytes: [UInt8]) throws {
@@ -48,11 +44,26 @@ import Testing
         )
     }
 
-    private func manifest(_ tier: DiskTier, _ digest: Digest) -> Small? {
-        tier.hit(repository: name, digest: digest) { number, type, bytes in
+    private func manifest(_ tier: DiskTier, _ digest: Digest, in repository: RepositoryName? = nil) -> Small? {
+        var found: Small?
+        let isHit = tier.hit(repository: repository ?? name, digest: digest) { number, type, bytes in
             #expect([UInt8](type) == Array(MediaType.imageIndex.rawValue.utf8))
-            return Small(number: number, bytes: [UInt8](bytes))
+            found = Small(number: number, bytes: [UInt8](bytes))
         }
+        return isHit ? found : nil
+    }
+
+    private func tagged(
+        _ tier: DiskTier,
+        in repository: RepositoryName? = nil,
+        _ tag: OCI.Tag? = nil,
+        isFresh: (WallTime) -> Bool = { _ in true }
+    ) -> (digest: Digest, manifest: Small)? {
+        var found: (Digest, Small)?
+        let isHit = tier.hit(repository: repository ?? name, tag: tag ?? latest, isFresh: isFresh) {
+            found = ($0, Small(number: $1, bytes: [UInt8]($3)))
+        }
+        return isHit ? found : nil
     }
 
     @Test func smallContentHasANumberOfItsOwn() throws {
@@ -107,25 +118,20 @@ import Testing
         let digest = Digest(of: bytes)
         let byDigest = try #require(manifest(tier, digest))
         #expect(byDigest.bytes == bytes)
-        let byTag = tier.hit(repository: name, tag: latest, isFresh: { $0 == WallTime(seconds: 5, nanoseconds: 7) }) {
-            #expect($0 == digest)
-            return Small(number: $1, bytes: [UInt8]($3))
-        }
-        #expect(byTag == byDigest)
-        #expect(tier.hit(repository: name, tag: latest, isFresh: { _ in false }) { _, _, _, _ in true } == nil)
-        let other = try RepositoryName("library/debian2")
-        #expect(tier.hit(repository: other, digest: digest) { _, _, _ in true } == nil)
+        let byTag = try #require(tagged(tier) { $0 == WallTime(seconds: 5, nanoseconds: 7) })
+        #expect(byTag.digest == digest && byTag.manifest == byDigest)
+        #expect(tagged(tier) { _ in false } == nil)
+        #expect(manifest(tier, digest, in: try RepositoryName("library/debian2")) == nil)
         try tier.forget(manifest: digest, repository: name)
         #expect(manifest(tier, digest) == nil)
-        #expect(tier.hit(repository: name, tag: latest, isFresh: { _ in true }) { _, _, _, _ in true } == nil)
+        #expect(tagged(tier) == nil)
     }
 
     @Test func aTagThatMovesGivesTheNewManifest() throws {
         let tier = try DiskTier(folder.path)
         try record(tier, [1])
         try record(tier, [2])
-        let bytes = tier.hit(repository: name, tag: latest, isFresh: { _ in true }) { [UInt8]($3) }
-        #expect(bytes == [2])
+        #expect(tagged(tier)?.manifest.bytes == [2])
     }
 
     @Test func aLongNameAndASha512DigestFit() throws {
@@ -143,7 +149,7 @@ import Testing
             checkedAt: WallTime(seconds: 1),
             since: tier.stamp()
         )
-        #expect(tier.hit(repository: long, tag: tag, isFresh: { _ in true }) { digest, _, _, _ in digest } == digest)
-        #expect(tier.hit(repository: long, digest: digest) { _, _, bytes in [UInt8](bytes) } == [1])
+        #expect(tagged(tier, in: long, tag)?.digest == digest)
+        #expect(manifest(tier, digest, in: long)?.bytes == [1])
     }
 }

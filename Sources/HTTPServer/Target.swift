@@ -1,0 +1,50 @@
+internal import Glibc
+
+/// What a request line asks for, as it came.
+struct Target {
+    let path: String
+    /// What follows the `?`; empty when there is none.
+    let query: String
+    /// Nothing is encoded in the path, and no segment begins with a dot.
+    let isPlain: Bool
+
+    /// Nearly every target is a plain path, which is looked through once and copied once.
+    init(_ text: UnsafePointer<CChar>?) {
+        guard let text else {
+            (path, query, isPlain) = ("", "", true)
+            return
+        }
+        let bytes = UnsafeRawBufferPointer(start: text, count: strlen(text)).assumingMemoryBound(to: UInt8.self)
+        let target = String(decoding: bytes, as: UTF8.self)
+        guard bytes.first == UInt8(ascii: "/"), Self.isPlain(bytes) else {
+            (path, query) = Self.split(target)
+            isPlain = path.utf8.withContiguousStorageIfAvailable(Self.isPlain) ?? false
+            return
+        }
+        (path, query, isPlain) = (target, "", true)
+    }
+
+    private static func isPlain(_ path: UnsafeBufferPointer<UInt8>) -> Bool {
+        var last: UInt8 = 0
+        for byte in path {
+            switch byte {
+            case 0...31, 127, UInt8(ascii: "%"), UInt8(ascii: "?"): return false
+            case UInt8(ascii: ".") where last == UInt8(ascii: "/") || last == 0: return false
+            default: last = byte
+            }
+        }
+        return true
+    }
+
+    private static func split(_ target: String) -> (path: String, query: String) {
+        var origin = target[...]
+        // The absolute form names the server again (RFC 9112, section 3.2.2).
+        if !origin.hasPrefix("/"), let scheme = origin.firstRange(of: "://") {
+            let rest = origin[scheme.upperBound...]
+            origin = rest.firstIndex(of: "/").map { rest[$0...] } ?? "/"
+        }
+        let mark = origin.firstIndex(of: "?")
+        let path = String(origin[..<(mark ?? origin.endIndex)])
+        return (path, mark.map { String(origin[origin.index(after: $0)...]) } ?? "")
+    }
+}
