@@ -5,8 +5,10 @@ usage: bench/budget.py [--record] [--requests 200] [--tolerance 5] [--binary .bu
 
 The server runs in valgrind's callgrind twice for each kind of request: with N and with 2N of them on one kept connection. The difference,
 divided by N, is what one costs in user space; start, fill and stop cancel out. Fails when a kind costs more than the budget in
-bench/budget.json and the tolerance in percent. --record writes what was measured as the new budget. Needs valgrind, which `make bench`
-installs.
+bench/budget.json and the tolerance in percent, and then lists the functions where most instructions go. What seems too much is measured
+again, and the least counts: a thread that was held up costs instructions, and nothing makes fewer of them than are needed. With other
+versions of the libraries than the budget was recorded with, the tolerance is three times as wide. --record writes what was measured as the
+new budget. Needs valgrind, which `make bench` installs.
 """
 
 import argparse
@@ -15,15 +17,17 @@ import json
 import os
 import pathlib
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import time
 
-from peers import REPOSITORY, ROOT, MANIFEST_TYPE, find, free_port, push_blob, push_manifest, tree
+from peers import ENVIRONMENT, MANIFEST_TYPE, REPOSITORY, ROOT, find, free_port, push_blob, push_manifest, tree
 
 BUDGET = ROOT / "bench/budget.json"
+ATTEMPTS = 3
 
 
 class Target:
@@ -33,8 +37,15 @@ class Target:
         self.name, self.port = "forebay", port
 
 
+def environment():
+    """What else the instructions depend on."""
+    libraries = subprocess.run(["dpkg-query", "-W", "-f", "${Package} ${Version}\\n", "libc6", "libmicrohttpd12", "liblmdb0", "valgrind"],
+                               stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True).stdout if shutil.which("dpkg-query") else ""
+    return [os.uname().machine, *libraries.split("\n")[:-1]]
+
+
 def instructions(binary, requests):
-    """Of a whole life of the server, with so many requests of each kind."""
+    """Of a whole life of the server, with so many requests of each kind: all told, and by function."""
     with tempfile.TemporaryDirectory(prefix="forebay-budget-") as folder:
         port = free_port()
         server = Target(port)
@@ -45,7 +56,7 @@ def instructions(binary, requests):
                    "--listen", f"127.0.0.1:{port}", "--cache-dir", f"{folder}/cache", "--cache-size", "1GiB", "--origin",
                    f"file://{folder}/origin", "--tag-ttl", "1h", "--log-level", "warning"]
         with open(f"{folder}/log", "w") as log:
-            process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
+            process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, env=ENVIRONMENT)
         try:
             connection = connect(process, port, f"{folder}/log")
             for path, count in paths(server, requests):
@@ -63,7 +74,26 @@ def instructions(binary, requests):
                 if process.poll() is None:
                     os.kill(one, signal.SIGKILL)
             process.wait()
-        return int(re.search(r"^(?:totals|summary): (\d+)", pathlib.Path(f"{folder}/out").read_text(), re.MULTILINE)[1])
+        total = int(re.search(r"^(?:totals|summary): (\d+)", pathlib.Path(f"{folder}/out").read_text(), re.MULTILINE)[1])
+        return total, by_function(f"{folder}/out")
+
+
+def by_function(path):
+    """Instructions of each function without those that it calls."""
+    text = subprocess.run([find("callgrind_annotate"), "--threshold=99.9", path], stdout=subprocess.PIPE, text=True, check=True).stdout
+    found = {}
+    for count, name in re.findall(r"^ *([\d,]+) \([^)]*\)  (?:[^ ]*?:)?(.+?)(?: \[[^]]*\])?$", text, re.MULTILINE):
+        if name != "PROGRAM TOTALS":
+            found[name] = found.get(name, 0) + int(count.replace(",", ""))
+    return found
+
+
+def explain(kind, before, after, requests):
+    """The functions that a request of this kind spends most in."""
+    costs = {name: (count - before.get(name, 0)) / requests for name, count in after.items()}
+    print(f"\nA {kind} spends its instructions in:")
+    for name in sorted(costs, key=costs.get, reverse=True)[:12]:
+        print(f"{costs[name]:10,.0f}  {name[:120]}")
 
 
 def connect(process, port, log):
@@ -103,24 +133,36 @@ def main():
     options.add_argument("--tolerance", type=float, default=5, help="percent above the budget that pass")
     options.add_argument("--binary", default=str(ROOT / ".build/release/forebay"))
     options = options.parse_args()
-    budget = json.loads(BUDGET.read_text()) if BUDGET.exists() else {}
+    recorded = json.loads(BUDGET.read_text()) if BUDGET.exists() else {}
+    budget, here = recorded.get("instructions", {}), environment()
+    is_same = recorded.get("environment") == here
+    tolerance = options.tolerance / 100 * (1 if is_same else 3)
+    if not is_same and not options.record:
+        print(f"recorded with {', '.join(recorded.get('environment', ['nothing']))}; this is {', '.join(here)}: within {tolerance:.0%}\n")
     base = dict.fromkeys(KINDS, options.requests)
-    start = instructions(options.binary, base)
-    measured, failed = {}, []
+    start, functions = instructions(options.binary, base)
+    measured, failed = {}, {}
     print("| request | instructions | budget |  |\n|---|---:|---:|---|")
     for kind in KINDS:
-        more = instructions(options.binary, base | {kind: 2 * options.requests})
-        measured[kind] = round((more - start) / options.requests)
-        allowed = budget.get(kind)
-        verdict = "no budget" if allowed is None else "too many" if measured[kind] > allowed * (1 + options.tolerance / 100) else \
-            "fewer: record it" if measured[kind] < allowed * (1 - options.tolerance / 100) else "kept"
-        failed += [kind] if verdict in ("too many", "no budget") else []
+        allowed = budget.get(kind, 0)
+        for _ in range(ATTEMPTS):
+            more, ends = instructions(options.binary, base | {kind: 2 * options.requests})
+            measured[kind] = min(measured.get(kind, more), round((more - start) / options.requests))
+            if options.record or measured[kind] <= allowed * (1 + tolerance):
+                break
+        else:
+            failed[kind] = ends
+        verdict = "no budget" if not allowed else "too many" if kind in failed else \
+            "fewer: record it" if measured[kind] < allowed * (1 - tolerance) else "kept"
         print(f"| {kind} | {measured[kind]:,} | {f'{allowed:,}' if allowed else '–'} | {verdict} |", flush=True)
     if options.record:
-        BUDGET.write_text(json.dumps(measured, indent=2) + "\n")
+        BUDGET.write_text(json.dumps({"environment": here, "instructions": measured}, indent=2) + "\n")
         print(f"recorded in {BUDGET.relative_to(ROOT)}", file=sys.stderr)
     elif failed:
-        sys.exit(f"more instructions than the budget allows: {', '.join(failed)}; find out why, or record it with `make bench-budget`")
+        for kind, ends in failed.items():
+            explain(kind, functions, ends, options.requests)
+        sys.exit(f"\nmore instructions than bench/budget.json allows: {', '.join(failed)}. If the change is worth it, record the new budget with "
+                 "`make bench-budget` and say so in the commit; otherwise look for what is new in the list above.")
 
 
 if __name__ == "__main__":
