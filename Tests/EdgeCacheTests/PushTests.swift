@@ -107,6 +107,18 @@ import Threading
         try expectPushed(edge)
     }
 
+    @Test(arguments: [1_000, 700_000])
+    func whatAClientHasJustLookedForIsNotLookedForAgain(_ size: Int) throws {
+        let edge = try Edge(store: store())
+        let digest = Digest(of: Array(Self.content.prefix(size)))
+        #expect(try edge.cache.blobSize(digest) == nil)
+        let id = try edge.cache.beginUpload(library).id
+        try patch(edge, id, 0..<size)
+        try close(edge, id, as: digest)
+        #expect(edge.store.calls("HEAD") == 1)
+        #expect(edge.store.calls(size < 100_000 ? "PUT" : "COMPLETE") == 1)
+    }
+
     @Test func aWrongDigestIsNeverVisible() throws {
         let edge = try Edge(store: store())
         let wrong = Digest(of: [1])
