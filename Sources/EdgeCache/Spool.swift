@@ -309,16 +309,18 @@ extension Spool {
     }
 
     /// Brings everything to the origin under its digest, which the caller has verified, unless it is there already.
-    func push(as digest: Digest) throws(EdgeError) {
+    ///
+    /// - Parameter isMissing: it is known not to be there.
+    func push(as digest: Digest, isMissing: Bool) throws(EdgeError) {
         try settle()
         try atOrigin { () throws(RegistryError) in
             remote.name(digest)
             let isInParts = remote.upload != nil || isPassing && size > memory.count
             guard isInParts || size > tools.registry.store.multipart.thresholdBytes else {
-                _ = try tools.registry.pushBlob(digest, from: body(digest))
+                _ = try tools.registry.pushBlob(digest, from: body(digest), isMissing: isMissing)
                 return
             }
-            if try tools.registry.blobExists(digest) {
+            if !isMissing, try tools.registry.blobExists(digest) {
                 remote.abort()
             } else if let file = incoming?.file {
                 try remote.finish(file, size: size, as: digest)

@@ -44,12 +44,26 @@ struct UploadJournal: Sendable {
     private func save(_ bytes: [UInt8], as name: String) {
         do throws(FileError) {
             let temporary = path(name + Self.newSuffix)
-            try fileSystem.createDirectory(tier.uploadDirectory)
-            try fileSystem.remove(temporary)
-            try fileSystem.write(bytes.span, to: fileSystem.open(temporary, .create), at: 0)
+            try fileSystem.write(bytes.span, to: create(temporary), at: 0)
             try fileSystem.rename(temporary, to: path(name))
         } catch {
             log.warning("upload not recorded", metadata: ["upload": "\(name)", "error": "\(error)"])
+        }
+    }
+
+    /// Where an earlier attempt may have ended half way. The directory is made when there is none.
+    private func create(_ path: String) throws(FileError) -> File {
+        do throws(FileError) {
+            return try fileSystem.open(path, .create)
+        } catch {
+            if error.isNotFound {
+                try fileSystem.createDirectory(tier.uploadDirectory)
+            } else if error.isAlreadyThere {
+                try fileSystem.remove(path)
+            } else {
+                throw error
+            }
+            return try fileSystem.open(path, .create)
         }
     }
 

@@ -166,7 +166,8 @@ public final class UploadChunk {
         }
         let stamp = edge.tier.stamp()
         do throws(EdgeError) {
-            try spool.push(as: digest)
+            // Most clients have asked for it just before.
+            try spool.push(as: digest, isMissing: edge.fills.isAbsent(digest))
         } catch {
             if case .origin = error, !session.id.isEmpty {
                 isOpen = false

@@ -93,9 +93,15 @@ extension Registry {
     }
 
     /// Stores a blob unless it is there already; returns false then. The caller has verified that `body` has this digest.
+    ///
+    /// - Parameter isMissing: it is known not to be there, so that nobody needs to look.
     @discardableResult
-    public func pushBlob(_ digest: Digest, from body: ObjectBody) throws(RegistryError) -> Bool {
-        if try blobExists(digest) { return false }
+    public func pushBlob(
+        _ digest: Digest,
+        from body: ObjectBody,
+        isMissing: Bool = false
+    ) throws(RegistryError) -> Bool {
+        if !isMissing, try blobExists(digest) { return false }
         _ = try ask { () throws(StoreError) in
             try store.put(
                 layout.blob(digest),

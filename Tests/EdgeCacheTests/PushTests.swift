@@ -107,6 +107,18 @@ import Threading
         try expectPushed(edge)
     }
 
+    /// A large blob's upload looks once more when it begins.
+    @Test func whatAClientHasJustLookedForIsNotLookedForAgain() throws {
+        let edge = try Edge(store: store())
+        let digest = Digest(of: Array(Self.content.prefix(1_000)))
+        #expect(try edge.cache.blobSize(digest) == nil)
+        let id = try edge.cache.beginUpload(library).id
+        try patch(edge, id, 0..<1_000)
+        try close(edge, id, as: digest)
+        #expect(edge.store.calls("HEAD") == 1)
+        #expect(edge.store.calls("PUT") == 1)
+    }
+
     @Test func aWrongDigestIsNeverVisible() throws {
         let edge = try Edge(store: store())
         let wrong = Digest(of: [1])

@@ -1,0 +1,132 @@
+import FaultProxy
+import Testing
+
+/// A bucket that fails, is full, or has the blob already: what a client that pushes sees, and what the bucket.
+@Suite("Origin trouble during a push")
+struct OriginTroubleTests {
+    /// Put as a whole.
+    private static let small = noise(100_000, seed: 91)
+    /// Sent in parts, the third of which is short.
+    private static let large = noise(40 << 20, seed: 92)
+    private static let sending: [Operation] = [.put, .createUpload, .uploadPart, .completeUpload, .copy]
+
+    private func withBucket(_ flags: [String] = [], _ body: (Forebay, FaultProxy, S3Origin) throws -> Void) throws {
+        let origin = try S3Origin(server: S3Server.required())
+        try withForebay(origin, flags: flags) { try body($0, origin.relay, origin) }
+    }
+
+    private func expectStored(_ content: [UInt8], _ origin: S3Origin) throws {
+        #expect(try same(origin.object("epoch/blobs/sha256/\(sha256Hex(content))"), content))
+        #expect(try origin.keys().count == 1, "nothing else is left")
+    }
+
+    /// Sends `content` in one PATCH; the session's path.
+    private func patch(_ content: [UInt8], _ forebay: Forebay) throws -> String {
+        let session = try Repository(forebay).openUpload()
+        let response = try forebay.endpoint.request("PATCH", session, body: .bytes(content))
+        #expect(response.status == 202, "\(response.text)")
+        return try #require(response.location)
+    }
+
+    @Test(arguments: [(500, "InternalError", 502), (503, "SlowDown", 503), (507, "InsufficientStorage", 507)])
+    func aRetryOfThePutAloneFinishesThePush(_ status: Int, _ code: String, _ expected: Int) throws {
+        try withBucket { forebay, relay, origin in
+            for content in [Self.small, Self.large] {
+                let session = try patch(content, forebay)
+                for operation in Self.sending where operation != .uploadPart && operation != .createUpload {
+                    relay.on(.operation(operation), .all, .answer(.status(status, code)))
+                }
+                let closing = adding("digest=\(sha256(content))", to: session)
+                let failure = try forebay.endpoint.request("PUT", closing)
+                #expect(failure.status == expected, "\(failure.text)")
+                #expect(!failure.errorCodes.isEmpty)
+                let progress = try forebay.endpoint.request("GET", session)
+                #expect(progress.status == 204)
+                #expect(progress["Range"] == "0-\(content.count - 1)")
+                relay.clear()
+                relay.forget()
+                let success = try forebay.endpoint.request("PUT", closing)
+                #expect(success.status == 201, "\(success.text)")
+                if status != 507 { #expect(relay.count(.operation(.uploadPart)) == 0, "the parts were there") }
+                try expectStored(content, origin)
+                try origin.remove("epoch/blobs/sha256/\(sha256Hex(content))")
+            }
+        }
+    }
+
+    /// There is no session that could be kept: the same request does it.
+    @Test func aWholeUploadInOneRequestCanBeRepeated() throws {
+        try withBucket { forebay, relay, origin in
+            let repository = Repository(forebay)
+            let query = "blobs/uploads/?digest=\(sha256(Self.small))"
+            relay.on(.operation(.put), .all, .answer(.status(500, "InternalError")))
+            let failure = try repository.request("POST", query, body: .bytes(Self.small))
+            #expect(failure.status == 502, "\(failure.text)")
+            #expect(try repository.request("HEAD", "blobs/\(sha256(Self.small))").status == 404)
+            relay.clear()
+            #expect(try repository.request("POST", query, body: .bytes(Self.small)).status == 201)
+            try expectStored(Self.small, origin)
+        }
+    }
+
+    @Test func whatTheBucketHasIsNotSentAgain() throws {
+        try withBucket(["--push-ahead", "known"]) { forebay, relay, _ in
+            let repository = Repository(forebay)
+            for content in [Self.small, Self.large] {
+                let digest = sha256(content)
+                try repository.push(blob: content)
+                // Not even by a node that has never seen it.
+                try forebay.restart(wipingCache: true)
+                relay.forget()
+                try repository.push(blob: content)
+                let query = "blobs/uploads/?digest=\(digest)"
+                #expect(try repository.request("POST", query, body: .bytes(content)).status == 201)
+                let closing = adding("digest=\(digest)", to: try patch(content, forebay))
+                #expect(try forebay.endpoint.request("PUT", closing).status == 201)
+                #expect(Self.sending.allSatisfy { relay.count(.operation($0)) == 0 }, "\(relay.requestLines)")
+            }
+        }
+    }
+
+    /// Who asks first does not send it at all.
+    @Test func aKnownBlobIsNotAskedFor() throws {
+        try withBucket { forebay, _, _ in
+            let repository = Repository(forebay)
+            let digest = try repository.push(blob: Self.small)
+            for path in ["blobs/uploads/?digest=\(digest)", ""] {
+                let target = path.isEmpty ? adding("digest=\(digest)", to: try repository.openUpload()) : nil
+                let connection = try Connection(to: forebay.endpoint)
+                try connection.sendHead(
+                    target == nil ? "POST" : "PUT",
+                    target ?? repository.path(path),
+                    ["Expect": "100-continue"],
+                    body: .bytes(Self.small)
+                )
+                #expect(try connection.readHead().status == 201)
+            }
+        }
+    }
+
+    /// Copies are quick at some stores: what was sent before the digest was known is not sent again after a kill.
+    @Test(arguments: ["always", "known"])
+    func partsOutliveAKill(_ policy: String) throws {
+        try withBucket(["--push-ahead", policy]) { forebay, relay, origin in
+            let session = try patch(Self.large, forebay)
+            if policy == "always" {
+                try poll(for: "a part to be there") { relay.count(.operation(.uploadPart)) > 0 ? () : nil }
+            }
+            forebay.kill()
+            try forebay.start()
+            let response = try forebay.endpoint.request("PUT", adding("digest=\(sha256(Self.large))", to: session))
+            #expect(response.status == 201, "\(response.text)")
+            #expect(relay.count(.operation(.createUpload)) == 1, "the upload goes on")
+            try expectStored(Self.large, origin)
+        }
+    }
+
+    @Test func whatTheProbeFoundIsLogged() throws {
+        try withBucket { forebay, _, _ in
+            #expect(forebay.log.contains("probed the origin") && forebay.log.contains("if-none-match"))
+        }
+    }
+}
