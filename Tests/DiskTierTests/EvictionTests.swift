@@ -196,8 +196,8 @@ extension DiskTier {
         var evicted: [Int] = []
         for round in 0..<16 {
             try tier.store(pattern(500_000, seed: 100 + round))
-            let gone = try (0..<20).filter { try !tier.has(pattern(500_000, seed: $0)) }
-            // Watching one go at a time is enough to know the order.
+            // The youngest first: what goes while this looks is older.
+            let gone = Array(try (0..<20).reversed().filter { try !tier.has(pattern(500_000, seed: $0)) }.reversed())
             #expect(gone == Array(0..<gone.count), "the oldest go first")
             evicted = gone
         }
