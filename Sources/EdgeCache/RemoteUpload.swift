@@ -72,8 +72,13 @@ final class RemoteUpload: Sendable {
 
     /// Says what the blob is to be. An upload that was begun for another one is of no use then.
     func name(_ digest: Digest) {
+        let isRenamed = state.withLock { $0.digest.map { $0 != digest } ?? false }
+        // A part on its way may be about to begin the upload for the other one.
+        if isRenamed { pause() }
         let isUseless = state.withLock { state in
+            if isRenamed { state.isThere = false }
             state.digest = digest
+            state.isPaused = false
             return state.upload.map { !tools.registry.mayComplete($0, as: digest) } ?? false
         }
         if isUseless { abort() }

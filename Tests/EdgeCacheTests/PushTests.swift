@@ -264,6 +264,27 @@ import Threading
         try expectPushed(edge)
     }
 
+    /// Bug: the upload that a part began for the wrong digest, while the right one was named, was completed under that and ended the process.
+    @Test func aDigestMayTurnOutWrongWhileTheOriginIsSlow() throws {
+        let edge = try Edge(store: store()) { $0.sendsUnnamedParts = false }
+        let id = try edge.cache.beginUpload(library).id
+        // Few enough for nobody to wait for the origin.
+        try patch(edge, id, 0..<150_000)
+        #expect(throws: EdgeError.self) { try close(edge, id, as: Digest(of: [1])) }
+        let begun = Monitor(false)
+        edge.store.intercept { _, call throws(StoreError) in
+            guard call.operation == "BEGIN" else { return }
+            begun.update { $0 = true }
+            pauseThread(.milliseconds(50))
+        }
+        try patch(edge, id, 150_000..<150_001)
+        _ = begun.wait { $0 ? true : nil }
+        let digest = Digest(of: Array(Self.content[...150_000]))
+        try close(edge, id, as: digest)
+        #expect(edge.store.keys == ["epoch/blobs/sha256/\(digest.hex)"])
+        #expect(edge.store.uploads == [])
+    }
+
     // MARK: A process that ends
 
     @Test func partsAreNotSentAgainAfterAKill() throws {
