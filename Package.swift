@@ -48,7 +48,7 @@ let package = Package(
         .target(name: "Threading", dependencies: ["CGlibc"], swiftSettings: wrapper),
         .target(name: "System", dependencies: ["CGlibc"], swiftSettings: wrapper),
         .target(name: "OCI", swiftSettings: safe),
-        .target(name: "Metrics", swiftSettings: safe),
+        .target(name: "Metrics", dependencies: ["Threading"], swiftSettings: safe),
         .target(name: "Hashing", dependencies: ["CCrypto", "OCI"], swiftSettings: wrapper),
         .target(name: "LMDB", dependencies: ["CLMDB", "System", "Threading"], swiftSettings: wrapper),
         .target(name: "HTTPClient", dependencies: ["CCurl", "System", "Threading"], swiftSettings: wrapper),

@@ -53,6 +53,9 @@ final class CacheIndex: Sendable {
     /// The disk space that the index takes; what deletes freed stays with it for later writes.
     var statistics: Environment.Statistics { environment.statistics }
 
+    /// Of this run. What was read after this was read still holds as long as it is the same.
+    var commitCount: UInt64 { environment.commits }
+
     var oldestReaderNanoseconds: Int { environment.oldestReaderNanoseconds }
 
     /// How much of it holds something.

@@ -6,19 +6,36 @@ public import System
 // `nil` asks the calls that may block.
 
 extension DiskTier {
+    /// What was found in the index, for whoever keeps what he made of it.
+    public struct Sighting: Sendable {
+        /// Stands for the record: no other ever has it while the program runs.
+        public let number: UInt64
+        /// When the origin last confirmed the tag that led to it.
+        public let checkedAt: WallTime?
+        fileprivate let commits: UInt64
+        fileprivate let keyHash: UInt64
+    }
+
+    /// Whether looking again would find the same, as long as nothing was committed since; counts as looking does.
+    public func stillHolds(_ sighting: Sighting) -> Bool {
+        guard index.commitCount == sighting.commits else { return false }
+        index.policy.visit(sighting.keyHash)
+        return true
+    }
+
     /// A blob that can be served as it is. False when there is none.
     ///
     /// - Parameters:
-    ///   - inline: gets its bytes, which are valid until it returns, and a number that stands for them: no other record ever has it while the
-    ///     program runs. Must not do I/O.
+    ///   - inline: gets its bytes, which are valid until it returns. Must not do I/O.
     ///   - file: gets the open file and its size in bytes.
     public func hit(
         _ digest: Digest,
-        inline: (UInt64, Span<UInt8>) -> Void,
+        inline: (Sighting, Span<UInt8>) -> Void,
         file: (File, Int64) -> Void
     ) -> Bool {
         var facts: BlobRecord.FileFacts?
-        let isThere = look { transaction throws(LMDBError) in
+        let keyHash = digest.keyHash
+        let isThere = look { transaction, commits throws(LMDBError) in
             try digest.withKey { key throws(LMDBError) in
                 try transaction.withValue(index.blobs, key) { record in
                     guard let header = BlobRecord.Header(record), header.run >= run.trustedSince else { return false }
@@ -27,13 +44,16 @@ extension DiskTier {
                         facts = BlobRecord.FileFacts(content)
                         return facts != nil
                     }
-                    inline(header.sequence, content)
+                    inline(
+                        Sighting(number: header.sequence, checkedAt: nil, commits: commits, keyHash: keyHash),
+                        content
+                    )
                     return true
                 } ?? false
             }
         }
         guard isThere else { return false }
-        index.policy.visit(digest.keyHash)
+        index.policy.visit(keyHash)
         guard let facts else { return true }
         guard let opened = openUntouched(digest, facts) else { return false }
         file(opened, facts.size)
@@ -42,13 +62,18 @@ extension DiskTier {
 
     /// A manifest of a repository. False when it is not here.
     ///
-    /// - Parameter body: gets the number that stands for the record, as ``hit(_:inline:file:)`` does, the media type and the bytes.
+    /// - Parameter body: gets the media type and the bytes, both valid until it returns.
     public func hit(
         repository: RepositoryName,
         digest: Digest,
-        _ body: (UInt64, Span<UInt8>, Span<UInt8>) -> Void
+        _ body: (Sighting, Span<UInt8>, Span<UInt8>) -> Void
     ) -> Bool {
-        look { transaction throws(LMDBError) in try manifest(repository, digest, transaction, body) }
+        look { transaction, commits throws(LMDBError) in
+            try manifest(repository, digest, transaction) { number, type, bytes in
+                let sighting = Sighting(number: number, checkedAt: nil, commits: commits, keyHash: digest.keyHash)
+                body(sighting, type, bytes)
+            }
+        }
     }
 
     /// The manifest that a tag names. False when either is not here.
@@ -60,27 +85,37 @@ extension DiskTier {
         repository: RepositoryName,
         tag: Tag,
         isFresh: (WallTime) -> Bool,
-        _ body: (Digest, UInt64, Span<UInt8>, Span<UInt8>) -> Void
+        _ body: (Digest, Sighting, Span<UInt8>, Span<UInt8>) -> Void
     ) -> Bool {
         var key = KeyBuffer()
         key.append(repository)
         key.append(tag.description.utf8.span)
-        return look { transaction throws(LMDBError) in
-            var digest: Digest?
+        return look { transaction, commits throws(LMDBError) in
+            var named: (digest: Digest, checkedAt: WallTime)?
             _ = try key.withBytes { key throws(LMDBError) in
                 try transaction.withValue(index.tags, key) { record in
-                    if let found = TagRecord.named(record), isFresh(found.checkedAt) { digest = found.digest }
+                    if let found = TagRecord.named(record), isFresh(found.checkedAt) { named = found }
                 }
             }
-            guard let digest else { return false }
-            return try manifest(repository, digest, transaction) { body(digest, $0, $1, $2) }
+            guard let (digest, checkedAt) = named else { return false }
+            return try manifest(repository, digest, transaction) { number, type, bytes in
+                let sighting = Sighting(
+                    number: number,
+                    checkedAt: checkedAt,
+                    commits: commits,
+                    keyHash: digest.keyHash
+                )
+                body(digest, sighting, type, bytes)
+            }
         }
     }
 
     /// False also for trouble: the calls that may wait tell of it. Nothing here is generic over the answer: its type would be looked up each time.
-    private func look(_ body: (borrowing ReadTransaction) throws(LMDBError) -> Bool) -> Bool {
+    private func look(_ body: (borrowing ReadTransaction, _ commits: UInt64) throws(LMDBError) -> Bool) -> Bool {
+        // Before the snapshot, so that a commit between the two counts as one after it.
+        let commits = index.commitCount
         do throws(LMDBError) {
-            return try index.read(body)
+            return try index.read { transaction throws(LMDBError) in try body(transaction, commits) }
         } catch {
             return false
         }

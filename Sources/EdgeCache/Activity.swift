@@ -1,5 +1,4 @@
 public import OCI
-internal import Synchronization
 internal import Threading
 
 /// Where an answer came from.
@@ -49,23 +48,21 @@ public struct Activity: Sendable {
 }
 
 final class ActivityCounters: Sendable {
-    private let hits = Atomic<Int64>(0)
-    private let misses = Atomic<Int64>(0)
-    private let joined = Atomic<Int64>(0)
+    private let counters = StripedCounters(count: 3)
 
     func count(_ status: CacheStatus) {
         switch status {
-        case .hit, .revalidated, .stale: hits.add(1, ordering: .relaxed)
-        case .miss: misses.add(1, ordering: .relaxed)
-        case .joined: joined.add(1, ordering: .relaxed)
+        case .hit, .revalidated, .stale: counters.add(at: 0)
+        case .miss: counters.add(at: 1)
+        case .joined: counters.add(at: 2)
         }
     }
 
     func activity(_ fills: FillStatistics) -> Activity {
         Activity(
-            hits: hits.load(ordering: .relaxed),
-            misses: misses.load(ordering: .relaxed),
-            joined: joined.load(ordering: .relaxed),
+            hits: Int64(counters[0]),
+            misses: Int64(counters[1]),
+            joined: Int64(counters[2]),
             fills: FillOutcome.allCases.map { ($0, fills[$0]) }
         )
     }

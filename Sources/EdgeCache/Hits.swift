@@ -1,4 +1,4 @@
-internal import DiskTier
+public import DiskTier
 public import OCI
 public import System
 
@@ -7,22 +7,21 @@ public import System
 
 extension EdgeCache {
     /// - Parameters:
-    ///   - inline: gets the bytes of a small blob, valid until it returns, and a number that stands for them as long as the program runs.
+    ///   - inline: gets the bytes of a small blob, valid until it returns.
     ///   - file: gets an open file and its size in bytes.
     public func blobHit(
         _ digest: Digest,
-        inline: (UInt64, Span<UInt8>) -> Void,
+        inline: (DiskTier.Sighting, Span<UInt8>) -> Void,
         file: (File, Int64) -> Void
     ) -> Bool {
         counted(tier.hit(digest, inline: inline, file: file))
     }
 
-    /// - Parameter body: gets the digest, a number that stands for what follows as long as the program runs, the media type and the bytes,
-    ///   both valid until it returns.
+    /// - Parameter body: gets the digest, the media type and the bytes, both valid until it returns.
     public func manifestHit(
         _ name: RepositoryName,
         _ reference: Reference,
-        _ body: (Digest, UInt64, Span<UInt8>, Span<UInt8>) -> Void
+        _ body: (Digest, DiskTier.Sighting, Span<UInt8>, Span<UInt8>) -> Void
     ) -> Bool {
         switch reference {
         case .digest(let digest):
@@ -30,6 +29,12 @@ extension EdgeCache {
         case .tag(let tag):
             counted(tier.hit(repository: name, tag: tag, isFresh: { age(since: $0) < configuration.tagTTL }, body))
         }
+    }
+
+    /// Whether what was made of a hit may be given again: then this was another one.
+    public func stillHolds(_ sighting: DiskTier.Sighting) -> Bool {
+        if let checkedAt = sighting.checkedAt, age(since: checkedAt) >= configuration.tagTTL { return false }
+        return counted(tier.stillHolds(sighting))
     }
 
     private func counted(_ isHit: Bool) -> Bool {

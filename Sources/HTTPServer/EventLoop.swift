@@ -38,6 +38,8 @@ final class EventLoop: @unchecked Sendable {
     private var closedCount = 0
     private var answered = 0
     private var hangUps = HangUps()
+    /// The loop's own, so that loops do not slow each other; all are added up when that is asked for.
+    private let exchangesInFlight = Atomic(0)
     /// Connections here, also those on their way.
     let connections = Atomic(0)
 
@@ -207,6 +209,16 @@ extension EventLoop {
     func isThrough(_ connection: OpaquePointer) {
         answered += 1
         hangUps.isThrough(connection)
+    }
+
+    var inFlight: Int { exchangesInFlight.load(ordering: .sequentiallyConsistent) }
+
+    func exchangeBegan() { exchangesInFlight.add(1, ordering: .sequentiallyConsistent) }
+
+    /// On any thread.
+    func exchangeEnded() {
+        exchangesInFlight.subtract(1, ordering: .sequentiallyConsistent)
+        exchanges.oneEnded()
     }
 
     private func left(_ address: ClientAddress) {

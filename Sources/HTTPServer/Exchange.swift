@@ -3,14 +3,13 @@ internal import Synchronization
 internal import System
 internal import Threading
 
-/// All exchanges of a server: who answers them, and how many there are.
+/// What all exchanges of a server share: who answers them, and whether they are the last.
 final class Exchanges: Sendable {
     let handler: any RequestHandler
     let headerLimitBytes: Int
     /// Where handlers may block.
     let threads: ThreadCache
     let clients: Clients
-    private let count = Atomic(0)
     private let draining = Atomic(false)
     private let ending = Monitor(())
 
@@ -28,20 +27,16 @@ final class Exchanges: Sendable {
         )
     }
 
-    var inFlight: Int { count.load(ordering: .sequentiallyConsistent) }
     var isDraining: Bool { draining.load(ordering: .sequentiallyConsistent) }
 
-    func began() { count.add(1, ordering: .sequentiallyConsistent) }
-
-    func ended() {
-        let left = count.subtract(1, ordering: .sequentiallyConsistent).newValue
-        if left == 0, isDraining { ending.update { _ in } }
+    func oneEnded() {
+        if isDraining { ending.update { _ in } }
     }
 
     /// From now on answers close their connections. False when some are still under way at the deadline.
-    func drain(_ deadline: Deadline) -> Bool {
+    func drain(_ deadline: Deadline, areAllOver: () -> Bool) -> Bool {
         draining.store(true, ordering: .sequentiallyConsistent)
-        return ending.wait(until: deadline) { _ in inFlight == 0 ? true : nil } ?? false
+        return ending.wait(until: deadline) { _ in areAllOver() ? true : nil } ?? false
     }
 }
 
@@ -89,7 +84,7 @@ final class Exchange: @unchecked Sendable {
     init(_ loop: EventLoop, _ target: Target) {
         self.loop = loop
         self.target = target
-        loop.exchanges.began()
+        loop.exchangeBegan()
     }
 
     private var exchanges: Exchanges { loop.exchanges }
@@ -196,7 +191,7 @@ final class Exchange: @unchecked Sendable {
         stream = nil
         switch phase {
         case .receiving(let receiver), .decided(.receive(let receiver)): abandon(receiver)
-        default: exchanges.ended()
+        default: loop.exchangeEnded()
         }
         phase = .answered
     }
@@ -204,9 +199,9 @@ final class Exchange: @unchecked Sendable {
     private func abandon(_ receiver: any BodyReceiver) {
         phase = .receiving(receiver)
         let lost = Lost(receiver)
-        exchanges.threads.run { [exchanges] in
+        exchanges.threads.run { [loop] in
             lost.receiver.abandon()
-            exchanges.ended()
+            loop.exchangeEnded()
         }
     }
 }

@@ -22,6 +22,7 @@ enum Framing {
         var scan = HeaderScan()
         request.scanHeaders(&scan)
         if let fault = scan.fault { throw Refusal(reason: fault) }
+        request.isForWhole = !scan.isSelective
         guard target.path.utf8.count + target.query.utf8.count + scan.bytes <= headerLimitBytes else {
             throw Refusal(reason: "the header section is larger than \(headerLimitBytes) bytes")
         }
@@ -69,6 +70,8 @@ struct HeaderScan {
     private(set) var hosts = 0
     private(set) var lengths = 0
     private(set) var codings = 0
+    /// There is a `Range` or an `If-None-Match`.
+    private(set) var isSelective = false
     /// The first of each, valid as long as the request.
     private(set) var length: UnsafePointer<CChar>?
     private(set) var coding: UnsafePointer<CChar>?
@@ -99,6 +102,8 @@ struct HeaderScan {
         switch count {
         case 4 where strcasecmp(name, "host") == 0:
             hosts += 1
+        case 5 where strcasecmp(name, "range") == 0, 13 where strcasecmp(name, "if-none-match") == 0:
+            isSelective = true
         case 14 where strcasecmp(name, "content-length") == 0:
             lengths += 1
             length = length ?? value

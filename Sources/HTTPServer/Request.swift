@@ -12,6 +12,8 @@ public final class Request {
     public internal(set) var contentLength: Int64?
     /// A body follows.
     public internal(set) var hasBody = false
+    /// Neither a part nor a condition is asked for.
+    public internal(set) var isForWhole = false
     /// The handler's own, from ``RequestHandler/handle(_:)`` until ``RequestHandler/ended(_:_:)``.
     public var note: UInt64 = 0
     /// What the handler calls it in logs.
@@ -32,11 +34,6 @@ public final class Request {
     /// The value of a header, whatever its case; `nil` when it is not there (`MHD_lookup_connection_value`).
     public func header(_ name: String) -> String? {
         MHD_lookup_connection_value(connection, .HEADER_KIND, name).map { String(cString: $0) }
-    }
-
-    /// Whether there is such a header, whatever its case.
-    public func hasHeader(_ name: String) -> Bool {
-        MHD_lookup_connection_value(connection, .HEADER_KIND, name) != nil
     }
 
     /// Looks at each header as it lies in memory (`MHD_get_connection_values`).

@@ -93,7 +93,7 @@ public final class Server: Sendable {
     public var connections: Int { exchanges.clients.total }
 
     /// Requests that are being answered now.
-    public var requestsInFlight: Int { exchanges.inFlight }
+    public var requestsInFlight: Int { loops.reduce(0) { $0 + $1.inFlight } }
 
     /// Stops accepting, lets the requests in flight finish, and closes the connections.
     ///
@@ -104,7 +104,7 @@ public final class Server: Sendable {
         acceptor.stop()
         if let unixSocket { unlink(unixSocket.address) }
         let deadline = Deadline.after(limit)
-        guard exchanges.drain(deadline) else { return false }
+        guard exchanges.drain(deadline, areAllOver: { requestsInFlight == 0 }) else { return false }
         // A connection that was idle may have sent another request since.
         for loop in loops where !loop.stop(until: deadline) { return false }
         return exchanges.threads.close(until: deadline)

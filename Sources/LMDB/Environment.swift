@@ -30,6 +30,7 @@ public final class Environment: @unchecked Sendable {
     private let readers: ReaderPool
     private let writerThread = Atomic<UInt>(0)
     private let isPoisoned = Atomic<Bool>(false)
+    private let commitCount = Atomic<UInt64>(0)
 
     /// Opens the environment in an existing folder. At most one for each folder in a process: a second drops the first one's locks.
     ///
@@ -132,6 +133,9 @@ extension Environment {
         return try body(ReadTransaction(reader.transaction))
     }
 
+    /// What was read after this was read still holds as long as it is the same.
+    public var commits: UInt64 { commitCount.load(ordering: .acquiring) }
+
     /// Runs `body` in the only write transaction; commits when it returns, aborts when it throws.
     public func write<Result>(_ body: (borrowing WriteTransaction) throws(LMDBError) -> Result) throws(LMDBError)
         -> Result
@@ -159,6 +163,7 @@ extension Environment {
             if error.code == MDB_PANIC { isPoisoned.store(true, ordering: .relaxed) }
             throw error
         }
+        commitCount.wrappingAdd(1, ordering: .releasing)
         return result
     }
 }

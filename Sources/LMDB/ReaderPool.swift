@@ -87,8 +87,7 @@ final class ReaderPool: @unchecked Sendable {
     /// Any place that nobody uses, this thread's last one first.
     private func take() -> Int? {
         let now = Place.busy
-        // Thread descriptors lie whole stacks apart: multiplying spreads them.
-        let start = Int((UInt(pthread_self()) >> 12 &* 0x9E37_79B9_7F4A_7C15) >> 32 % UInt(limit))
+        let start = Int(threadMark() % UInt(limit))
         for step in 0..<limit {
             let place = (start + step) % limit
             if takes(place, Place.idle, now) || takes(place, Place.empty, now) { return place }

@@ -1,6 +1,7 @@
 public import Metrics
 internal import OCI
 internal import System
+internal import Threading
 
 /// What was asked of an origin, and what it answered.
 public final class StoreMeter: Sendable {
@@ -11,8 +12,8 @@ public final class StoreMeter: Sendable {
     ]
     static let operations = ["head", "get", "put", "delete", "list", "check", "probe"]
 
-    private let requests = Counters(count: codes.count * operations.count)
-    private let bytes = Counters(count: 2)
+    private let requests = StripedCounters(count: codes.count * operations.count)
+    private let bytes = StripedCounters(count: 2)
 
     public init() {}
 

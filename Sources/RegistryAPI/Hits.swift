@@ -1,3 +1,4 @@
+internal import DiskTier
 internal import EdgeCache
 public import HTTPServer
 internal import OCI
@@ -8,12 +9,15 @@ extension RegistryHandler {
     /// A blob or manifest that this node has ready; everything else waits for something, or is rare.
     public func answerAtOnce(_ request: Request) -> ReadyAnswer? {
         guard request.method == "GET" || request.method == "HEAD" else { return nil }
+        observer.began(request)
+        if canBePrepared(request), let answer = preparedAnswers[request.path], edge.stillHolds(answer.sighting) {
+            request.note = answer.note
+            return .prepared(answer.response)
+        }
         do throws(Route.Failure) {
             let route = try Route(path: request.path)
-            observer.began(request)
-            guard let answer = ready(route, request) else { return nil }
             request.note = RequestNote(route.label, .hit).number
-            return answer
+            return ready(route, request)
         } catch {
             return nil
         }
@@ -29,10 +33,11 @@ extension RegistryHandler {
 
     private func blobAtOnce(_ digest: Digest, _ request: Request) -> ReadyAnswer? {
         var ready: ReadyAnswer?
-        _ = edge.blobHit(digest) { number, bytes in
+        _ = edge.blobHit(digest) { sighting, bytes in
             ready =
-                canBePrepared(request, bytes.count)
-                ? prepared(number, blobHeaders(digest), bytes) : answerAtOnce(digest, .bytes([UInt8](bytes)), request)
+                canBePrepared(request) && bytes.count <= PreparedAnswers.maximumBytes
+                ? prepared(request, sighting, blobHeaders(digest), bytes)
+                : answerAtOnce(digest, .bytes([UInt8](bytes)), request)
         } file: { file, size in
             ready = answerAtOnce(digest, .file(file, size: size), request)
         }
@@ -49,59 +54,74 @@ extension RegistryHandler {
 
     private func manifestAtOnce(_ name: RepositoryName, _ reference: Reference, _ request: Request) -> ReadyAnswer? {
         var ready: ReadyAnswer?
-        _ = edge.manifestHit(name, reference) { digest, number, mediaType, bytes in
-            guard canBePrepared(request, bytes.count) else {
+        _ = edge.manifestHit(name, reference) { digest, sighting, mediaType, bytes in
+            guard canBePrepared(request), bytes.count <= PreparedAnswers.maximumBytes else {
                 let headers = manifestHeaders(digest, MediaType(mediaType))
                 ready = .response(finished(answer(digest, headers, [UInt8](bytes), request)).named(request.id))
                 return
             }
-            ready = prepared(number, manifestHeaders(digest, MediaType(mediaType)), bytes)
+            ready = prepared(request, sighting, manifestHeaders(digest, MediaType(mediaType)), bytes)
         }
         return ready
     }
 
-    /// Neither a part nor a condition, and no name that the answer has to bear, as every request has with an access log.
-    private func canBePrepared(_ request: Request, _ count: Int) -> Bool {
-        count <= PreparedAnswers.maximumBytes && request.id.isEmpty && !request.hasHeader("Range")
-            && !request.hasHeader("If-None-Match")
-    }
+    /// The whole content, and no name that the answer has to bear, as every request has with an access log.
+    private func canBePrepared(_ request: Request) -> Bool { request.isForWhole && request.id.isEmpty }
 
     private func prepared(
-        _ number: UInt64,
+        _ request: Request,
+        _ sighting: DiskTier.Sighting,
         _ headers: @autoclosure () -> [(name: String, value: String)],
         _ bytes: Span<UInt8>
     ) -> ReadyAnswer? {
-        let found = preparedAnswers.find(number) {
-            let response = finished(Response(status: 200, headers: headers()))
-            return PreparedResponse(status: 200, headers: response.headers, bytes: [UInt8](bytes))
-        }
-        return found.map { .prepared($0) }
+        let known = preparedAnswers[request.path].flatMap { $0.sighting.number == sighting.number ? $0.response : nil }
+        let response =
+            known
+            ?? PreparedResponse(
+                status: 200,
+                headers: finished(Response(status: 200, headers: headers())).headers,
+                bytes: [UInt8](bytes)
+            )
+        guard let response else { return nil }
+        preparedAnswers.keep(PreparedAnswer(request.path, sighting, request.note, response))
+        return .prepared(response)
     }
 }
 
-/// Answers that were made before, by the number of the index record that they were made of. A record's content never changes, so its answer
-/// never does; whether the record is still there is looked up each time. A new answer takes the place of an older one.
+/// An answer that was made before. A record's content never changes, so its answer never does; whether it is still the record that the path
+/// leads to is asked each time.
+final class PreparedAnswer: Sendable {
+    let path: String
+    let sighting: DiskTier.Sighting
+    /// The request's.
+    let note: UInt64
+    let response: PreparedResponse
+
+    init(_ path: String, _ sighting: DiskTier.Sighting, _ note: UInt64, _ response: PreparedResponse) {
+        self.path = path
+        self.sighting = sighting
+        self.note = note
+        self.response = response
+    }
+}
+
+/// A new answer takes the place of an older one.
 final class PreparedAnswers: Sendable {
     /// Of a body; larger ones gain nothing.
     static let maximumBytes = 16 << 10
     /// With the largest bodies they take 16 MiB.
-    private static let places: UInt64 = 1024
+    private static let places = 1024
 
-    private struct Entry {
-        let number: UInt64
-        let response: PreparedResponse
+    private let answers = InlineArray<1024, Mutex<PreparedAnswer?>> { _ in Mutex(nil) }
+
+    subscript(path: String) -> PreparedAnswer? {
+        guard let answer = answers[place(path)].withLock({ $0 }), answer.path == path else { return nil }
+        return answer
     }
 
-    private let entries = InlineArray<1024, Mutex<Entry?>> { _ in Mutex(nil) }
+    func keep(_ answer: PreparedAnswer) { answers[place(answer.path)].withLock { $0 = answer } }
 
-    func find(_ number: UInt64, _ make: () -> PreparedResponse?) -> PreparedResponse? {
-        let place = Int(number % Self.places)
-        let found: PreparedResponse? = entries[place].withLock { $0?.number == number ? $0?.response : nil }
-        if let found { return found }
-        guard let response = make() else { return nil }
-        entries[place].withLock { $0 = Entry(number: number, response: response) }
-        return response
-    }
+    private func place(_ path: String) -> Int { path.hashValue & (Self.places - 1) }
 }
 
 extension MediaType {

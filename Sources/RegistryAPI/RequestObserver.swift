@@ -3,6 +3,7 @@ public import HTTPServer
 public import Metrics
 internal import Synchronization
 public import System
+internal import Threading
 
 /// What a request's path names, for counting: a label that is known from the start.
 public enum RouteLabel: UInt8, Sendable, CaseIterable {
@@ -30,8 +31,8 @@ public final class RequestObserver: Sendable {
     private let accessLog: AccessLog
     private let time: any TimeSource
     private let write: @Sendable (String) -> Void
-    private let requests = Counters(count: RouteLabel.allCases.count * methods.count * (codes.count + 1))
-    private let sent = Counters(count: RouteLabel.allCases.count)
+    private let requests = StripedCounters(count: RouteLabel.allCases.count * methods.count * (codes.count + 1))
+    private let sent = StripedCounters(count: RouteLabel.allCases.count)
     private let seconds = DurationHistogram(rows: RouteLabel.allCases.count)
     private let sequence = Atomic<UInt64>(0)
     private let identity: UInt64

@@ -45,6 +45,10 @@ public final class AtomicArray: @unchecked Sendable {
         words[checked(index)].wrappingAdd(value, ordering: .sequentiallyConsistent).newValue
     }
 
+    public func addRelaxed(_ value: UInt64, at index: Int) {
+        words[checked(index)].wrappingAdd(value, ordering: .relaxed)
+    }
+
     private func checked(_ index: Int) -> Int {
         precondition(0..<count ~= index)
         return index

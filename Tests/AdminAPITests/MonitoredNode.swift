@@ -25,12 +25,16 @@ final class MonitoredNode {
     private let server: Server
     private let client: Client
 
-    init(accessLog: RequestObserver.AccessLog = .full, ceilingBytes: Int64 = 256 << 20) throws {
+    init(
+        accessLog: RequestObserver.AccessLog = .full,
+        ceilingBytes: Int64 = 256 << 20,
+        time: any TimeSource = SystemTime()
+    ) throws {
         let log = Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }
         let meter = StoreMeter()
         let metered = MeteredStore(store, meter)
         tier = try DiskTier(DiskTier.Configuration(directory: folder.path + "/cache", ceilingBytes: ceilingBytes))
-        cache = EdgeCache(registry: Registry(store: metered), tier: tier, log: log)
+        cache = EdgeCache(registry: Registry(store: metered), tier: tier, time: time, log: log)
         let lines = lines
         let observer = RequestObserver(accessLog: accessLog) { line in lines.update { $0.append(line) } }
         readiness = Readiness(tier: tier, origin: metered)

@@ -19,7 +19,7 @@ import Testing
     private func small(_ tier: DiskTier, _ digest: Digest) -> Small? {
         var found: Small?
         let isHit = tier.hit(digest) {
-            found = Small(number: $0, bytes: [UInt8]($1))
+            found = Small(number: $0.number, bytes: [UInt8]($1))
         } file: { _, _ in
         }
         return isHit ? found : nil
@@ -46,9 +46,9 @@ import Testing
 
     private func manifest(_ tier: DiskTier, _ digest: Digest, in repository: RepositoryName? = nil) -> Small? {
         var found: Small?
-        let isHit = tier.hit(repository: repository ?? name, digest: digest) { number, type, bytes in
+        let isHit = tier.hit(repository: repository ?? name, digest: digest) { sighting, type, bytes in
             #expect([UInt8](type) == Array(MediaType.imageIndex.rawValue.utf8))
-            found = Small(number: number, bytes: [UInt8](bytes))
+            found = Small(number: sighting.number, bytes: [UInt8](bytes))
         }
         return isHit ? found : nil
     }
@@ -61,7 +61,7 @@ import Testing
     ) -> (digest: Digest, manifest: Small)? {
         var found: (Digest, Small)?
         let isHit = tier.hit(repository: repository ?? name, tag: tag ?? latest, isFresh: isFresh) {
-            found = ($0, Small(number: $1, bytes: [UInt8]($3)))
+            found = ($0, Small(number: $1.number, bytes: [UInt8]($3)))
         }
         return isHit ? found : nil
     }
@@ -78,6 +78,24 @@ import Testing
         try tier.store(pattern(100, seed: 1))
         #expect(try #require(small(tier, a)).number != first.number, "another record, another number")
         #expect(small(tier, Digest(of: [9])) == nil)
+    }
+
+    @Test func whatWasSeenHoldsUntilTheNextCommit() throws {
+        let tier = try DiskTier(folder.path)
+        let digest = try tier.store(pattern(100))
+        func see() -> DiskTier.Sighting? {
+            var seen: DiskTier.Sighting?
+            _ = tier.hit(digest, inline: { sighting, _ in seen = sighting }, file: { _, _ in })
+            return seen
+        }
+        let first = try #require(see())
+        #expect(tier.stillHolds(first))
+        try tier.store(pattern(100, seed: 1))
+        #expect(!tier.stillHolds(first), "it might be gone")
+        let second = try #require(see())
+        #expect(second.number == first.number && tier.stillHolds(second))
+        try tier.remove(digest)
+        #expect(!tier.stillHolds(second))
     }
 
     @Test func aFileIsGivenOnlyWhenNobodyTouchedIt() throws {

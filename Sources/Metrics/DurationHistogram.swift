@@ -1,24 +1,4 @@
-internal import Synchronization
-
-/// Numbers that any thread adds to without a lock: a cell for each combination of labels that can occur, known from the start.
-public final class Counters: Sendable {
-    /// Cells in one of these.
-    public static let capacity = 4096
-
-    private let cells = InlineArray<4096, Atomic<UInt64>> { _ in Atomic(0) }
-    public let count: Int
-
-    public init(count: Int) {
-        precondition(count <= Self.capacity, "\(count) cells are more than \(Self.capacity)")
-        self.count = count
-    }
-
-    public func add(_ amount: UInt64 = 1, at cell: Int) {
-        cells[cell].wrappingAdd(amount, ordering: .relaxed)
-    }
-
-    public subscript(cell: Int) -> UInt64 { cells[cell].load(ordering: .relaxed) }
-}
+internal import Threading
 
 /// How long things took: for each of some rows, how many ended within which bound.
 public final class DurationHistogram: Sendable {
@@ -30,12 +10,12 @@ public final class DurationHistogram: Sendable {
     /// Beside the bounds: what took longer, and the sum.
     private static let width = bounds.count + 2
 
-    private let cells: Counters
+    private let cells: StripedCounters
     public let rows: Int
 
     public init(rows: Int) {
         self.rows = rows
-        cells = Counters(count: rows * Self.width)
+        cells = StripedCounters(count: rows * Self.width)
     }
 
     public func record(_ nanoseconds: UInt64, row: Int) {

@@ -1,0 +1,85 @@
+import EdgeCache
+import HTTPClient
+import Hashing
+import OCI
+import RegistryAPI
+import TestDoubles
+import Testing
+
+/// An answer that is given again is what asking anew would give.
+@Suite struct RememberedAnswerTests {
+    private let time = ManualTime()
+    private let manifest = "/v2/team/app/manifests/v1"
+    private let type = [(name: "Content-Type", value: MediaType.imageIndex.rawValue)]
+
+    private func node() throws -> MonitoredNode { try MonitoredNode(accessLog: .off, time: time) }
+
+    private func index(_ note: String) -> [UInt8] {
+        Array(#"{"schemaVersion":2,"manifests":[],"annotations":{"note":"\#(note)"}}"#.utf8)
+    }
+
+    private func push(_ note: String, to node: MonitoredNode) throws {
+        #expect(try node.request("PUT", manifest, type, body: index(note)).0.status == 201)
+    }
+
+    /// Twice: what is made by the first is given by the second.
+    private func expect(_ body: String, of path: String, _ node: MonitoredNode, _ location: SourceLocation) throws {
+        for _ in 1...2 {
+            let (response, text) = try node.request("GET", path)
+            #expect(response.status == 200, sourceLocation: location)
+            #expect(text == body, sourceLocation: location)
+        }
+    }
+
+    @Test func aTagThatMovesIsFollowedAtOnce() throws {
+        let node = try node()
+        for note in ["one", "two", "three"] {
+            try push(note, to: node)
+            try expect(String(decoding: index(note), as: UTF8.self), of: manifest, node, #_sourceLocation)
+        }
+        #expect(try node.sample("forebay_cache_hits_total") == 6)
+    }
+
+    @Test func whatIsDeletedIsGoneAtOnce() throws {
+        let node = try node()
+        let blob = node.seed([1, 2, 3])
+        let path = "/v2/team/app/blobs/\(blob)"
+        #expect(node.statusOfGet(path) == 200)
+        node.cache.waitForFills()
+        try expect("\u{1}\u{2}\u{3}", of: path, node, #_sourceLocation)
+        #expect(try node.request("DELETE", path).0.status == 202)
+        #expect(node.statusOfGet(path) == 404)
+        try push("one", to: node)
+        let digest = "/v2/team/app/manifests/\(Digest(of: index("one")))"
+        try expect(String(decoding: index("one"), as: UTF8.self), of: digest, node, #_sourceLocation)
+        try expect(String(decoding: index("one"), as: UTF8.self), of: manifest, node, #_sourceLocation)
+        #expect(try node.request("DELETE", digest).0.status == 202)
+        #expect(node.statusOfGet(digest) == 404)
+        #expect(node.statusOfGet(manifest) == 404)
+    }
+
+    @Test func aTagIsAskedForAgainWhenItsTimeIsUp() throws {
+        let node = try node()
+        try push("one", to: node)
+        try expect(String(decoding: index("one"), as: UTF8.self), of: manifest, node, #_sourceLocation)
+        let asked = try node.sample(#"forebay_origin_requests_total{operation="get",code="304"}"#) ?? 0
+        time.advance(.seconds(3600))
+        try expect(String(decoding: index("one"), as: UTF8.self), of: manifest, node, #_sourceLocation)
+        #expect(try node.sample(#"forebay_origin_requests_total{operation="get",code="304"}"#) == asked + 1)
+    }
+
+    @Test func aPartAndAConditionAreNotGivenTheWhole() throws {
+        let node = try node()
+        let blob = node.seed([1, 2, 3])
+        let path = "/v2/team/app/blobs/\(blob)"
+        #expect(node.statusOfGet(path) == 200)
+        node.cache.waitForFills()
+        try expect("\u{1}\u{2}\u{3}", of: path, node, #_sourceLocation)
+        let part = try node.request("GET", path, [("range", "bytes=1-1")])
+        #expect(part.0.status == 206 && part.1 == "\u{2}")
+        #expect(try node.request("GET", path, [("IF-NONE-MATCH", "\"\(blob)\"")]).0.status == 304)
+        #expect(try node.request("HEAD", path).0.header("Content-Length") == "3")
+        #expect(try node.request("GET", path + "?ns=docker.io").1 == "\u{1}\u{2}\u{3}")
+        #expect(node.statusOfGet("/v2/team/app/manifests/\(blob)") == 404)
+    }
+}
