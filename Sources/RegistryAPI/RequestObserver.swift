@@ -12,7 +12,7 @@ public enum RouteLabel: UInt8, Sendable, CaseIterable {
 
 /// Counts requests, and writes the access log.
 ///
-/// Counting is two relaxed atomic additions; a line of the log is made only for a request that is logged.
+/// Counting is a few relaxed atomic additions; a line of the log is made only for a request that is logged.
 public final class RequestObserver: Sendable {
     /// Which requests are logged.
     public enum AccessLog: Sendable, Equatable {
@@ -30,14 +30,15 @@ public final class RequestObserver: Sendable {
 
     private let accessLog: AccessLog
     private let time: any TimeSource
-    private let write: @Sendable (String) -> Void
+    /// `nil` without an access log.
+    private let log: LogWriter?
     private let requests = StripedCounters(count: RouteLabel.allCases.count * methods.count * (codes.count + 1))
     private let sent = StripedCounters(count: RouteLabel.allCases.count)
     private let seconds = DurationHistogram(rows: RouteLabel.allCases.count)
     private let sequence = Atomic<UInt64>(0)
     private let identity: UInt64
 
-    /// - Parameter write: takes a line of the access log with its line feed.
+    /// - Parameter write: takes lines of the access log with their line feeds, on a thread of its own that it may block.
     public init(
         accessLog: AccessLog = .off,
         time: any TimeSource = SystemTime(),
@@ -46,7 +47,7 @@ public final class RequestObserver: Sendable {
     ) {
         self.accessLog = accessLog
         self.time = time
-        self.write = write
+        log = accessLog == .off ? nil : LogWriter(write)
         identity = random.next()
     }
 
@@ -86,8 +87,11 @@ public final class RequestObserver: Sendable {
             guard end.status >= 500 || sequence.load(ordering: .relaxed) % UInt64(oneIn) == 0 else { return }
         case .full: break
         }
-        write(line(request, note, end))
+        log?.write(line(request, note, end))
     }
+
+    /// Writes what is left of the access log.
+    public func close(within limit: Duration) { log?.close(until: .after(limit)) }
 
     private func line(_ request: Request, _ note: RequestNote, _ end: ExchangeEnd) -> String {
         var line = "{\"ts\":\"\(time.wallTime().rfc3339)\",\"id\":\(jsonString(request.id))"
@@ -125,6 +129,12 @@ public final class RequestObserver: Sendable {
         for route in RouteLabel.allCases {
             page.histogram("forebay_request_seconds", label: "route", "\(route)", Int(route.rawValue), of: seconds)
         }
+        page.single(
+            "forebay_access_log_dropped_total",
+            .counter,
+            "Lines that whoever reads the log was too slow for.",
+            log?.droppedLines ?? 0
+        )
         page.family("forebay_sent_bytes_total", .counter, "Bytes of the bodies of answers.")
         for route in RouteLabel.allCases {
             page.sample("forebay_sent_bytes_total", ["route": "\(route)"], sent[Int(route.rawValue)])

@@ -20,6 +20,7 @@ struct Node {
     private let admin: AdminHandler
     /// On an address of its own, if there is one.
     private let healthServer: Server?
+    private let observer: RequestObserver
     private let readiness: Readiness
     private let edge: EdgeCache
     private let tier: DiskTier
@@ -56,7 +57,7 @@ struct Node {
         var configuration = RegistryHandler.Configuration()
         configuration.manifestLimitBytes = settings.manifestLimitBytes
         configuration.allowsDeletes = settings.allowsDeletes
-        let observer = RequestObserver(accessLog: RequestObserver.AccessLog(settings))
+        observer = RequestObserver(accessLog: RequestObserver.AccessLog(settings))
         let handler = RegistryHandler(edge, configuration: configuration, observer: observer, log: log)
         readiness = Readiness(tier: tier, origin: metered)
         let metrics = NodeMetrics(version: Forebay.version, tier: tier, edge: edge, origin: meter, observer: observer)
@@ -87,6 +88,7 @@ struct Node {
         else { return false }
         healthServer?.stop(drain: .zero)
         tier.close()
+        observer.close(within: drain - (ContinuousClock.now - start))
         return true
     }
 

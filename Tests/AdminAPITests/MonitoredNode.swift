@@ -28,7 +28,8 @@ final class MonitoredNode {
     init(
         accessLog: RequestObserver.AccessLog = .full,
         ceilingBytes: Int64 = 256 << 20,
-        time: any TimeSource = SystemTime()
+        time: any TimeSource = SystemTime(),
+        beforeLog: @escaping @Sendable () -> Void = {}
     ) throws {
         let log = Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }
         let meter = StoreMeter()
@@ -36,7 +37,10 @@ final class MonitoredNode {
         tier = try DiskTier(DiskTier.Configuration(directory: folder.path + "/cache", ceilingBytes: ceilingBytes))
         cache = EdgeCache(registry: Registry(store: metered), tier: tier, time: time, log: log)
         let lines = lines
-        let observer = RequestObserver(accessLog: accessLog) { line in lines.update { $0.append(line) } }
+        let observer = RequestObserver(accessLog: accessLog) { text in
+            beforeLog()
+            lines.update { $0 += text.split(separator: "\n").map { "\($0)\n" } }
+        }
         readiness = Readiness(tier: tier, origin: metered)
         let health = HealthHandler(
             readiness: readiness,

@@ -147,6 +147,24 @@ import Threading
         #expect(try #require(node.line(with: #""id":"second""#)).contains(#""cache":"hit""#))
     }
 
+    @Test func aLogThatNobodyReadsStopsNoRequest() throws {
+        let isRead = Monitor(false)
+        let node = try MonitoredNode(beforeLog: { _ = isRead.wait { $0 ? true : nil } })
+        let path = "/v2/" + String(repeating: "x", count: 1_100)
+        let headers = [(name: "User-Agent", value: String(repeating: "a", count: 200))]
+        var sent = 0
+        while try node.sample("forebay_access_log_dropped_total") == 0 {
+            for _ in 0..<500 { #expect(try node.request("GET", path, headers).0.status == 404) }
+            sent += 500
+            try #require(sent < 10_000)
+        }
+        isRead.update { $0 = true }
+        _ = try node.request("GET", "/v2/", [("X-Request-Id", "last")])
+        #expect(node.line(with: #""id":"last""#) != nil)
+        let dropped = try #require(try node.sample("forebay_access_log_dropped_total"))
+        #expect(node.lines.withLock { $0.count { $0.contains("xxx") } } + Int(dropped) == sent)
+    }
+
     @Test func aRequestIsNamedByItsClientOrByUs() throws {
         let node = try MonitoredNode()
         #expect(
