@@ -216,13 +216,23 @@ public struct StoreCapabilities: Sendable, Equatable {
     public var keepsContentType: Bool
     /// Most objects in a page of a listing.
     public var listLimit: Int
+    /// Up to this size it costs as much to look whether an object is there as to put it if it is not.
+    public var sizeOfALookBytes: Int64
 
-    public init(ifAbsent: Bool, ifMatch: Bool, etagIsContentHash: Bool, keepsContentType: Bool, listLimit: Int) {
+    public init(
+        ifAbsent: Bool,
+        ifMatch: Bool,
+        etagIsContentHash: Bool,
+        keepsContentType: Bool,
+        listLimit: Int,
+        sizeOfALookBytes: Int64 = 0
+    ) {
         self.ifAbsent = ifAbsent
         self.ifMatch = ifMatch
         self.etagIsContentHash = etagIsContentHash
         self.keepsContentType = keepsContentType
         self.listLimit = listLimit
+        self.sizeOfALookBytes = sizeOfALookBytes
     }
 }
 

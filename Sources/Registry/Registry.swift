@@ -101,16 +101,29 @@ extension Registry {
         from body: ObjectBody,
         isMissing: Bool = false
     ) throws(RegistryError) -> Bool {
-        if !isMissing, try blobExists(digest) { return false }
-        _ = try ask { () throws(StoreError) in
+        if !isMissing {
+            let isLook = body.length <= store.capabilities.sizeOfALookBytes
+            if isLook, case .stored = try putBlob(digest, body, .ifAbsent) { return true }
+            // Whatever a store makes of conditions: only a look tells that a blob is there.
+            if try blobExists(digest) { return false }
+        }
+        _ = try putBlob(digest, body, .none)
+        return true
+    }
+
+    private func putBlob(
+        _ digest: Digest,
+        _ body: ObjectBody,
+        _ condition: PutCondition
+    ) throws(RegistryError) -> PutOutcome {
+        try ask { () throws(StoreError) in
             try store.put(
                 layout.blob(digest),
                 body,
                 contentType: MediaType.octetStream.rawValue,
-                condition: .none
+                condition: condition
             )
         }
-        return true
     }
 
     /// Deleting a blob that does not exist succeeds, as in the seed.

@@ -88,6 +88,29 @@ struct OriginTroubleTests {
         }
     }
 
+    /// What is no larger than a request is not looked for first, and not stored again.
+    @Test func aSmallBlobIsOneRequest() throws {
+        try withBucket { forebay, relay, origin in
+            let content = noise(10_000, seed: 93)
+            let key = "epoch/blobs/sha256/\(sha256Hex(content))"
+            let query = "blobs/uploads/?digest=\(sha256(content))"
+            relay.forget()
+            #expect(try Repository(forebay).request("POST", query, body: .bytes(content)).status == 201)
+            #expect(relay.requests.map(\.operation) == [.put])
+            try expectStored(content, origin)
+            try forebay.restart(wipingCache: true)
+            relay.forget()
+            #expect(try Repository(forebay).request("POST", query, body: .bytes(content)).status == 201)
+            #expect(relay.requests.map(\.operation) == [.put, .head])
+            // A store that says so and does not have it is not believed.
+            try origin.remove(key)
+            try forebay.restart(wipingCache: true)
+            relay.on(.operation(.put, "blobs"), .first(1), .answer(.status(412, "PreconditionFailed")))
+            #expect(try Repository(forebay).request("POST", query, body: .bytes(content)).status == 201)
+            try expectStored(content, origin)
+        }
+    }
+
     /// Who asks first does not send it at all.
     @Test func aKnownBlobIsNotAskedFor() throws {
         try withBucket { forebay, _, _ in

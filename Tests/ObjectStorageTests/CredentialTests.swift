@@ -524,6 +524,41 @@ private let staticProfile =
         }
     }
 
+    /// Bug: all but the first of those that the store had refused were given up.
+    @Test func allThatWereRefusedGoOnWithTheNewOnes() throws {
+        let provider = cache([issued("a", seconds: 3_600), issued("b", seconds: 3_600)])
+        try expect("a", from: provider)
+        // Beyond what counts as lately.
+        time.advance(.seconds(60))
+        let waiting = Atomic(0)
+        let server = ScriptedServer { request, _ in
+            if request.headers["authorization"]?.contains("Credential=b/") == true {
+                return .ok("", [("ETag", "\"e\"")])
+            }
+            waiting.add(1, ordering: .relaxed)
+            waitUntil { waiting.load(ordering: .relaxed) == 4 }
+            // One after the other: the renewal for the first is over when the next hears of it.
+            if request.target.hasSuffix("0") { return .status(400, "ExpiredToken") }
+            waitUntil { (try? provider.current()?.accessKey) == "b" }
+            return .status(400, "ExpiredToken")
+        }
+        var configuration = try server.configuration()
+        configuration.credentials = provider
+        try server.withStore(configuration) { test in
+            let stored = Monitor<[Bool]>([])
+            let store = test.store
+            for number in 0..<4 {
+                spawnThread(name: "test") {
+                    let isStored = (try? store.put(ObjectKey("key\(number)"), .bytes([1]))) != nil
+                    stored.update { $0.append(isStored) }
+                }
+            }
+            let all = stored.wait(until: .after(.seconds(20))) { $0.count == 4 ? $0 : nil }
+            #expect(all == [true, true, true, true])
+            #expect(script.calls.load(ordering: .relaxed) == 2)
+        }
+    }
+
     @Test func secretsDoNotShow() throws {
         let provider = cache([issued("a", seconds: 3_600)])
         let credentials = try #require(try provider.current())

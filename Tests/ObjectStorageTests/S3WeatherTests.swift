@@ -255,6 +255,31 @@ private struct Weather {
         }
     }
 
+    /// Bug: the slower ones of several were told that the bucket is elsewhere.
+    @Test(arguments: Naming.allCases)
+    func allThatAreUnderWayGoWhereTheBucketIs(_ naming: Naming) throws {
+        let waiting = Atomic(0)
+        let server = ScriptedServer { request, _ in
+            if request.headers["authorization"]?.contains("/eu-central-1/") == true { return .ok("", etag) }
+            waiting.add(1, ordering: .relaxed)
+            waitUntil { waiting.load(ordering: .relaxed) == 4 }
+            return naming.answer()
+        }
+        try Weather.with(server) { test in
+            let stored = Monitor<[Bool]>([])
+            let store = test.store
+            for _ in 0..<4 {
+                spawnThread(name: "test") {
+                    let isStored = (try? store.put(key, .bytes([1]))) != nil
+                    stored.update { $0.append(isStored) }
+                }
+            }
+            let all = stored.wait(until: .after(.seconds(20))) { $0.count == 4 ? $0 : nil }
+            #expect(all == [true, true, true, true])
+            #expect(test.reports.texts.count == 1)
+        }
+    }
+
     @Test(arguments: ["eu-central-1", "not a region", ""])
     func doesNotTurnInCircles(_ region: String) throws {
         let server = ScriptedServer { _, _ in

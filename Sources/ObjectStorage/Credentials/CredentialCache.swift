@@ -22,7 +22,9 @@ public final class CredentialCache: Sendable {
         var failure: String?
         var failures = 0
         var isRunning = false
+        /// When a refusal last had them renewed, and when others came.
         var renewedAt = WallTime(seconds: .min)
+        var changedAt = WallTime(seconds: .min)
     }
 
     private enum Turn {
@@ -124,6 +126,7 @@ public final class CredentialCache: Sendable {
                 )
             case .success(let issued):
                 let isNews = issued.source != state.issued?.source || state.failures > 0
+                if issued.credentials != state.issued?.credentials { state.changedAt = now }
                 state.issued = issued
                 state.failure = nil
                 state.failures = 0
@@ -162,12 +165,11 @@ public final class CredentialCache: Sendable {
             return false
         }
         let now = time.wallTime()
+        func isLately(_ moment: WallTime) -> Bool { now.seconds < moment.seconds + Self.refusalSeconds }
         let (before, isMine): (Credentials?, Bool) = state.update { state in
-            let before = state.issued?.credentials
-            if state.isRunning { return (before, false) }
-            guard now.seconds - Self.refusalSeconds >= max(state.renewedAt.seconds, .min + Self.refusalSeconds) else {
-                return (before, false)
-            }
+            // What was refused may have been those before them.
+            let before = isLately(state.changedAt) ? nil : state.issued?.credentials
+            if state.isRunning || isLately(state.renewedAt) { return (before, false) }
             state.renewedAt = now
             state.isRunning = true
             return (before, true)

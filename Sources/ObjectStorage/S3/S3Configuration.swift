@@ -65,6 +65,8 @@ public enum S3Limits {
     static let clockToleranceSeconds: Int64 = 60
     /// A page of 1,000 keys of 1,024 bytes, each byte encoded as three, and as much again around them.
     static let answerBytes = 8 << 20
+    /// To send so much takes no longer than another request.
+    static let sizeOfALookBytes: Int64 = 32 << 10
     /// Of a body that is hashed or copied, at a time.
     static let bufferBytes = 256 << 10
 }

@@ -35,7 +35,8 @@ extension S3Transport {
         var (kind, isRetryable) = Self.kind(
             status: response.status,
             code: code ?? "",
-            region: region == endpoint.region ? nil : region.map { printable($0, limit: 64) }
+            // Another request may have moved on meanwhile.
+            region: region == request.region ?? endpoint.region ? nil : region.map { printable($0, limit: 64) }
         )
         if response.status == 403, code == nil, request.method == "HEAD", isFarOff(serverTime) { kind = .clockSkew }
         if response.status == 503, code == nil, request.method != "HEAD" { kind = .serverFailure }

@@ -26,9 +26,9 @@ extension S3Store {
         receive: (Span<UInt8>) throws -> Void
     ) throws(StoreError) -> GetOutcome {
         if let info = download.info, download.rest == 0 { return .complete(info) }
-        let request = download.request()
+        var request = download.request()
         let attempt = try transport.circuit.admit(request, in: transport.endpoint.description)
-        let signed = try transport.sign(request)
+        let signed = try transport.sign(&request)
         var errorBody: [UInt8] = []
         var deadline: UInt64?
         let response: Response

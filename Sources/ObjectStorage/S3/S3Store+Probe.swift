@@ -29,7 +29,8 @@ extension S3Store {
             ifMatch: findings?.ifMatch != nil,
             etagIsContentHash: findings?.etagIsContentHash ?? false,
             keepsContentType: true,
-            listLimit: S3Limits.keysPerPage
+            listLimit: S3Limits.keysPerPage,
+            sizeOfALookBytes: findings?.ifAbsent == true ? S3Limits.sizeOfALookBytes : 0
         )
     }
 

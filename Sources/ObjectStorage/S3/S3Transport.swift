@@ -16,6 +16,8 @@ package struct S3Request: Sendable {
     package var body = S3Payload.none
     /// How long the store may think about it, where the client's own limit is too short.
     package var stallSeconds: Int?
+    /// The region that it was signed for.
+    var region: String?
 
     package init(
         _ operation: StoreError.Operation,
@@ -118,8 +120,9 @@ package final class S3Transport: Sendable {
         accepted: [Int] = [],
         bodyLimitBytes: Int = S3Limits.errorBodyBytes
     ) throws(StoreError) -> (response: Response, body: [UInt8]) {
+        var request = request
         let attempt = try circuit.admit(request, in: endpoint.description)
-        var signed = try sign(request)
+        var signed = try sign(&request)
         let limit = configuration.limit(bytes: request.body.body.length) + .seconds(request.stallSeconds ?? 0)
         signed.totalTimeoutMilliseconds = Int(limit.components.seconds) * 1_000
         let answer: (response: Response, body: [UInt8])
@@ -175,8 +178,9 @@ package final class S3Transport: Sendable {
     }
 
     /// The request for the wire. Signed anew for each attempt, because a signature ages.
-    func sign(_ request: S3Request) throws(StoreError) -> Request {
+    func sign(_ request: inout S3Request) throws(StoreError) -> Request {
         let (endpoint, offset) = bearings.withLock { ($0.endpoint, $0.clockOffsetSeconds) }
+        request.region = endpoint.region
         let path = endpoint.path(of: request.key)
         let query = RequestSigner.canonicalQuery(request.query)
         var headers = request.headers
