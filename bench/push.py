@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """Pushes through Forebay beside boto3's own uploads and CNCF distribution, to one S3 server, in alternating rounds.
 
-usage: bench/push.py [--binary .build/release/forebay] [--only large|small|parallel] [--mib 1024] [--rounds 5] [--ahead] [--forebay-flags=...]
+usage: bench/push.py [--binary .build/release/forebay] [--only large|small|parallel] [--mib 16 256 1024] [--rounds 5] [--ahead] [--forebay-flags=...]
 
-The S3 server is the one that FOREBAY_TEST_S3_ENDPOINT and the AWS variables name; without them, Tests/Servers/rgw.sh is started for the
-run. Everything is on loopback. Each push has bytes of its own; what was pushed is deleted again, outside of what is measured. Prints
+The S3 server is the one that FOREBAY_TEST_S3_ENDPOINT (http://127.0.0.1:PORT) and the AWS variables name, for example what
+`Tests/Servers/openstack-swift.sh start` prints; without them, Tests/Servers/rgw.sh is started for the run. Everything is on loopback. Each push has bytes of its own; what was pushed is deleted again, outside of what is measured. Prints
 medians of wall time, of the CPU seconds per GiB of the program that pushes (its client, curl, not counted), and of the connections to S3
 that it opened, and their ratios. Needs curl, python3-venv and, for its part, docker-registry.
 """
@@ -183,7 +183,7 @@ class Bench:
         self.s3 = S3(environment["FOREBAY_TEST_S3_ENDPOINT"], environment)
 
     def start_gateway(self, environment):
-        environment |= {"RGW_DIR": str(self.folder / "rgw"), "RGW_PORT": str(free_port()), "RGW_SIZE": str(64 << 30),
+        environment |= {"RGW_DIR": str(self.folder / "rgw"), "RGW_PORT": str(free_port()), "RGW_SIZE": str(10 << 30),
                         "RGW_CONF": "rgw_gc_obj_min_wait = 1\nrgw_gc_processor_period = 1"}
         script = str(ROOT / "Tests/Servers/rgw.sh")
         subprocess.run([script, "start"], env=environment, check=True, stdout=subprocess.DEVNULL)
@@ -250,11 +250,20 @@ http: {{addr: "127.0.0.1:{port}", secret: bench}}
         if hasattr(self, "gateway"):
             self.gateway()
 
-    # One blob of --mib by one client.
+    # One blob of each size by one client.
     def large(self):
-        blob = Blob(self.folder / "blob", self.options.mib * MIB)
-        gib = blob.size / 2**30
         boto3 = self.start_boto3()
+        nodes = {"auto": self.start_forebay(*self.options.forebay_flags)}
+        if self.options.ahead:
+            for policy in ["known", "always"]:
+                nodes[policy] = self.start_forebay("--push-ahead", policy, *self.options.forebay_flags)
+        distribution = None if self.options.no_distribution else self.start_distribution()
+        for mebibytes in self.options.mib:
+            self.large_of(mebibytes, boto3, nodes, distribution)
+
+    def large_of(self, mebibytes, boto3, nodes, distribution):
+        blob = Blob(self.folder / "blob", mebibytes * MIB)
+        gib = blob.size / 2**30
 
         def push_with_boto3(digest):
             connections = connections_to(self.s3.port)
@@ -264,10 +273,6 @@ http: {{addr: "127.0.0.1:{port}", secret: bench}}
             return wall, cpu / gib, len(connections_to(self.s3.port) - connections)
 
         targets = {"boto3 upload_file": push_with_boto3}
-        nodes = {"auto": self.start_forebay(*self.options.forebay_flags)}
-        if self.options.ahead:
-            for policy in ["known", "always"]:
-                nodes[policy] = self.start_forebay("--push-ahead", policy, *self.options.forebay_flags)
 
         def add(name, push, process, port):
             targets[name] = lambda digest: self.counted(process.pid, gib, lambda: push(port, blob, digest))
@@ -275,14 +280,14 @@ http: {{addr: "127.0.0.1:{port}", secret: bench}}
         for policy, (process, port) in nodes.items():
             add(f"forebay, digest last (push-ahead {policy})", push_as_docker, process, port)
         add("forebay, digest first", push_as_containerd, *nodes["auto"])
-        if not self.options.no_distribution and (distribution := self.start_distribution()):
+        if distribution:
             add("distribution, digest last", push_as_docker, *distribution)
         results = {name: [] for name in targets}
         for _ in range(self.options.rounds):
             for name, push in targets.items():
                 results[name].append(push(blob.renew()))
                 self.s3.clear()
-        print(f"\n{self.options.mib} MiB by one client, medians of {self.options.rounds} rounds")
+        print(f"\n{mebibytes} MiB by one client, medians of {self.options.rounds} rounds")
         print("| who | seconds (min-max) | to boto3 | CPU s/GiB | connections, first and later rounds |\n|---|---|---|---|---|")
         base = statistics.median(wall for wall, _, _ in results["boto3 upload_file"])
         for name, rounds in results.items():
@@ -424,7 +429,7 @@ def main():
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     options.add_argument("--binary", default=".build/release/forebay")
     options.add_argument("--only", choices=["large", "small", "parallel"])
-    options.add_argument("--mib", type=int, default=1024)
+    options.add_argument("--mib", type=int, nargs="+", default=[1024], help="sizes of the large blobs")
     options.add_argument("--blobs", type=int, default=1000)
     options.add_argument("--clients", type=int, default=16)
     options.add_argument("--rounds", type=int, default=5)

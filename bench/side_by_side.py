@@ -115,6 +115,8 @@ class SideBySide:
             self.add("manifest by digest", size_text(size), clients, warm, self.with_wrk(digest, size), self.once_each(digest, warm))
         self.add("beside 2,000 idle connections", size_text(size), 16, [self.edge, self.static] + [self.docker] * (not short),
                  self.with_wrk(digest, size), around=self.beside_idle(digest, size, 2000))
+        # The one shows what the size of the index costs, the other also what the processor's caches no longer hold.
+        self.add("100 blobs of the tier", "4 KiB", 16, self.tiers, self.by_chance(4096, 100), self.fill_tiers(4096))
         self.add("any blob of the tier", "4 KiB", 16, self.tiers, self.by_chance(4096), self.fill_tiers(4096))
         for size, count in (1 << 20, 8), (256 << 20, 1):
             for clients in (8,) if short and size < 256 << 20 else (1, 8) if short else (1, 8, 64):
@@ -152,9 +154,15 @@ class SideBySide:
                     found["errors"] = {"idle connections closed": closed()}
         return around
 
-    def by_chance(self, size):
-        return lambda case, server: wrk(self.bench.folder, server, "/v2/", size, case.clients, self.seconds,
-                                        paths=self.bench.folder / f"paths-{self.TIERS[server.name]}")
+    def by_chance(self, size, among=None):
+        def measure(case, server):
+            paths = self.bench.folder / f"paths-{self.TIERS[server.name]}"
+            if among:
+                every = paths.read_text().splitlines()
+                paths = paths.with_name(f"{paths.name}-{among}")
+                paths.write_text("".join(f"{path}\n" for path in every[::len(every) // among]))
+            return wrk(self.bench.folder, server, "/v2/", size, case.clients, self.seconds, paths=paths)
+        return measure
 
     def fill_tiers(self, size):
         """Puts blobs into directories by their digest, and has them pulled once."""
@@ -162,6 +170,8 @@ class SideBySide:
             for server in self.tiers:
                 count = self.TIERS[server.name]
                 folder = self.bench.folder / f"{count} blobs/epoch/blobs/sha256"
+                if folder.exists():
+                    return
                 folder.mkdir(parents=True)
                 paths = []
                 for _ in range(count):

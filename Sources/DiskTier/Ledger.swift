@@ -122,6 +122,10 @@ public final class Reservation: Sendable {
     /// Reserves more, evicting if needed.
     public func grow(by more: Int64) throws(DiskTierError) {
         guard more > 0 else { return }
+        // Somebody may announce any number of bytes.
+        guard more <= tier.ledger.ceilingBytes else {
+            throw .neverFits(bytes: more, ceilingBytes: tier.ledger.ceilingBytes)
+        }
         let blocks = Ledger.blocks(more)
         try tier.makeRoom(blocks, beside: held)
         bytes.withLock { $0 += blocks }

@@ -131,14 +131,19 @@ extension Spool {
 
     /// Everything so far counts from now on, and is where a record finds it.
     func settle() throws(EdgeError) {
+        try flush()
+        sendAhead()
+        if isPassing { try atOrigin { () throws(RegistryError) in try remote.settle() } }
+        base = Base(hash: hash.copy(), size: size, tail: isPassing ? memory : [])
+    }
+
+    /// Everything so far is in the file, if there is one.
+    private func flush() throws(EdgeError) {
         do throws(FileError) {
             try writer?.flush()
         } catch {
             try pass(by: .file(error))
         }
-        sendAhead()
-        if isPassing { try atOrigin { () throws(RegistryError) in try remote.settle() } }
-        base = Base(hash: hash.copy(), size: size, tail: isPassing ? memory : [])
     }
 
     /// Forgets everything since ``settle()``.
@@ -291,9 +296,9 @@ extension Spool {
     /// The digest of everything so far, in whatever algorithm the client names in the end.
     func digest(_ algorithm: DigestAlgorithm) throws(EdgeError) -> Digest {
         if algorithm == self.algorithm { return hash.digest() }
+        try flush()
         if isPassing { throw .algorithm(named: algorithm, hashed: self.algorithm) }
         guard let file = incoming?.file else { return Digest(of: memory, algorithm) }
-        try settle()
         return try digest(of: file, algorithm)
     }
 
@@ -308,11 +313,11 @@ extension Spool {
         return hash.digest()
     }
 
-    /// Brings everything to the origin under its digest, which the caller has verified, unless it is there already.
+    /// Brings everything to the origin under its digest, which the caller has verified, unless it is there already; ``settle()`` went
+    /// before.
     ///
     /// - Parameter isMissing: it is known not to be there.
     func push(as digest: Digest, isMissing: Bool) throws(EdgeError) {
-        try settle()
         try atOrigin { () throws(RegistryError) in
             remote.name(digest)
             let isInParts = remote.upload != nil || isPassing && size > memory.count

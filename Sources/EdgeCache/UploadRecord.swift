@@ -90,7 +90,7 @@ extension UploadRecord {
             let algorithm = values["algorithm"].flatMap({ DigestAlgorithm(rawValue: String($0)) }),
             let offset = number("offset"), let lastUsed = number("used"),
             let hashBytes = number("hash"), let tailBytes = number("tail"),
-            tailBytes <= offset, hashBytes + tailBytes == rest.count
+            tailBytes <= offset, tailBytes <= rest.count, hashBytes == rest.count - Int(tailBytes)
         else { return nil }
         self.repository = repository
         self.algorithm = algorithm
@@ -121,7 +121,8 @@ extension RemoteRecord {
 
     init?(_ bytes: [UInt8]) {
         let lines = String(decoding: bytes, as: UTF8.self).split(separator: "\n", omittingEmptySubsequences: false)
-        guard lines.count == 4, let key = try? ObjectKey(lines[0]), let size = Int64(digits: lines[2].utf8), size > 0
+        guard lines.count == 4, let key = try? ObjectKey(lines[0]), let size = Int64(digits: lines[2].utf8),
+            1...S3Limits.largestPartBytes ~= size
         else {
             return nil
         }

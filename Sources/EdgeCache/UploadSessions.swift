@@ -11,9 +11,9 @@ final class UploadSessions: Sendable {
     /// How often sessions are looked through for expired ones, at most and at least.
     private static let sweepSeconds: ClosedRange<Int64> = 1...600
 
-    /// How often the origin is looked through.
-    private static let abandonedLookNanoseconds: UInt64 = 3_600 * 1_000_000_000
-    private static let firstLookNanoseconds: UInt64 = 60 * 1_000_000_000
+    /// How often the origin is looked through, and how long after the start for the first time; with a shorter grace period, that.
+    private static let abandonedLookSeconds: Int64 = 3_600
+    private static let firstLookSeconds: Int64 = 60
 
     private struct Sweeping {
         var isClosing = false
@@ -140,17 +140,21 @@ extension UploadSessions {
     /// From now on, until ``close(until:)``, in a thread of its own.
     func startSweeping() {
         let seconds = min(max(expirySeconds / 10, Self.sweepSeconds.lowerBound), Self.sweepSeconds.upperBound)
+        let grace = max(1, graceSeconds)
         sweeping.withLock { $0.isRunning = true }
         spawnThread(name: "uploads") { [self] in
             // The first answers have the origin to themselves.
-            var nextLook = time.monotonicNanoseconds() + Self.firstLookNanoseconds
-            while !sweeping.withLock({ $0.isClosing }) {
+            var untilLook = min(grace, Self.firstLookSeconds)
+            while true {
                 sweep()
-                if time.monotonicNanoseconds() >= nextLook {
+                let pause = min(seconds, untilLook)
+                let isClosing = sweeping.wait(until: .after(.seconds(pause))) { $0.isClosing ? true : nil } ?? false
+                if isClosing { break }
+                untilLook -= pause
+                if untilLook <= 0 {
                     removeAbandoned()
-                    nextLook = time.monotonicNanoseconds() + Self.abandonedLookNanoseconds
+                    untilLook = min(grace, Self.abandonedLookSeconds)
                 }
-                _ = sweeping.wait(until: .after(.seconds(seconds))) { $0.isClosing ? true : nil }
             }
             sweeping.update { $0.isRunning = false }
         }

@@ -160,6 +160,7 @@ public final class UploadChunk {
             try check()
             let actual = try spool.digest(digest.algorithm)
             guard actual == digest else { throw .digestMismatch(expected: digest, actual: actual) }
+            try spool.settle()
         } catch {
             abandon()
             throw error

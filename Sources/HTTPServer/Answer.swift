@@ -36,7 +36,7 @@ private func make(_ body: Response.Body, _ connection: OpaquePointer, _ exchange
     case .empty:
         return MHD_create_response_from_buffer(0, nil, .RESPMEM_PERSISTENT)
     case .bytes(let bytes):
-        return makeCopy(bytes)
+        return makeCopy(bytes.span)
     case .file(let file, let offset, let length):
         var status = stat()
         guard fstat(file.descriptor, &status) == 0, Int64(status.st_size) >= offset + length else { return nil }
@@ -56,7 +56,7 @@ private func make(_ body: Response.Body, _ connection: OpaquePointer, _ exchange
     }
 }
 
-private func makeCopy(_ bytes: [UInt8]) -> OpaquePointer? {
+private func makeCopy(_ bytes: Span<UInt8>) -> OpaquePointer? {
     bytes.withUnsafeBytes { memory in
         MHD_create_response_from_buffer(
             memory.count,
@@ -85,7 +85,7 @@ public final class PreparedResponse: @unchecked Sendable {
     private let made: OpaquePointer
 
     /// `nil` when there is no memory.
-    public init?(status: Int, headers: [(name: String, value: String)], bytes: [UInt8]) {
+    public init?(status: Int, headers: [(name: String, value: String)], bytes: Span<UInt8>) {
         guard let made = makeCopy(bytes) else { return nil }
         for (name, value) in headers { MHD_add_response_header(made, name, value) }
         self.made = made

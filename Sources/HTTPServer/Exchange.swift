@@ -64,8 +64,8 @@ final class Exchange: @unchecked Sendable {
         case answered
     }
 
-    /// So much of a body is gathered before another thread takes it in.
-    private static let pieceBytes = 256 << 10
+    /// So much of a body is gathered before another thread takes it in: what a file is written by.
+    private static let pieceBytes = 1 << 20
 
     let loop: EventLoop
     private let target: Target
@@ -151,16 +151,15 @@ final class Exchange: @unchecked Sendable {
         }
     }
 
-    /// Gathers small pieces; what is gathered goes to another thread before the next piece is taken, never after: libmicrohttpd may have
-    /// more at hand and would call again at once.
+    /// Gathers small pieces until one is full, which goes to another thread while some bytes are left, never after the last: libmicrohttpd
+    /// may have more at hand and would call again at once.
     private func receive(_ connection: OpaquePointer, _ bytes: UnsafeBufferPointer<UInt8>) -> (Step, taken: Int) {
         if bytes.isEmpty { return (handOver(connection) { $0.finish() }, 0) }
-        if !piece.isEmpty, piece.count + bytes.count > Self.pieceBytes {
-            return (handOver(connection) { $0.passPieceOn() }, 0)
-        }
         if piece.capacity == 0 { piece.reserveCapacity(min(Self.pieceBytes, Int(request?.contentLength ?? .max))) }
-        piece.append(contentsOf: bytes)
-        return (.goOn, bytes.count)
+        let taken = min(Self.pieceBytes - piece.count, bytes.count)
+        piece.append(contentsOf: bytes[..<taken])
+        if taken == bytes.count { return (.goOn, taken) }
+        return (handOver(connection) { $0.passPieceOn() }, taken)
     }
 
     /// This answer is on its way.

@@ -16,10 +16,14 @@ public import ObjectStorage
 /// The layout is the one of the Go package `registry` of cocoonstack/epoch, so that both can serve one bucket; sha512 and referrers are
 /// additions that the other does not see. No repository component starts with `_`, so no repository or tag can be mistaken for `_digests`.
 public struct BucketLayout: Sendable {
+    /// So that the longest names still make keys.
+    public static let maximumPrefixBytes = 400
+
     /// Put before every key; empty, or ends as the operator chose, usually with `/`.
     public let prefix: String
 
     public init(prefix: String = "epoch/") {
+        precondition(prefix.utf8.count <= Self.maximumPrefixBytes, "a prefix of \(prefix.utf8.count) bytes")
         self.prefix = prefix
     }
 

@@ -4,6 +4,7 @@ public import HTTPServer
 internal import OCI
 internal import Synchronization
 internal import System
+internal import Threading
 
 extension RegistryHandler {
     /// A blob or manifest that this node has ready; everything else waits for something, or is rare.
@@ -80,10 +81,12 @@ extension RegistryHandler {
             ?? PreparedResponse(
                 status: 200,
                 headers: finished(Response(status: 200, headers: headers())).headers,
-                bytes: [UInt8](bytes)
+                bytes: bytes
             )
         guard let response else { return nil }
-        preparedAnswers.keep(PreparedAnswer(request.path, sighting, request.note, response))
+        if preparedAnswers.isWorthKeeping(request.path) {
+            preparedAnswers.keep(PreparedAnswer(request.path, sighting, request.note, response))
+        }
         return .prepared(response)
     }
 }
@@ -105,7 +108,8 @@ final class PreparedAnswer: Sendable {
     }
 }
 
-/// A new answer takes the place of an older one.
+/// The answers that were asked for again before another path of the same place was. Keeping each would cost more than it saves where all
+/// of a large tier is read: what is driven out has long left the processor's caches when it is freed.
 final class PreparedAnswers: Sendable {
     /// Of a body; larger ones gain nothing.
     static let maximumBytes = 16 << 10
@@ -113,10 +117,19 @@ final class PreparedAnswers: Sendable {
     private static let places = 1024
 
     private let answers = InlineArray<1024, Mutex<PreparedAnswer?>> { _ in Mutex(nil) }
+    /// The hash of the path that was last asked for and is not kept.
+    private let candidates = AtomicArray(count: places)
 
     subscript(path: String) -> PreparedAnswer? {
         guard let answer = answers[place(path)].withLock({ $0 }), answer.path == path else { return nil }
         return answer
+    }
+
+    func isWorthKeeping(_ path: String) -> Bool {
+        let (place, hash) = (place(path), UInt64(bitPattern: Int64(path.hashValue)))
+        if candidates.loadRelaxed(place) == hash { return true }
+        candidates.storeRelaxed(hash, at: place)
+        return false
     }
 
     func keep(_ answer: PreparedAnswer) { answers[place(answer.path)].withLock { $0 = answer } }

@@ -1,5 +1,6 @@
 public import Logging
 public import ObjectStorage
+internal import Registry
 
 /// The configuration as the program uses it: every value parsed and checked.
 public struct Settings: Sendable {
@@ -181,7 +182,9 @@ enum OriginURL {
         var prefix = String(rest[slash...].dropFirst())
         if !prefix.isEmpty, !prefix.hasSuffix("/") { prefix += "/" }
         // Whether keys can begin with it is all that counts.
-        guard isBucket(bucket), prefix.isEmpty || (try? ObjectKey(prefix + "x")) != nil else { return nil }
+        guard isBucket(bucket), prefix.utf8.count <= BucketLayout.maximumPrefixBytes,
+            prefix.isEmpty || (try? ObjectKey(prefix + "x")) != nil
+        else { return nil }
         return (.s3(bucket: bucket), prefix.isEmpty ? standardPrefix : prefix)
     }
 

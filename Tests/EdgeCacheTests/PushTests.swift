@@ -417,6 +417,36 @@ import Threading
         try next.finish(as: Self.digest)
     }
 
+    /// Bug: they counted as acknowledged though the origin had not all of them, and the retry was told that there is no such upload.
+    @Test func aClosingRequestPastTheDiskCanBeRepeated() throws {
+        let edge = try tightEdge(store())
+        let id = try edge.cache.beginUpload(library).id
+        try patch(edge, id, 0..<100_000)
+        edge.store.intercept { _, call throws(StoreError) in
+            if call.operation == "PART", call.key.hasSuffix(" 10") { throw MemoryStore.unreachable(call) }
+        }
+        #expect(throws: EdgeError.self) { try close(edge, id, 100_000..<700_000) }
+        #expect(try edge.cache.uploadStatus(library, id).offset == 100_000)
+        edge.store.intercept(nil)
+        try close(edge, id, 100_000..<700_000)
+        try expectPushed(edge, isWarm: false)
+    }
+
+    /// Bug: a chunk that announced more bytes than any disk has ended the process.
+    @Test(arguments: ["0-9223372036854775806", "5-9223372036854775806"])
+    func anyNumberOfBytesMayBeAnnounced(_ range: String) throws {
+        let edge = try Edge(store: store())
+        let id = try edge.cache.beginUpload(library).id
+        if range.hasPrefix("5") { try patch(edge, id, 0..<5) }
+        let chunk = try edge.cache.openChunk(library, id, range: ContentRange(range))
+        append(Self.content[..<200_000], to: chunk)
+        #expect(throws: EdgeError.self) { try chunk.keep() }
+        #expect(throws: EdgeError.self) {
+            try edge.cache.openBlob(library, as: Self.digest, length: .max).finish(as: Self.digest)
+        }
+        #expect(try edge.cache.uploadStatus(library, id).offset == (range.hasPrefix("5") ? 5 : 0))
+    }
+
     @Test func partsLostPastTheDiskEndTheSession() throws {
         let edge = try tightEdge(store())
         let id = try edge.cache.beginUpload(library).id

@@ -118,6 +118,23 @@ import Testing
         #expect(try uploadFiles(edge) == [])
     }
 
+    /// Numbers that no run writes, but a hand or a disk may.
+    @Test(arguments: [
+        "offset 9223372036854775807\nhash 9223372036854775807\ntail 1", "offset 5\nhash 0\ntail 9223372036854775807",
+        "offset 9223372036854775807\nhash 0\ntail 0", "offset 0\nhash 112\ntail 0",
+        "offset 9223372036854775807\npassing 1\nupload u\npart 9223372036854775807 5 e\nhash 0\ntail 0",
+    ])
+    func aRecordThatCannotBeTrueIsUnknown(_ lines: String) throws {
+        let first = try Edge()
+        let id = try first.cache.beginUpload(library).id
+        let record = "forebay-upload 1\nrepository \(library)\nalgorithm sha256\nused 1776932130\n\(lines)\n\n"
+        try LocalFileSystem().remove("\(first.tier.uploadDirectory)/\(id)")
+        try first.folder.write(Array(record.utf8), to: "cache/uploads/\(id)")
+        try first.folder.write(Array("epoch/x\nu\n9223372036854775807\n".utf8), to: "cache/uploads/\(id).remote")
+        let edge = try first.killed()
+        #expect(throws: EdgeError.self) { try edge.cache.openChunk(library, id) }
+    }
+
     /// The n-th file operation fails, for each n, while an upload comes in: what was answered holds, and the push can be finished.
     @Test func aFailingDiskCostsNothingThatWasAcknowledged() throws {
         let content = pattern(300_000)

@@ -124,6 +124,53 @@ struct OriginTroubleTests {
         }
     }
 
+    /// What a node began that is gone for good, with its disk, is aborted by any other.
+    @Test func abandonedUploadsGoAfterTheGracePeriod() throws {
+        try withBucket(["--push-ahead", "always", "--upload-expiry", "1s", "--upload-grace", "2s"]) {
+            forebay,
+            relay,
+            origin in
+            let connection = try Connection(to: forebay.endpoint)
+            try connection.sendHead("PATCH", try Repository(forebay).openUpload(), body: .bytes(Self.large))
+            try connection.socket.send(Self.large[..<(36 << 20)])
+            try poll(for: "a part to be there") { relay.count(.operation(.uploadPart)) > 0 ? () : nil }
+            forebay.kill()
+            try forebay.wipeCache()
+            let left = try origin.server.uploads(in: origin.bucket)
+            #expect(left.count == 1 && left.allSatisfy { $0.hasPrefix("epoch/_uploads/") }, "\(left)")
+            try forebay.start()
+            try poll(for: "the upload to be aborted") {
+                try origin.server.uploads(in: origin.bucket).isEmpty ? () : nil
+            }
+            #expect(forebay.log.contains("abandoned uploads removed"))
+            #expect(try origin.keys() == [])
+        }
+    }
+
+    /// The bucket's owner has given it so much room and no more.
+    @Test func aFullBucketTakesThePushOnceThereIsRoom() throws {
+        try withBucket { forebay, _, origin in
+            try origin.server.limit(origin.bucket, toBytes: 50_000)
+            for content in [Self.small, Self.large] {
+                let session = try patch(content, forebay)
+                let closing = adding("digest=\(sha256(content))", to: session)
+                for _ in 0..<2 {
+                    let failure = try forebay.endpoint.request("PUT", closing)
+                    expectError(failure, 507, "DENIED")
+                    #expect(failure.text.contains("no space") && failure.text.contains("QuotaExceeded"))
+                }
+                #expect(try forebay.endpoint.request("GET", session)["Range"] == "0-\(content.count - 1)")
+                try origin.server.limit(origin.bucket, toBytes: nil)
+                try poll(for: "the server to know of it") {
+                    try forebay.endpoint.request("PUT", closing).status == 201 ? () : nil
+                }
+                try expectStored(content, origin)
+                try origin.remove("epoch/blobs/sha256/\(sha256Hex(content))")
+                try origin.server.limit(origin.bucket, toBytes: 50_000)
+            }
+        }
+    }
+
     @Test func whatTheProbeFoundIsLogged() throws {
         try withBucket { forebay, _, _ in
             #expect(forebay.log.contains("probed the origin") && forebay.log.contains("if-none-match"))

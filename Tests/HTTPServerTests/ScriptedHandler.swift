@@ -17,7 +17,11 @@ final class ScriptedHandler: RequestHandler {
     let gate = Monitor(false)
     let seen = Monitor(Seen())
     let file: File?
-    private let prepared = PreparedResponse(status: 200, headers: [("X-Kind", "prepared")], bytes: Array("ready".utf8))
+    private let prepared = PreparedResponse(
+        status: 200,
+        headers: [("X-Kind", "prepared")],
+        bytes: Array("ready".utf8).span
+    )
 
     init(file: File? = nil) { self.file = file }
 

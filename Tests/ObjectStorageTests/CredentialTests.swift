@@ -341,20 +341,42 @@ private let staticProfile =
         #expect(here.instance.requests.map(\.method) == ["PUT", "GET", "GET"])
     }
 
-    /// No service, none for this machine, one without a role, one that has only the first version.
+    /// One that is switched off, another cloud's, one without a role, one that has only the first version.
     @Test(arguments: [
-        ("/latest/api/token", 403), ("/latest/api/token", 404), ("/latest/api/token", 0),
+        ("/latest/api/token", 400), ("/latest/api/token", 403), ("/latest/api/token", 404),
+        ("/latest/api/token", 405),
         ("/latest/meta-data/iam/security-credentials/", 404),
     ])
     func aMachineWithoutItHasNone(_ target: String, _ status: Int) throws {
         let here = try Surroundings()
         here.setInstance()
-        here.instance.on(.target(target), .all, .answer(Answer(status: status, resets: status == 0)))
+        here.instance.on(.target(target), .all, .answer(Answer(status: status)))
         #expect(try here.issue().credentials == nil)
         here.environment["AWS_EC2_METADATA_DISABLED"] = "TRUE"
         here.instance.forget()
         #expect(try here.issue().credentials == nil)
         #expect(here.instance.requests.isEmpty, "not asked when it is switched off")
+    }
+
+    @Test func nobodyThereIsNone() throws {
+        let here = try Surroundings()
+        here.setInstance()
+        here.instance.stop()
+        #expect(try here.issue().credentials == nil)
+    }
+
+    /// Bug: it counted as none, and requests went unsigned until the next look.
+    @Test(arguments: [429, 500, 503, 0])
+    func aServiceThatFailsIsNotTakenForNone(_ status: Int) throws {
+        let here = try Surroundings()
+        here.setInstance()
+        here.instance.on(.method("PUT"), .all, .answer(Answer(status: status, resets: status == 0)))
+        let text = try here.failure()
+        #expect(text.contains("metadata service") && (status == 0 || text.contains("status \(status)")), "\(text)")
+        here.environment["AWS_METADATA_SERVICE_NUM_ATTEMPTS"] = "2"
+        here.instance.clear()
+        here.instance.on(.method("PUT"), .nth(1), .answer(Answer(status: status, resets: status == 0)))
+        #expect(try here.issue().credentials?.accessKey == "key-of-instance")
     }
 
     @Test func aRoleWithoutCredentialsIsAnError() throws {
@@ -472,7 +494,7 @@ private let staticProfile =
     @Test func nobodysAreLookedForAgain() throws {
         let provider = cache([.success(.none), issued("late", seconds: 3_600), .success(.none)])
         #expect(try provider.current() == nil)
-        time.advance(.seconds(301))
+        time.advance(.seconds(61))
         try expect("late", from: provider)
         time.advance(.seconds(3_050))
         _ = try provider.current()

@@ -437,6 +437,7 @@ private struct Weather {
             case .createUpload: .ok("<R><UploadId>u</UploadId></R>")
             case .completeUpload: .ok("<R/>")
             case .head: Answer(headers: etag, length: 20)
+            case .copy: .ok("<CopyObjectResult/>")
             default: .ok("", etag)
             }
         }
@@ -451,8 +452,11 @@ private struct Weather {
         } _: { test in
             _ = try test.store.put(key, .bytes([1]))
             _ = try test.store.put(key, .bytes([UInt8](repeating: 1, count: 20)))
-            let makers = server.requests.filter { [.put, .createUpload].contains($0.operation) }
-            #expect(makers.count == 2)
+            let unnamed = try test.store.beginUpload(ObjectKey("unnamed"), contentType: nil)
+            let part = try test.store.putPart(1, at: 0, of: unnamed, .bytes([UInt8](repeating: 1, count: 20)))
+            try test.store.completeUpload(unnamed, [part], as: key)
+            let makers = server.requests.filter { [.put, .createUpload, .copy].contains($0.operation) }
+            #expect(makers.map(\.operation) == [.put, .createUpload, .createUpload, .copy])
             for request in makers {
                 #expect(request.headers["x-amz-server-side-encryption"] == "aws:kms")
                 #expect(request.headers["x-amz-server-side-encryption-aws-kms-key-id"] == "key-1")
@@ -461,8 +465,8 @@ private struct Weather {
                 let signed = try #require(request.headers["authorization"])
                 #expect(signed.contains("x-amz-acl;") && signed.contains("x-amz-storage-class"))
             }
-            let part = try #require(server.requests.first { $0.operation == .uploadPart })
-            #expect(part.headers["x-amz-acl"] == nil, "parts take none")
+            let sent = try #require(server.requests.first { $0.operation == .uploadPart })
+            #expect(sent.headers["x-amz-acl"] == nil, "parts take none")
         }
     }
 }

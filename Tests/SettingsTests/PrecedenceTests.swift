@@ -127,6 +127,7 @@ private func settings(_ flags: [String: String] = [:], _ environment: [String: S
         ("listen", "5000"), ("listen", "host:99999"), ("listen", "::1:5000"), ("listen", "a/b:1"),
         ("origin", "http://x"),
         ("origin", "file://relative"), ("origin", "s3://"), ("origin", "s3://b!/x"), ("origin", "s3://bucket/../x/"),
+        ("origin", "s3://bucket/" + String(repeating: "x", count: 400)),
         ("log-level", "loud"), ("s3-addressing", "dns"), ("manifest-limit", "1MiB"), ("deletes", "maybe"),
         ("connection-limit", "0"), ("s3-endpoint", "ftp://x"), ("s3-part-size", "1MiB"),
         ("s3-credentials", "environment"),

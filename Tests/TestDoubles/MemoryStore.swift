@@ -16,6 +16,7 @@ public final class MemoryStore: ObjectStore {
         var bytes: [UInt8]
         var contentType: String?
         var etag: String
+        var modified = SystemTime().wallTime()
     }
 
     struct Upload {
@@ -258,7 +259,12 @@ public final class MemoryStore: ObjectStore {
                 last = folder
             } else if let object = try? ObjectKey(key), let stored = find(object) {
                 objects.append(
-                    ListedObject(key: object, size: Int64(stored.bytes.count), etag: stored.etag, lastModified: nil)
+                    ListedObject(
+                        key: object,
+                        size: Int64(stored.bytes.count),
+                        etag: stored.etag,
+                        lastModified: stored.modified
+                    )
                 )
                 last = key
             }

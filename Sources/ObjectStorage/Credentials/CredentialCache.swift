@@ -8,7 +8,7 @@ public final class CredentialCache: Sendable {
     /// Renewal begins up to so much earlier, so that nodes which started together do not ask together.
     private static let jitterSeconds: Int64 = 60
     /// Where nothing was found, the chain is asked again after this: a metadata service may be late.
-    private static let nothingSeconds: Int64 = 300
+    private static let nothingSeconds: Int64 = 60
     private static let longestPauseSeconds: Int64 = 60
     /// Asked to renew what the store refuses, it does so at most this often.
     private static let refusalSeconds: Int64 = 10

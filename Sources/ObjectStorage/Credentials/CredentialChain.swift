@@ -153,8 +153,13 @@ struct IssuedCredentials: Sendable {
 /// A source that is set up and gives nothing; says why and holds no secret.
 struct CredentialFailure: Error, CustomStringConvertible {
     let description: String
+    /// Where a source was looked for, nobody took the connection.
+    let isNobodyThere: Bool
 
-    init(_ text: String) { description = printable(text, limit: 500) }
+    init(_ text: String, isNobodyThere: Bool = false) {
+        description = printable(text, limit: 500)
+        self.isNobodyThere = isNobodyThere
+    }
 }
 
 /// Without white space on both sides.

@@ -125,14 +125,8 @@ extension CredentialChain {
             ?? (isIPv6 ? "http://[fd00:ec2::254]" : "http://169.254.169.254")
         while endpoint.hasSuffix("/") { endpoint.removeLast() }
         let source = "the instance's metadata service"
-        let attempts = environment.count("AWS_METADATA_SERVICE_NUM_ATTEMPTS") ?? 1
-        let seconds = [(name: "X-aws-ec2-metadata-token-ttl-seconds", value: "21600")]
-        // Most machines are no instance, and have nobody there.
-        guard
-            let answer = try? metadata.send("PUT", "\(endpoint)/latest/api/token", seconds, attempts: attempts, source),
-            answer.status == 200
-        else { return nil }
-        let token = [(name: "X-aws-ec2-metadata-token", value: trimmed(String(decoding: answer.body, as: UTF8.self)))]
+        guard let key = try metadataToken(endpoint, source) else { return nil }
+        let token = [(name: "X-aws-ec2-metadata-token", value: key)]
         let roles = "\(endpoint)/latest/meta-data/iam/security-credentials/"
         let (status, body) = try metadata.send("GET", roles, token, attempts: 3, source)
         if status == 404 { return nil }
@@ -141,5 +135,29 @@ extension CredentialChain {
         let (found, document) = try metadata.send("GET", roles + percentEncoded(role), token, attempts: 3, source)
         guard found == 200 else { throw CredentialFailure("\(source): status \(found)") }
         return try CredentialDocument.credentials(document, source: "\(source), role \(role)")
+    }
+
+    /// `nil` where nobody hands one out: most machines are no instance, and other clouds' services do not know the question. A service
+    /// that fails is another matter: taken for none, it would have requests sent unsigned that are to be signed.
+    private func metadataToken(_ endpoint: String, _ source: String) throws(CredentialFailure) -> String? {
+        let attempts = environment.count("AWS_METADATA_SERVICE_NUM_ATTEMPTS") ?? 1
+        let seconds = [(name: "X-aws-ec2-metadata-token-ttl-seconds", value: "21600")]
+        let (status, body): (Int, [UInt8])
+        do throws(CredentialFailure) {
+            (status, body) = try metadata.send(
+                "PUT",
+                "\(endpoint)/latest/api/token",
+                seconds,
+                attempts: attempts,
+                source
+            )
+        } catch {
+            if error.isNobodyThere { return nil }
+            throw CredentialFailure(
+                "\(error); a container needs a hop limit of 2, and AWS_EC2_METADATA_DISABLED=true does without the service"
+            )
+        }
+        if status == 429 || status >= 500 { throw CredentialFailure("\(source): status \(status)") }
+        return status == 200 ? trimmed(String(decoding: body, as: UTF8.self)) : nil
     }
 }

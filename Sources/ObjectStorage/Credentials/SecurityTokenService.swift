@@ -116,6 +116,15 @@ struct SecurityTokenService: Sendable {
     }
 }
 
+extension TransferError {
+    fileprivate var isNobodyThere: Bool {
+        switch kind {
+        case .resolve, .connect, .timeout(.connect): true
+        default: false
+        }
+    }
+}
+
 extension Client {
     /// Status and body; again after a broken connection, throttling or a failure of the server.
     func answer(
@@ -132,7 +141,9 @@ extension Client {
                     return (response.status, body)
                 }
             } catch {
-                if attempt >= attempts || !error.isConnectionLevel { throw CredentialFailure("\(operation): \(error)") }
+                if attempt >= attempts || !error.isConnectionLevel {
+                    throw CredentialFailure("\(operation): \(error)", isNobodyThere: error.isNobodyThere)
+                }
             }
             attempt += 1
         }

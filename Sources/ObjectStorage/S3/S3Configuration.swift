@@ -53,7 +53,7 @@ public struct S3Configuration: Sendable {
 /// What S3 itself limits (Amazon S3 User Guide, "Amazon S3 multipart upload limits"), and what is read of its answers at most.
 public enum S3Limits {
     static let parts = 10_000
-    static let largestPartBytes: Int64 = 5 << 30
+    public static let largestPartBytes: Int64 = 5 << 30
     static let largestPutBytes: Int64 = 5 << 30
     public static let largestCopyBytes: Int64 = 5 << 30
     static let keysPerDelete = 1_000

@@ -42,6 +42,24 @@ struct S3Server: Sendable {
     func object(_ key: String, in bucket: String) throws -> [UInt8] { try curl("GET", "/\(bucket)/\(key)") }
     func remove(_ key: String, in bucket: String) throws { try curl("DELETE", "/\(bucket)/\(key)") }
 
+    /// The keys of uploads that are neither complete nor aborted.
+    func uploads(in bucket: String) throws -> [String] {
+        let listing = try String(decoding: curl("GET", "/\(bucket)?uploads="), as: UTF8.self)
+        return listing.components(separatedBy: "<Upload>").dropFirst()
+            .compactMap {
+                $0.components(separatedBy: "<Key>").dropFirst().first.map { String($0.prefix { $0 != "<" }) }
+            }
+    }
+
+    /// The bucket holds no more than this; `nil` lifts it. Skips the test where the server is not what Tests/Servers/rgw.sh started.
+    func limit(_ bucket: String, toBytes bytes: Int?) throws {
+        try require(Settings.environment["RGW_DIR"] != nil, "RGW_DIR is not set: only Tests/Servers/rgw.sh sets quotas")
+        let script = "\(Settings.packageRoot)/Tests/Servers/rgw.sh"
+        let scope = ["--quota-scope=bucket", "--bucket=\(bucket)"]
+        if let bytes { try run([script, "admin", "quota", "set", "--max-size=\(bytes)"] + scope) }
+        try run([script, "admin", "quota", bytes == nil ? "disable" : "enable"] + scope)
+    }
+
     /// From now on, requests that are not signed may read and list.
     func publish(_ bucket: String) throws {
         let policy = """
