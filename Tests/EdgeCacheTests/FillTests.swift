@@ -90,8 +90,13 @@ import Threading
         let edge = try Edge(smallParts)
         let content = noise(2 * mebibyte)
         let digest = edge.seed(content, named: Digest(of: noise(2 * mebibyte, seed: 2)))
+        let gate = Gate()
+        edge.store.interceptPieces { _, offset throws(StoreError) in
+            if offset >= mebibyte { gate.pass() }
+        }
         let blob = try #require(try edge.cache.blob(digest))
         let stream = try #require(blob.stream)
+        gate.open()
         for _ in 0..<1000 { #expect(atOnce(stream, content.count - 1, 1) == []) }
         edge.cache.waitForFills()
         #expect(atOnce(stream, content.count - 1, 1) == [])
