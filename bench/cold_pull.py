@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Cold pulls through Forebay from an origin of known speed, and what slow clients cost.
 
-usage: bench/cold_pull.py [--binary .build/release/forebay] [--rounds 5] [--only coalescing first-byte parallel slow]
+usage: bench/cold_pull.py [--binary .build/release/forebay] [--rounds 5] [--only coalescing first-byte parallel slow oversize]
 
 The origin is a small S3 server of this script: it serves one blob, with ranges, each connection at a limited rate, and counts its bytes.
 Everything runs on loopback, in a temporary folder. Prints, as medians:
@@ -10,6 +10,7 @@ Everything runs on loopback, in a temporary folder. Prints, as medians:
 - first-byte: time to the first byte of a cold blob, beside that of the origin itself.
 - parallel: a cold pull from an origin that limits each connection to 40 MB/s.
 - slow: the server's resident memory with 1,000 clients that read 100 KB/s, of a warm and of a cold blob.
+- oversize: 50 clients at once on a blob that is larger than the cache: origin bytes, time, resident memory.
 """
 
 import argparse
@@ -289,6 +290,26 @@ class Bench:
             server.stop()
             origin.stop()
 
+    def oversize(self):
+        path, name, size = self.blob(256)
+        origin = Origin(path, name, 10**9)
+        server = self.forebay(origin, "--cache-size", "128MiB")
+        before, peaks, done = server.memory, [], threading.Event()
+
+        def watch():
+            while not done.wait(0.05):
+                peaks.append(server.memory)
+
+        watcher = threading.Thread(target=watch)
+        watcher.start()
+        seconds = pull(server.port, f"/v2/bench/blobs/sha256:{name}", 50)
+        done.set()
+        watcher.join()
+        print(f"| 50 clients on 256 MiB, cache of 128 MiB: time, origin bytes / blob | {seconds:.2f} s, {origin.bytes.value / size:.3f} |")
+        print(f"| the same: RSS before, peak | {before:.0f}, {max(peaks):.0f} MiB |")
+        server.stop()
+        origin.stop()
+
     def crawl(self, server, target, count):
         """Reads at 100 KB/s from each of so many connections for a while; the server's largest resident memory."""
         clients, peak = [], 0
@@ -322,7 +343,7 @@ def main():
     options.add_argument("--coalescing-rate", type=int, default=40, help="MB/s of the origin, so low that 64 clients can be served")
     options.add_argument("--slow-clients", type=int, default=1000)
     options.add_argument("--slow-seconds", type=float, default=15)
-    parts = ["coalescing", "first-byte", "parallel", "slow"]
+    parts = ["coalescing", "first-byte", "parallel", "slow", "oversize"]
     options.add_argument("--only", nargs="+", choices=parts, default=parts)
     options = options.parse_args()
     folder = pathlib.Path(tempfile.mkdtemp(prefix="forebay-bench-"))

@@ -10,7 +10,8 @@ Needs both products built for release: `swift build -c release --product TierBen
   blob is hashed once before it is served and orphans are looked for in the background. RSS is the kernel's VmRSS then.
 - lookup: of the disk tier alone, for random blobs: index, open and fstat for a hit, the index for a miss. "file" is what the kernel takes
   for open, fstat and close of the same files without any index.
-- requests: whole GETs of random blobs, by 8 clients.
+- requests: whole GETs by 8 clients, of a thousand blobs and of random ones among all. RSS afterwards in two parts: what the process holds,
+  and pages of the index that it has read, which are the kernel's page cache and go when memory is wanted.
 """
 
 import argparse
@@ -54,7 +55,11 @@ def path(number):
 
 def resident(pid):
     """VmRSS in MiB."""
-    return int(re.search(r"VmRSS:\s*(\d+)", pathlib.Path(f"/proc/{pid}/status").read_text())[1]) / 1024
+    return resident_part(pid, "VmRSS")
+
+
+def resident_part(pid, name):
+    return int(re.search(rf"{name}:\s*(\d+)", pathlib.Path(f"/proc/{pid}/status").read_text())[1]) / 1024
 
 
 def remember(cache, restores=False):
@@ -116,18 +121,22 @@ def round_of(binary, cache, count, scratch):
 
 
 def requests_per_second(binary, cache, count, scratch):
-    numbers = [random.randrange(count) for _ in range(50_000)]
-    pathlib.Path(f"{scratch}/paths").write_text("\n".join(path(number) for number in numbers))
+    """Of a thousand blobs, and of any; then the resident memory, anonymous and of files."""
     pathlib.Path(f"{scratch}/random.lua").write_text(WRK)
     server = Server(binary, cache, scratch)
-    server.first_answer(numbers[0])
-    command = ["wrk", "-t1", "-c8", "-d4", "-s", f"{scratch}/random.lua", f"http://127.0.0.1:{server.port}", "--", f"{scratch}/paths"]
-    # The first run brings the files' names into the kernel's memory.
-    text = [subprocess.run(command, check=True, capture_output=True, text=True).stdout for _ in range(2)][1]
-    rss = resident(server.process.pid)
+    server.first_answer(0)
+    some = random.sample(range(count), min(count, 1000))
+    rates = []
+    for numbers in random.choices(some, k=50_000), random.choices(range(count), k=50_000):
+        pathlib.Path(f"{scratch}/paths").write_text("\n".join(path(number) for number in numbers))
+        command = ["wrk", "-t1", "-c8", "-d4", "-s", f"{scratch}/random.lua", f"http://127.0.0.1:{server.port}", "--", f"{scratch}/paths"]
+        # The first run brings the files' names into the kernel's memory.
+        text = [subprocess.run(command, check=True, capture_output=True, text=True).stdout for _ in range(2)][1]
+        assert "Non-2xx" not in text, text
+        rates.append(float(re.search(r"Requests/sec:\s*([\d.]+)", text)[1]))
+    memory = [resident_part(server.process.pid, name) for name in ("RssAnon", "RssFile")]
     server.end(signal.SIGTERM)
-    assert "Non-2xx" not in text, text
-    return float(re.search(r"Requests/sec:\s*([\d.]+)", text)[1]), rss
+    return rates, memory
 
 
 def lookups(tier, cache, count):
@@ -150,8 +159,8 @@ def main():
     with contextlib.ExitStack() as stack:
         scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="forebay-restart-"))
         folder = options.folder or scratch
-        print("| blobs | ready ms after a stop (max) | after a kill (max) | RSS MiB | hit us | file us | miss us | requests/s | RSS MiB after them |")
-        print("|---|---|---|---|---|---|---|---|---|", flush=True)
+        print("| blobs | ready ms after a stop (max) | after a kill (max) | RSS MiB | hit us | file us | miss us | requests/s, of 1,000 blobs | of any | RSS MiB after them: own, page cache |")
+        print("|---|---|---|---|---|---|---|---|---|---|", flush=True)
         first = None
         for count in options.blobs:
             cache = f"{folder}/{count}"
@@ -160,13 +169,14 @@ def main():
                 remember(cache)
             remember(cache, restores=True)
             cost = lookups(options.tier, cache, count)
-            rate, after = requests_per_second(options.binary, cache, count, scratch)
+            rates, after = requests_per_second(options.binary, cache, count, scratch)
             rounds = [round_of(options.binary, cache, count, scratch) for _ in range(options.rounds)]
-            first = first or (cost, rate)
+            first = first or (cost, rates)
             ready = [f"{median(rounds, kind, 0) * 1000:.0f} ({max(entry[kind][0] for entry in rounds) * 1000:.0f})" for kind in ("stop", "kill")]
             rss = max(median(rounds, kind, 1) for kind in ("stop", "kill"))
             costs = [f"{cost[name]:.2f} ({cost[name] / first[0][name]:.2f}x)" for name in ("hit", "file", "miss")]
-            print(f"| {count:,} | {ready[0]} | {ready[1]} | {rss:.0f} | {' | '.join(costs)} | {rate:,.0f} ({first[1] / rate:.2f}x) | {after:.0f} |", flush=True)
+            speeds = [f"{rate:,.0f} ({base / rate:.2f}x)" for rate, base in zip(rates, first[1])]
+            print(f"| {count:,} | {ready[0]} | {ready[1]} | {rss:.0f} | {' | '.join(costs)} | {' | '.join(speeds)} | {after[0]:.0f}, {after[1]:.0f} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@
 #include <sys/eventfd.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <sys/uio.h>
 #include <sys/xattr.h>
 #include <time.h>
 
@@ -16,9 +17,11 @@ extern int fallocate(int descriptor, int mode, off_t offset, off_t length);
 extern char *strptime(const char *restrict text, const char *restrict format, struct tm *restrict fields);
 extern int pthread_setname_np(pthread_t thread, const char *name);
 extern int sync_file_range(int descriptor, off_t offset, off_t length, unsigned int flags);
+extern ssize_t preadv2(int descriptor, const struct iovec *pieces, int count, off_t offset, int flags);
 enum {
     forebay_FALLOC_FL_KEEP_SIZE = 1,
     forebay_SYNC_FILE_RANGE_WRITE = 2,
+    forebay_READ_NOWAIT = 8,
     forebay_EFD_FLAGS = EFD_CLOEXEC | EFD_NONBLOCK,
     forebay_EPOLL_FLAGS = EPOLL_CLOEXEC
 };

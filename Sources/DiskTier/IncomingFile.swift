@@ -59,17 +59,20 @@ public final class IncomingFile {
         }
     }
 
-    /// Notes durably which bytes are there, for a run after this one. Not to be called by two threads at once.
-    public func note(_ note: FillNote) throws(DiskTierError) {
+    /// Notes which bytes are there, for a run after this one. Not to be called by two threads at once.
+    ///
+    /// - Parameter isDurable: waits until a power cut cannot take the bytes; else it can, and they are fetched again. Whoever takes the note
+    ///   up hashes what it promises.
+    public func note(_ note: FillNote, isDurable: Bool) throws(DiskTierError) {
         let (fileSystem, path) = (tier.fileSystem, notePath)
         let new = FillNote.newPath(besides: file.path)
         try onDisk { () throws(FileError) in
-            // The note must not promise bytes that a power cut can take.
-            try fileSystem.synchronize(file)
+            if isDurable { try fileSystem.synchronize(file) }
             _ = try fileSystem.remove(new)
             let noteFile = try fileSystem.open(new, .create)
             isNoted = true
             try fileSystem.write(note.encoded.span, to: noteFile, at: 0)
+            guard isDurable else { return try fileSystem.rename(new, to: path) }
             try fileSystem.publish(noteFile, from: new, as: path)
         }
     }
@@ -80,7 +83,7 @@ public final class IncomingFile {
         guard end > 0 else { return }
         // Gives back what was allocated beyond.
         try onDisk { () throws(FileError) in try fileSystem.truncate(file, to: end) }
-        try self.note(note)
+        try self.note(note, isDurable: true)
         let allocated = try onDisk { () throws(FileError) in
             try fileSystem.status(of: file).allocated + (fileSystem.status(at: path)?.allocated ?? 0)
         }

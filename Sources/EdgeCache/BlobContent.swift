@@ -25,4 +25,10 @@ public protocol BlobStream: AnyObject, Sendable {
     /// The last byte of the blob comes only once the whole content has proved to have its digest: damage and short bodies end in
     /// an error here, never in a complete answer.
     func read(at offset: Int64, into buffer: inout OutputSpan<UInt8>) throws(EdgeError)
+    /// Appends what can be had without waiting for anything, which may be nothing.
+    func readAtOnce(at offset: Int64, into buffer: inout OutputSpan<UInt8>)
+}
+
+extension BlobStream {
+    public func readAtOnce(at offset: Int64, into buffer: inout OutputSpan<UInt8>) {}
 }

@@ -174,6 +174,9 @@ extension Fill {
         case storageFailed
     }
 
+    /// What is to read at `offset` right now; `nil` when nothing is there yet.
+    func landed(at offset: Int64) -> Readable? { state.withLock { $0.readable(at: offset) } }
+
     /// Waits until there is something to read at `offset`. The last byte counts only once the content is verified.
     ///
     /// - Parameter order: called when the byte is not there yet, to see to it that somebody fetches it.

@@ -94,14 +94,14 @@ extension FillContent {
         return (content, landed, hashed)
     }
 
-    /// Notes durably what has landed, so that a later run need not fetch it.
+    /// Notes what has landed, so that a later run need not fetch it; without a sync, which would cost more than what a power cut can take.
     ///
     /// - Parameters:
     ///   - hashed: where the running hash stood when it was `prefix`.
     ///   - landed: ranges beyond it. What the hash comes to soon, within `horizon`, is left out: hashing it twice would cost more.
     func note(hashed: Int64, prefix: Digest, landed: [Range<Int64>], horizon: Int64) throws(DiskTierError) {
         let note = try makeNote(hashed, prefix, landed, horizon)
-        try incoming?.note(note)
+        try incoming?.note(note, isDurable: false)
     }
 
     /// Leaves the file for a later fill.

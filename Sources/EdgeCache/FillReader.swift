@@ -2,7 +2,7 @@ internal import System
 
 /// Reads along with a fill; when the local disk fails under it, goes on straight from the origin.
 ///
-/// Sendable because one request reads at a time, from its own thread.
+/// Sendable because one thread at a time reads for its request.
 final class FillReader: BlobStream, @unchecked Sendable {
     private let member: FillMember
     private let fills: Fills
@@ -15,6 +15,13 @@ final class FillReader: BlobStream, @unchecked Sendable {
         self.member = member
         self.fills = fills
         self.size = size
+    }
+
+    func readAtOnce(at offset: Int64, into buffer: inout OutputSpan<UInt8>) {
+        guard fallback == nil, case .bytes(let file, let count)? = member.fill.landed(at: offset) else { return }
+        first = first ?? offset
+        let wanted = Int(min(count, Int64(buffer.freeCapacity)))
+        _ = fills.fileSystem.readFromMemory(file, at: offset, count: wanted, into: &buffer)
     }
 
     func read(at offset: Int64, into buffer: inout OutputSpan<UInt8>) throws(EdgeError) {

@@ -1,9 +1,14 @@
 internal import CMicroHTTPD
+internal import Synchronization
 
 /// How much is asked of a producer at a time. Memory: one for each streamed answer, however slow its client.
 private let streamBlockBytes = 32 << 10
+/// The same for the first few: a GiB in an eighth of the steps.
+private let largeBlockBytes = 256 << 10
+private let largeBlockLimit = 64
+private let largeBlocks = Atomic(0)
 
-/// A body that is produced block by block, by a thread that may wait, while the connection is suspended.
+/// A body that is produced block by block: what is at hand at once, the rest by a thread that may wait, while the connection is suspended.
 ///
 /// Sendable because one thread at a time has it, as its exchange.
 final class BodyStream: @unchecked Sendable {
@@ -22,6 +27,7 @@ final class BodyStream: @unchecked Sendable {
     private let connection: OpaquePointer
     private let exchange: Exchange
     private var state = State.idle
+    private var hasLargeBlock = false
 
     init(_ producer: any BodyProducer, length: Int64?, _ connection: OpaquePointer, _ exchange: Exchange) {
         self.producer = producer
@@ -30,14 +36,25 @@ final class BodyStream: @unchecked Sendable {
         self.exchange = exchange
     }
 
+    deinit {
+        if hasLargeBlock { largeBlocks.subtract(1, ordering: .relaxed) }
+    }
+
     func make() -> OpaquePointer? {
         exchange.stream = self
         let box = Unmanaged.passRetained(self)
-        let block = min(streamBlockBytes, max(1, Int(length ?? .max)))
+        let block = Int(clamping: min(Int64(blockBytes), max(1, length ?? .max)))
         let size = length.map { UInt64($0) } ?? forebay_mhd_size_unknown
         let made = MHD_create_response_from_callback(size, block, readStream, box.toOpaque(), freeStream)
         if made == nil { box.release() }
         return made
+    }
+
+    private var blockBytes: Int {
+        guard let length, length > streamBlockBytes else { return streamBlockBytes }
+        hasLargeBlock = largeBlocks.add(1, ordering: .relaxed).newValue <= largeBlockLimit
+        if !hasLargeBlock { largeBlocks.subtract(1, ordering: .relaxed) }
+        return hasLargeBlock ? largeBlockBytes : streamBlockBytes
     }
 
     /// libmicrohttpd wants bytes: those that are there, or none and the connection waits.
@@ -60,7 +77,17 @@ final class BodyStream: @unchecked Sendable {
         }
         let wanted = min(room, length.map { Int(clamping: $0 - position) } ?? room)
         let target = Room(UnsafeMutableRawBufferPointer(start: buffer, count: wanted))
-        return produceElsewhere(at: position, into: target)
+        let ready = produceAtOnce(at: position, into: target)
+        return ready > 0 ? ready : produceElsewhere(at: position, into: target)
+    }
+
+    private func produceAtOnce(at position: Int64, into target: Room) -> Int {
+        let memory = target.memory.bindMemory(to: UInt8.self)
+        var output = OutputSpan(buffer: memory, initializedCount: 0)
+        producer?.produceAtOnce(at: position, into: &output)
+        let count = output.finalize(for: memory)
+        produced += Int64(count)
+        return count
     }
 
     private func produceElsewhere(at position: Int64, into target: Room) -> Int {

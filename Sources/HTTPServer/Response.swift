@@ -31,6 +31,13 @@ public protocol BodyProducer: AnyObject {
     /// Appends at least one byte of the body from `offset` on; may wait for it. An error breaks the connection, and so does nothing where the
     /// length was announced: the client sees that the body is not whole. A producer goes when the answer is through or the client is gone.
     func produce(at offset: Int64, into buffer: inout OutputSpan<UInt8>) throws
+    /// Asked first, on a thread that many connections share: appends what can be had without waiting for anything. Nothing leaves it to
+    /// ``produce(at:into:)``.
+    func produceAtOnce(at offset: Int64, into buffer: inout OutputSpan<UInt8>)
+}
+
+extension BodyProducer {
+    public func produceAtOnce(at offset: Int64, into buffer: inout OutputSpan<UInt8>) {}
 }
 
 /// What takes a request's body in.

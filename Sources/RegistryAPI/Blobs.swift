@@ -97,4 +97,8 @@ private final class StreamedBlob: BodyProducer {
     func produce(at offset: Int64, into buffer: inout OutputSpan<UInt8>) throws {
         try stream.read(at: start + offset, into: &buffer)
     }
+
+    func produceAtOnce(at offset: Int64, into buffer: inout OutputSpan<UInt8>) {
+        stream.readAtOnce(at: start + offset, into: &buffer)
+    }
 }

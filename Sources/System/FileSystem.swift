@@ -14,6 +14,9 @@ public protocol FileSystem: Sendable {
         count: Int,
         into buffer: inout OutputSpan<UInt8>
     ) throws(FileError) -> Int
+    /// Appends what of these bytes lies in memory, without waiting for the disk: maybe none, also where a read would fail (`preadv2(2)`);
+    /// returns how many.
+    func readFromMemory(_ file: File, at offset: Int64, count: Int, into buffer: inout OutputSpan<UInt8>) -> Int
     /// Writes all of `bytes` (`pwrite(2)`).
     func write(_ bytes: Span<UInt8>, to file: File, at offset: Int64) throws(FileError)
     /// Reserves blocks for `[0, size)` without changing the size (`fallocate(2)`); does nothing where the volume cannot.
@@ -61,6 +64,9 @@ public enum FileAdvice: Sendable {
 
 extension FileSystem {
     public func advise(_ advice: FileAdvice, on range: Range<Int64>, of file: File) {}
+
+    public func readFromMemory(_ file: File, at offset: Int64, count: Int, into buffer: inout OutputSpan<UInt8>) -> Int
+    { 0 }
 
     /// Appends bytes from `offset` on until `buffer` is full or the file ends; returns how many.
     @discardableResult

@@ -64,6 +64,18 @@ public struct LocalFileSystem: FileSystem {
         return total
     }
 
+    public func readFromMemory(_ file: File, at offset: Int64, count: Int, into buffer: inout OutputSpan<UInt8>) -> Int
+    {
+        let room = min(count, buffer.freeCapacity)
+        guard room > 0 else { return 0 }
+        return buffer.withUnsafeMutableBufferPointer { memory, initialized in
+            var piece = iovec(iov_base: memory.baseAddress! + initialized, iov_len: room)
+            let got = max(0, preadv2(file.descriptor, &piece, 1, off_t(offset), Int32(forebay_READ_NOWAIT)))
+            initialized += got
+            return got
+        }
+    }
+
     public func write(_ bytes: Span<UInt8>, to file: File, at offset: Int64) throws(FileError) {
         let failure: FileError? = bytes.withUnsafeBufferPointer { memory in
             do throws(FileError) {

@@ -64,9 +64,11 @@ private struct TransferRate {
         let before = first ?? progress.bytes
         first = before
         let seconds = (ContinuousClock.now - start) / .seconds(1)
-        let perSecond = seconds > 0 ? Double(progress.bytes - before) / seconds : 0
-        return "\(progress.blobs) of \(progress.totalBlobs) blobs, \(readableSize(progress.bytes)) of "
-            + "\(readableSize(progress.totalBytes)), \(readableSize(Int64(perSecond)))/s"
+        let text =
+            "\(progress.blobs) of \(progress.totalBlobs) blobs, \(readableSize(progress.bytes)) of \(readableSize(progress.totalBytes))"
+        // Before anything has moved, nobody knows how fast it goes.
+        guard seconds > 0, progress.bytes > before else { return text }
+        return "\(text), \(readableSize(Int64(Double(progress.bytes - before) / seconds)))/s"
     }
 }
 

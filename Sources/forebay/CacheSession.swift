@@ -113,6 +113,12 @@ struct CacheSession {
                     "cache-dir: there is no cache in \(settings.cacheDirectory); name the server's with --cache-dir"
             )
         }
+        if request.operation == .prewarm, case .directory(let origin) = settings.origin, try !exists(origin) {
+            throw Unavailable(
+                description:
+                    "origin: no server runs on \(settings.cacheDirectory), and there is no \(origin); name the origin with --origin"
+            )
+        }
         var configuration = try Node.tierConfiguration(settings)
         let wanted = configuration
         configuration.scrubInterval = .zero

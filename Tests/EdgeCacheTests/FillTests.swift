@@ -68,6 +68,44 @@ import Threading
         #expect(try edge.read(digest) == content)
     }
 
+    @Test func whatHasLandedIsThereAtOnceAndTheRestIsNot() throws {
+        let edge = try Edge(smallParts)
+        let content = noise(4 * mebibyte)
+        let digest = edge.seed(content)
+        let gate = Gate()
+        edge.store.interceptPieces { _, offset throws(StoreError) in
+            if offset >= mebibyte / 2 { gate.pass() }
+        }
+        let blob = try #require(try edge.cache.blob(digest))
+        let stream = try #require(blob.stream)
+        #expect(try bytes(0..<mebibyte / 2, of: blob) == Array(content[..<(mebibyte / 2)]))
+        #expect(atOnce(stream, 1000, 5000) == Array(content[1000..<6000]))
+        #expect(atOnce(stream, 3 * mebibyte, 5000) == [])
+        gate.open()
+        edge.cache.waitForFills()
+        #expect(atOnce(stream, content.count - 10, 5000) == content.suffix(10))
+    }
+
+    @Test func theLastByteOfWrongContentIsNeverThereAtOnce() throws {
+        let edge = try Edge(smallParts)
+        let content = noise(2 * mebibyte)
+        let digest = edge.seed(content, named: Digest(of: noise(2 * mebibyte, seed: 2)))
+        let gate = Gate()
+        edge.store.interceptPieces { _, offset throws(StoreError) in
+            if offset >= mebibyte { gate.pass() }
+        }
+        let blob = try #require(try edge.cache.blob(digest))
+        let stream = try #require(blob.stream)
+        gate.open()
+        for _ in 0..<1000 { #expect(atOnce(stream, content.count - 1, 1) == []) }
+        edge.cache.waitForFills()
+        #expect(atOnce(stream, content.count - 1, 1) == [])
+    }
+
+    private func atOnce(_ stream: any BlobStream, _ offset: Int, _ count: Int) -> [UInt8] {
+        [UInt8](capacity: count) { stream.readAtOnce(at: Int64(offset), into: &$0) }
+    }
+
     /// All that comes first in order is held back; the reader far ahead is served.
     @Test(arguments: [true, false])
     func aReaderFarAheadJumpsTheQueue(_ isFirst: Bool) throws {
@@ -327,5 +365,12 @@ import Threading
         edge.cache.waitForFills()
         #expect(edge.store.deliveredBytes == content.count, "nothing was fetched twice")
         #expect(edge.tier.statistics.reservedBytes == 0)
+    }
+}
+
+extension BlobContent {
+    fileprivate var stream: (any BlobStream)? {
+        guard case .stream(let stream, _) = self else { return nil }
+        return stream
     }
 }

@@ -127,6 +127,17 @@ struct CacheCommandTests {
         }
     }
 
+    @Test func prewarmWithoutAServerNorAnOriginSaysToNameIt() throws {
+        try withForebay { forebay in
+            try forebay.stop()
+            let result = try runAllowingFailure([
+                Settings.binary, "cache", "prewarm", "team/app:v1", "--cache-dir", forebay.cacheDirectory, "--origin",
+                "file://\(forebay.cacheDirectory)/none",
+            ])
+            #expect(result.status == 69 && result.errors.contains("--origin"), "\(result.errors)")
+        }
+    }
+
     @Test func whatIsWrongIsSaidWithWhatToDo() throws {
         try withForebay { forebay in
             let bad = try cache(forebay, "stat", "127.0.0.1:5000/app:v1")

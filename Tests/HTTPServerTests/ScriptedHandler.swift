@@ -63,6 +63,11 @@ final class ScriptedHandler: RequestHandler {
             return .receive(Echo(self))
         case "/stream":
             return .respond(Response(status: 200, body: .stream(length: 600_000, Pattern(self, length: 600_000))))
+        case "/partly-at-hand":
+            let pattern = Pattern(self, length: 600_000, atHand: { $0 % 3 == 0 })
+            return .respond(Response(status: 200, body: .stream(length: 600_000, pattern)))
+        case "/at-hand":
+            return .respond(Response(status: 200, body: .stream(length: 600_000, AtHand())))
         case "/chunked":
             return .respond(Response(status: 200, body: .chunked(Pattern(self, length: 600_000))))
         case "/broken":
@@ -124,22 +129,49 @@ private final class Pattern: BodyProducer {
     private let handler: ScriptedHandler
     private let length: Int64
     private let waits: Bool
+    private let isAtHand: (Int64) -> Bool
     private var next: Int64 = 0
 
-    init(_ handler: ScriptedHandler, length: Int64, waits: Bool = false) {
+    init(
+        _ handler: ScriptedHandler,
+        length: Int64,
+        waits: Bool = false,
+        atHand isAtHand: @escaping (Int64) -> Bool = { _ in false }
+    ) {
         self.handler = handler
         self.length = length
         self.waits = waits
+        self.isAtHand = isAtHand
     }
 
     deinit { handler.seen.update { $0.producersGone += 1 } }
+
+    func produceAtOnce(at offset: Int64, into buffer: inout OutputSpan<UInt8>) {
+        guard offset == next, isAtHand(offset) else { return }
+        append(offset..<min(length, offset + 7001), to: &buffer)
+    }
 
     func produce(at offset: Int64, into buffer: inout OutputSpan<UInt8>) throws {
         guard offset == next else { throw AskedTwice() }
         if waits { handler.waitAtGate() }
         // Less than there is room for, and no round number.
-        let end = min(length, offset + 99_991, offset + Int64(buffer.freeCapacity))
-        for place in offset..<end { buffer.append(UInt8(truncatingIfNeeded: place)) }
+        append(offset..<min(length, offset + 99_991), to: &buffer)
+    }
+
+    private func append(_ range: Range<Int64>, to buffer: inout OutputSpan<UInt8>) {
+        let end = min(range.upperBound, range.lowerBound + Int64(buffer.freeCapacity))
+        for place in range.lowerBound..<end { buffer.append(UInt8(truncatingIfNeeded: place)) }
         next = end
     }
+}
+
+/// The same bytes, none of which need a thread that may wait.
+private final class AtHand: BodyProducer {
+    struct NeedsNoThread: Error {}
+
+    func produceAtOnce(at offset: Int64, into buffer: inout OutputSpan<UInt8>) {
+        for place in offset..<offset + Int64(buffer.freeCapacity) { buffer.append(UInt8(truncatingIfNeeded: place)) }
+    }
+
+    func produce(at offset: Int64, into buffer: inout OutputSpan<UInt8>) throws { throw NeedsNoThread() }
 }
