@@ -4,6 +4,8 @@ internal import Glibc
 public final class ProcessLock: Sendable {
     private let file: File
 
+    private static let tries = 20
+
     /// Somebody else holds the lock.
     public struct Held: Error, Equatable {
         /// Their process id; `nil` when they have not written it yet.
@@ -20,9 +22,14 @@ public final class ProcessLock: Sendable {
         let descriptor = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0o644)
         guard descriptor >= 0 else { throw .file(FileError(operation: "open", path: path, code: errno)) }
         file = File(owning: descriptor, path: path)
-        guard flock(descriptor, LOCK_EX | LOCK_NB) == 0 else {
+        var tries = 0
+        while flock(descriptor, LOCK_EX | LOCK_NB) != 0 {
             guard errno == EWOULDBLOCK else { throw .file(FileError(operation: "flock", path: path, code: errno)) }
-            throw .held(Held(processID: Self.owner(of: file)))
+            let owner = Self.owner(of: file)
+            tries += 1
+            // A child between fork and exec still has what this process has let go.
+            guard owner == getpid(), tries < Self.tries else { throw .held(Held(processID: owner)) }
+            usleep(10_000)
         }
         let text = Array("\(getpid())\n".utf8)
         do throws(FileError) {
