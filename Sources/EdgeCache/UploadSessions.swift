@@ -67,7 +67,8 @@ final class UploadSessions: Sendable {
         }
         let session = UploadSession(id: id, repository: repository, spool: spool, now: now)
         let opened = sessions.withLock { [limit] sessions in
-            guard sessions.count < limit else { return false }
+            // The sweep may have closed some and not have taken them off the list yet.
+            guard sessions.count < limit || sessions.values.count(where: { !$0.isClosed }) < limit else { return false }
             sessions[id] = session
             return true
         }
