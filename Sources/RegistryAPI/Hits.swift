@@ -18,7 +18,9 @@ extension RegistryHandler {
         do throws(Route.Failure) {
             let route = try Route(path: request.path)
             request.note = RequestNote(route.label, .hit).number
-            return ready(route, request)
+            if let answer = ready(route, request) { return answer }
+            request.note = RequestNote(route.label).number
+            return nil
         } catch {
             return nil
         }
@@ -84,9 +86,7 @@ extension RegistryHandler {
                 bytes: bytes
             )
         guard let response else { return nil }
-        if preparedAnswers.isWorthKeeping(request.path) {
-            preparedAnswers.keep(PreparedAnswer(request.path, sighting, request.note, response))
-        }
+        preparedAnswers.offer(request.path) { PreparedAnswer(request.path, sighting, request.note, response) }
         return .prepared(response)
     }
 }
@@ -117,24 +117,23 @@ final class PreparedAnswers: Sendable {
     private static let places = 1024
 
     private let answers = InlineArray<1024, Mutex<PreparedAnswer?>> { _ in Mutex(nil) }
-    /// The hash of the path that was last asked for and is not kept.
+    /// The hash of the path whose answer was made last.
     private let candidates = AtomicArray(count: places)
 
     subscript(path: String) -> PreparedAnswer? {
-        guard let answer = answers[place(path)].withLock({ $0 }), answer.path == path else { return nil }
+        let place = path.hashValue & (Self.places - 1)
+        guard let answer = answers[place].withLock({ $0 }), answer.path == path else { return nil }
         return answer
     }
 
-    func isWorthKeeping(_ path: String) -> Bool {
-        let (place, hash) = (place(path), UInt64(bitPattern: Int64(path.hashValue)))
-        if candidates.loadRelaxed(place) == hash { return true }
-        candidates.storeRelaxed(hash, at: place)
-        return false
+    /// Keeps the answer when its path is asked for a second time.
+    func offer(_ path: String, _ answer: () -> PreparedAnswer) {
+        let hash = path.hashValue
+        let (place, mark) = (hash & (Self.places - 1), UInt64(bitPattern: Int64(hash)))
+        guard candidates.loadRelaxed(place) == mark else { return candidates.storeRelaxed(mark, at: place) }
+        let answer = answer()
+        answers[place].withLock { $0 = answer }
     }
-
-    func keep(_ answer: PreparedAnswer) { answers[place(answer.path)].withLock { $0 = answer } }
-
-    private func place(_ path: String) -> Int { path.hashValue & (Self.places - 1) }
 }
 
 extension MediaType {
