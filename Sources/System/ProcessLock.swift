@@ -4,7 +4,7 @@ internal import Glibc
 public final class ProcessLock: Sendable {
     private let file: File
 
-    private static let tries = 20
+    private static let triesLimit = 20
 
     /// Somebody else holds the lock.
     public struct Held: Error, Equatable {
@@ -28,7 +28,7 @@ public final class ProcessLock: Sendable {
             let owner = Self.owner(of: file)
             tries += 1
             // A child between fork and exec still has what this process has let go.
-            guard owner == getpid(), tries < Self.tries else { throw .held(Held(processID: owner)) }
+            guard owner == getpid(), tries < Self.triesLimit else { throw .held(Held(processID: owner)) }
             usleep(10_000)
         }
         let text = Array("\(getpid())\n".utf8)
