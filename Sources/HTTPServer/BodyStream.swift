@@ -43,14 +43,15 @@ final class BodyStream: @unchecked Sendable {
     func make() -> OpaquePointer? {
         exchange.stream = self
         let box = Unmanaged.passRetained(self)
-        let block = Int(clamping: min(Int64(blockBytes), max(1, length ?? .max)))
+        let block = Int(clamping: min(Int64(takeBlock()), max(1, length ?? .max)))
         let size = length.map { UInt64($0) } ?? forebay_mhd_size_unknown
         let made = MHD_create_response_from_callback(size, block, readStream, box.toOpaque(), freeStream)
         if made == nil { box.release() }
         return made
     }
 
-    private var blockBytes: Int {
+    /// How large its block may be; a large one is given back at the end.
+    private func takeBlock() -> Int {
         guard let length, length > streamBlockBytes else { return streamBlockBytes }
         hasLargeBlock = largeBlocks.add(1, ordering: .relaxed).newValue <= largeBlockLimit
         if !hasLargeBlock { largeBlocks.subtract(1, ordering: .relaxed) }

@@ -1,4 +1,3 @@
-internal import System
 internal import Threading
 
 /// Writes the access log's lines, some milliseconds of them at once, on a thread of its own: whoever reads the log slowly must not stop the
