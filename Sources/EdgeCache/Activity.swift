@@ -48,21 +48,18 @@ public struct Activity: Sendable {
 }
 
 final class ActivityCounters: Sendable {
-    private let counters = StripedCounters(count: 3)
+    /// By raw value.
+    private let counters = StripedCounters(count: CacheStatus.allCases.count + 1)
 
-    func count(_ status: CacheStatus) {
-        switch status {
-        case .hit, .revalidated, .stale: counters.add(at: 0)
-        case .miss: counters.add(at: 1)
-        case .joined: counters.add(at: 2)
-        }
-    }
+    private subscript(status: CacheStatus) -> Int64 { Int64(counters[Int(status.rawValue)]) }
+
+    func count(_ status: CacheStatus) { counters.add(at: Int(status.rawValue)) }
 
     func activity(_ fills: FillStatistics) -> Activity {
         Activity(
-            hits: Int64(counters[0]),
-            misses: Int64(counters[1]),
-            joined: Int64(counters[2]),
+            hits: self[.hit] + self[.revalidated] + self[.stale],
+            misses: self[.miss],
+            joined: self[.joined],
             fills: FillOutcome.allCases.map { ($0, fills[$0]) }
         )
     }
