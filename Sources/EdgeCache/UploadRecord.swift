@@ -119,6 +119,7 @@ extension UploadRecord {
 extension RemoteRecord {
     var encoded: [UInt8] { Array("\(upload.key)\n\(upload.id)\n\(partBytes)\n".utf8) }
 
+    /// `nil` for what cannot have been encoded, such as what is no key.
     init?(_ bytes: [UInt8]) {
         let lines = String(decoding: bytes, as: UTF8.self).split(separator: "\n", omittingEmptySubsequences: false)
         guard lines.count == 4, let key = try? ObjectKey(lines[0]), let size = Int64(digits: lines[2].utf8),
