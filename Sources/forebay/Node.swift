@@ -22,6 +22,7 @@ struct Node {
     private let healthServer: Server?
     private let observer: RequestObserver
     private let readiness: Readiness
+    private let contact: FirstContact
     private let edge: EdgeCache
     private let tier: DiskTier
 
@@ -33,18 +34,13 @@ struct Node {
         let registry = Registry(store: metered, prefix: settings.prefix)
         // Before anything is written: another process may have the directory.
         tier = try Self.tier(settings, log)
+        contact = FirstContact(registry, log)
         do {
-            try metered.check()
+            try contact.begin()
         } catch {
-            if case .denied = error.kind {
-                // A public bucket may let everybody read and nobody list.
-                log.warning("the origin cannot be listed: lists and deletes will fail", metadata: ["error": "\(error)"])
-            } else {
-                tier.close()
-                throw Unavailable(description: "origin: \(error)")
-            }
+            tier.close()
+            throw Unavailable(description: "origin: \(error)")
         }
-        Self.probe(registry, log)
         if tier.statistics.wasUnclean {
             log.notice("the last stop was not clean: content is verified again before it is served")
         }
@@ -82,6 +78,7 @@ struct Node {
     func stop(drain: Duration) -> Bool {
         let start = ContinuousClock.now
         readiness.stop()
+        contact.close()
         guard server.stop(drain: drain), admin.close(within: drain - (ContinuousClock.now - start)),
             adminServer.stop(drain: drain - (ContinuousClock.now - start)),
             edge.close(within: drain - (ContinuousClock.now - start))
@@ -106,22 +103,6 @@ struct Node {
         var configuration = ServerConfiguration(host: host, port: port)
         configuration.connectionLimit = 64
         return try Server(configuration, handler: handler)
-    }
-
-    /// A bucket that may only be read cannot be probed, and serves pulls all the same.
-    private static func probe(_ registry: Registry, _ log: Logger) {
-        do {
-            let found = try registry.probe()
-            log.info(
-                "probed the origin",
-                metadata: [
-                    "if-none-match": "\(found.ifAbsent)", "if-match": "\(found.ifMatch)",
-                    "etag-is-content-hash": "\(found.etagIsContentHash)",
-                ]
-            )
-        } catch {
-            log.warning("the origin cannot be written", metadata: ["error": "\(error)"])
-        }
     }
 
     static func store(_ settings: Settings, log: Logger) throws -> any ObjectStore {

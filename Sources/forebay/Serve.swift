@@ -9,7 +9,7 @@ struct Serve: AsyncParsableCommand {
         discussion: """
             Ends on SIGTERM or SIGINT: it stops accepting, finishes what is in flight within the drain timeout, and exits with \
             status 0; a second signal ends it at once. Exits with status 78 for a setting that is no good and with 69 when \
-            something it needs is unavailable.
+            something it needs is unavailable. An origin that is away for now is no such thing: what is cached is served.
             """
     )
 

@@ -43,6 +43,36 @@ struct OutageTests {
         }
     }
 
+    /// A node that is started again in an outage serves what it has.
+    @Test(arguments: [false, true]) func aStartNeedsNoOrigin(isBlackHole: Bool) throws {
+        try withOutage { forebay, origin in
+            let repository = Repository(forebay)
+            let content = noise(3_000_000, seed: 65)
+            let digest = try repository.push(blob: content)
+            let manifest = try repository.pushImage(tag: "v1")
+            #expect(try forebay.stop() == 0)
+            if isBlackHole {
+                origin.relay.on(.any, .all, .answer(.silence))
+            } else {
+                origin.relay.stop()
+            }
+            try forebay.start()
+            #expect(try same(repository.request("GET", "blobs/\(digest)").body, content))
+            #expect(try same(repository.request("GET", "manifests/\(sha256(manifest))").body, manifest))
+            #expect(forebay.log.contains("only what is cached is served"), "\(forebay.log)")
+            if !isBlackHole {
+                let tag = try repository.request("GET", "manifests/v1")
+                #expect(tag.status == 200 && tag["Warning"]?.hasPrefix("110 ") == true)
+                #expect(try [502, 503, 504].contains(repository.request("GET", "blobs/\(sha256([1]))").status))
+            }
+            origin.relay.stop()
+            origin.relay.clear()
+            try end(forebay, origin)
+            try repository.push(manifest: manifest, as: "v2")
+            try poll(for: "the origin to be probed") { forebay.log.contains("probed the origin") ? () : nil }
+        }
+    }
+
     /// Once the origin is known to be down, nobody waits for it; what is cached goes on.
     @Test func anOutageIsKnownSoonAndItsEndToo() throws {
         try withOutage { forebay, origin in

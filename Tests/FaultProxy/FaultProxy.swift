@@ -177,10 +177,13 @@ package final class FaultProxy: Sendable {
 
     /// Refuses new connections and breaks the open ones. Nobody else gets the port meanwhile.
     package func stop() {
-        let sockets = state.withLock { state in
+        let sockets: [Socket]? = state.withLock { state in
+            guard state.isListening else { return nil }
             state.isListening = false
             return Array(state.connections.values)
         }
+        // A socket that is shut down once more would not listen again.
+        guard let sockets else { return }
         listener.shutDown()
         for socket in sockets { socket.shutDown() }
     }

@@ -1,0 +1,101 @@
+internal import Logging
+internal import ObjectStorage
+internal import Registry
+internal import Threading
+
+/// A node's first contact with its origin: whether it can be used at all, and which conditions on writes it honours.
+///
+/// An origin that is away keeps no node from starting: what is cached is served, and contact is sought until there is one. Until then
+/// conditions count as not honoured, which is the safe side.
+final class FirstContact: Sendable {
+    /// How long a start waits for it.
+    private static let patience: Duration = .seconds(2)
+    /// Between attempts; it doubles.
+    private static let pauses: ClosedRange<Duration> = .seconds(2) ... .seconds(30)
+
+    private struct State {
+        var outcome: Outcome?
+        var isClosed = false
+    }
+
+    private enum Outcome {
+        case made
+        case away(StoreError)
+        /// Nothing that waiting mends.
+        case refused(StoreError)
+    }
+
+    private let registry: Registry
+    private let log: Logger
+    private let state = Monitor(State())
+
+    init(_ registry: Registry, _ log: Logger) {
+        self.registry = registry
+        self.log = log
+    }
+
+    /// Returns once there is contact, or it is clear that the origin is away for now.
+    func begin() throws(StoreError) {
+        spawnThread(name: "first-contact") { [self] in run() }
+        switch state.wait(until: .after(Self.patience), for: { $0.outcome }) {
+        case .made: return
+        case .refused(let error): throw error
+        case .away(let error):
+            log.warning(
+                "the origin is away: only what is cached is served until it is back",
+                metadata: ["error": "\(error)"]
+            )
+        case nil:
+            log.warning("the origin has not answered yet: only what is cached is served until it does")
+        }
+    }
+
+    func close() { state.update { $0.isClosed = true } }
+
+    private func run() {
+        var (isNews, pause) = (true, Self.pauses.lowerBound)
+        while true {
+            let outcome = seek()
+            state.update { $0.outcome = $0.outcome ?? outcome }
+            switch outcome {
+            case .made: return
+            case .away: isNews = true
+            case .refused(let error):
+                if isNews { log.error("the origin cannot be used", metadata: ["error": "\(error)"]) }
+                isNews = false
+            }
+            guard state.wait(until: .after(pause), for: { $0.isClosed ? true : nil }) == nil else { return }
+            pause = min(pause * 2, Self.pauses.upperBound)
+        }
+    }
+
+    private func seek() -> Outcome {
+        do throws(StoreError) {
+            try registry.store.check()
+        } catch {
+            if error.isRetryable { return .away(error) }
+            guard case .denied = error.kind else { return .refused(error) }
+            // A public bucket may let everybody read and nobody list.
+            log.warning("the origin cannot be listed: lists and deletes will fail", metadata: ["error": "\(error)"])
+        }
+        return probe()
+    }
+
+    /// A bucket that may only be read cannot be probed, and serves pulls all the same.
+    private func probe() -> Outcome {
+        do throws(RegistryError) {
+            let found = try registry.probe()
+            log.info(
+                "probed the origin",
+                metadata: [
+                    "if-none-match": "\(found.ifAbsent)", "if-match": "\(found.ifMatch)",
+                    "etag-is-content-hash": "\(found.etagIsContentHash)",
+                ]
+            )
+        } catch {
+            if case .store(let error) = error, error.isRetryable { return .away(error) }
+            log.warning("the origin cannot be written", metadata: ["error": "\(error)"])
+        }
+        return .made
+    }
+}
