@@ -227,19 +227,18 @@ extension EventLoop {
         exchanges.clients.left(address)
     }
 
-    /// Runs `job` where it may block; until it is done, libmicrohttpd leaves the connection alone. Then it calls again.
-    func handOver(_ connection: OpaquePointer, _ job: @escaping @Sendable () -> Void) {
+    /// libmicrohttpd leaves the connection alone until what this returns is called, once and on any thread. Then it calls again.
+    func suspend(_ connection: OpaquePointer) -> @Sendable () -> Void {
         suspended += 1
         MHD_suspend_connection(connection)
         let waiting = Waiting(connection)
-        exchanges.threads.run { [self] in
-            job()
+        return { [self] in
             MHD_resume_connection(waiting.connection)
             wake()
         }
     }
 
-    /// A connection that was handed over is back.
+    /// A suspended connection is back.
     func isBack() { suspended -= 1 }
 
     /// New work is refused: the loop is about to end.

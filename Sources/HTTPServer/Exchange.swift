@@ -50,7 +50,8 @@ enum Step {
 
 /// One request and its answer, from the request line until libmicrohttpd says that it is over.
 ///
-/// Sendable because one thread at a time has it: the loop's, or while the connection is suspended the one that it was handed to.
+/// Sendable because one thread at a time has it: the loop's, or while the connection is suspended the one that it was handed to. A body is
+/// taken in beside it, by its ``Intake``.
 final class Exchange: @unchecked Sendable {
     private enum Phase {
         case headersPending
@@ -59,13 +60,10 @@ final class Exchange: @unchecked Sendable {
         case decided(Reply)
         /// No body; answered when libmicrohttpd comes back, since an answer at its first call closes the connection.
         case ready(Request)
-        case receiving(any BodyReceiver)
+        case receiving(Intake)
         case finished(Response)
         case answered
     }
-
-    /// So much of a body is gathered before another thread takes it in: what a file is written by.
-    private static let pieceBytes = 1 << 20
 
     let loop: EventLoop
     private let target: Target
@@ -105,12 +103,12 @@ final class Exchange: @unchecked Sendable {
         case .decided(.respond(let response)):
             return (answer(response, closes: true), 0)
         case .decided(.receive(let receiver)):
-            phase = .receiving(receiver)
+            phase = .receiving(Intake(receiver, exchanges.threads))
             return (.goOn, 0)
         case .ready(let request):
             return (answerAtOnce(connection, request), 0)
-        case .receiving:
-            return receive(connection, bytes)
+        case .receiving(let intake):
+            return receive(connection, bytes, intake)
         case .finished(let response):
             return (answer(response, closes: false), 0)
         case .deciding, .answered:
@@ -151,15 +149,48 @@ final class Exchange: @unchecked Sendable {
         }
     }
 
-    /// Gathers small pieces until one is full, which goes to another thread while some bytes are left, never after the last: libmicrohttpd
-    /// may have more at hand and would call again at once.
-    private func receive(_ connection: OpaquePointer, _ bytes: UnsafeBufferPointer<UInt8>) -> (Step, taken: Int) {
-        if bytes.isEmpty { return (handOver(connection) { $0.finish() }, 0) }
-        if piece.capacity == 0 { piece.reserveCapacity(min(Self.pieceBytes, Int(request?.contentLength ?? .max))) }
-        let taken = min(Self.pieceBytes - piece.count, bytes.count)
+    /// Gathers bytes until a piece is full, which another thread takes in meanwhile. When that is still busy with the one before, the connection
+    /// waits while some bytes are left, never after the last: libmicrohttpd may have more at hand and would call again at once.
+    private func receive(
+        _ connection: OpaquePointer,
+        _ bytes: UnsafeBufferPointer<UInt8>,
+        _ intake: Intake
+    ) -> (Step, taken: Int) {
+        guard !bytes.isEmpty else { return (finish(connection, intake), 0) }
+        let taken = gather(bytes, intake)
+        let rest = UnsafeBufferPointer(rebasing: bytes[taken...])
+        guard !rest.isEmpty else { return (.goOn, taken) }
+        let full = takePiece()
+        guard intake.isBusy else {
+            intake.take(full)
+            return (.goOn, taken + gather(rest, intake))
+        }
+        return (wait(connection) { resume in intake.take(full, whenBegun: resume) }, taken)
+    }
+
+    /// How many of the bytes the piece has room for.
+    private func gather(_ bytes: UnsafeBufferPointer<UInt8>, _ intake: Intake) -> Int {
+        if piece.capacity == 0 {
+            piece = intake.memory(min(Intake.pieceBytes, Int(clamping: request?.contentLength ?? .max)))
+        }
+        let taken = min(Intake.pieceBytes - piece.count, bytes.count)
         piece.append(contentsOf: bytes[..<taken])
-        if taken == bytes.count { return (.goOn, taken) }
-        return (handOver(connection) { $0.passPieceOn() }, taken)
+        return taken
+    }
+
+    private func takePiece() -> [UInt8] {
+        defer { piece = [] }
+        return piece
+    }
+
+    private func finish(_ connection: OpaquePointer, _ intake: Intake) -> Step {
+        let rest = takePiece()
+        return wait(connection) { [self] resume in
+            intake.finish(rest) { response in
+                self.phase = .finished(response)
+                resume()
+            }
+        }
     }
 
     /// This answer is on its way.
@@ -190,27 +221,16 @@ final class Exchange: @unchecked Sendable {
         }
         stream = nil
         switch phase {
-        case .receiving(let receiver), .decided(.receive(let receiver)): abandon(receiver)
+        case .receiving(let intake): abandon(intake)
+        case .decided(.receive(let receiver)): abandon(Intake(receiver, exchanges.threads))
         default: loop.exchangeEnded()
         }
         phase = .answered
     }
 
-    private func abandon(_ receiver: any BodyReceiver) {
-        phase = .receiving(receiver)
-        let lost = Lost(receiver)
-        exchanges.threads.run { [loop] in
-            lost.receiver.abandon()
-            loop.exchangeEnded()
-        }
+    private func abandon(_ intake: Intake) {
+        intake.abandon { [loop] in loop.exchangeEnded() }
     }
-}
-
-/// Sendable because nobody else has the receiver any more.
-private struct Lost: @unchecked Sendable {
-    let receiver: any BodyReceiver
-
-    init(_ receiver: any BodyReceiver) { self.receiver = receiver }
 }
 
 // MARK: - On threads that may block
@@ -218,11 +238,22 @@ private struct Lost: @unchecked Sendable {
 extension Exchange {
     /// Suspends the connection and runs `job` on a thread that may block; then libmicrohttpd calls again.
     func handOver(_ connection: OpaquePointer, _ job: @escaping @Sendable (Exchange) -> Void) -> Step {
+        wait(connection) { [self] resume in
+            exchanges.threads.run {
+                job(self)
+                resume()
+            }
+        }
+    }
+
+    /// Suspends the connection until what `begin` gets is called, once and on any thread.
+    private func wait(_ connection: OpaquePointer, _ begin: (@escaping @Sendable () -> Void) -> Void) -> Step {
         if loop.refusesWork {
+            if case .receiving(let intake) = phase { intake.abandon {} }
             return answer(exchanges.handler.refusal(status: 503, reason: "the server is stopping"), closes: true)
         }
         isAway = true
-        loop.handOver(connection) { job(self) }
+        begin(loop.suspend(connection))
         return .goOn
     }
 
@@ -238,12 +269,6 @@ extension Exchange {
         phase = .decided(exchanges.handler.handle(request))
     }
 
-    private func passPieceOn() {
-        guard case .receiving(let receiver) = phase else { return }
-        receiver.receive(piece.span)
-        piece.removeAll(keepingCapacity: true)
-    }
-
     /// The request is complete.
     private func finish() {
         switch phase {
@@ -252,10 +277,6 @@ extension Exchange {
             case .respond(let response): phase = .finished(response)
             case .receive(let receiver): phase = .finished(receiver.finish())
             }
-        case .receiving(let receiver):
-            if !piece.isEmpty { receiver.receive(piece.span) }
-            piece = []
-            phase = .finished(receiver.finish())
         default:
             preconditionFailure("a request is answered once, after its headers")
         }

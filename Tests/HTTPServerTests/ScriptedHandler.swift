@@ -10,6 +10,8 @@ final class ScriptedHandler: RequestHandler {
         var threads: Set<String> = []
         var waiting = 0
         var abandoned = 0
+        /// Calls of a receiver while another was under way.
+        var overlaps = 0
         var producersGone = 0
         var ends: [ExchangeEnd] = []
     }
@@ -106,20 +108,31 @@ private final class Echo: BodyReceiver {
     private let handler: ScriptedHandler
     private var count = 0
     private var sum: UInt64 = 0
+    private let isInside = Atomic(false)
 
     init(_ handler: ScriptedHandler) { self.handler = handler }
 
-    func receive(_ bytes: Span<UInt8>) {
+    private func alone(_ body: () -> Void) {
+        let isAlone = !isInside.exchange(true, ordering: .acquiringAndReleasing)
+        if !isAlone { handler.seen.update { $0.overlaps += 1 } }
+        body()
+        isInside.store(false, ordering: .releasing)
+    }
+
+    func receive(_ bytes: Span<UInt8>) { alone { take(bytes) } }
+
+    private func take(_ bytes: Span<UInt8>) {
         for index in bytes.indices { sum = sum &* 31 &+ UInt64(bytes[index]) }
         count += bytes.count
         if bytes[0] == UInt8(ascii: "w") { handler.waitAtGate() }
     }
 
     func finish() -> Response {
-        Response(status: 201, headers: [], body: .bytes(Array("\(count) \(sum)".utf8)))
+        alone {}
+        return Response(status: 201, headers: [], body: .bytes(Array("\(count) \(sum)".utf8)))
     }
 
-    func abandon() { handler.seen.update { $0.abandoned += 1 } }
+    func abandon() { alone { handler.seen.update { $0.abandoned += 1 } } }
 }
 
 /// The byte at each offset is the offset. Gives each byte once: an answer that asked twice would not get its end.

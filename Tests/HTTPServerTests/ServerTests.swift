@@ -89,15 +89,30 @@ struct ServerTests {
 
     // MARK: Bodies
 
-    @Test(arguments: [1, 70_000, 262_144, 1_000_003])
+    /// Pieces are 1 MiB.
+    @Test(arguments: [1, 70_000, 262_144, 1_000_003, 1 << 20, 2_400_011])
     func aBodyArrivesWholeAndInOrder(count: Int) throws {
-        try with { server, _ in
+        try with { server, handler in
             let client = try RawClient(port: server.port)
             let bytes = body(count)
             for _ in 0..<2 {
                 try client.send(Array(post("/echo", length: count).utf8) + bytes)
                 #expect(try client.answer().text == echo(bytes))
             }
+            #expect(handler.seen.withLock { $0.overlaps } == 0)
+        }
+    }
+
+    @Test func aBodyArrivesWholeWhereItsFirstPieceIsTakenInSlowly() throws {
+        try with { server, handler in
+            // Two pieces, and some more for which the connection has to wait.
+            let bytes = body(2_300_000, first: "w")
+            let client = try RawClient(port: server.port)
+            try client.send(Array(post("/echo", length: bytes.count).utf8) + bytes)
+            try #require(handler.waitForWaiting(1))
+            handler.open()
+            #expect(try client.answer().text == echo(bytes))
+            #expect(handler.seen.withLock { $0.overlaps } == 0)
         }
     }
 
@@ -193,6 +208,20 @@ struct ServerTests {
             try #require(handler.seen.wait(until: .after(.seconds(20))) { $0.handled.count == 1 ? true : nil } ?? false)
             client.close()
             #expect(handler.seen.wait(until: .after(.seconds(20))) { $0.abandoned == 1 ? true : nil } == true)
+        }
+    }
+
+    @Test func aReceiverHearsOfItOnlyAfterThePieceThatItTakesIn() throws {
+        try with { server, handler in
+            let client = try RawClient(port: server.port)
+            try client.send(Array(post("/echo", length: 3 << 20).utf8) + body(1_200_000, first: "w"))
+            try #require(handler.waitForWaiting(1))
+            client.close()
+            #expect(handler.waitForEnds(1)?.first?.isComplete == false)
+            #expect(handler.seen.withLock { $0.abandoned } == 0)
+            handler.open()
+            #expect(handler.seen.wait(until: .after(.seconds(20))) { $0.abandoned == 1 ? true : nil } == true)
+            #expect(handler.seen.withLock { $0.overlaps } == 0)
         }
     }
 
