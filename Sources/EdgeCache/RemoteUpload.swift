@@ -32,6 +32,9 @@ final class RemoteUpload: Sendable {
 
     /// How many parts a client may be ahead of those that are on their way: what it sends faster would only cost memory.
     private static let partsAhead = 2
+    /// So much of a push stays in memory. More gets the memory of what came before: it neither waits for new memory nor drives out what is
+    /// read often.
+    private static let memoryBytes: Int64 = 64 << 20
     /// For what was written at once: a store that stalls does not stop a client.
     private static let holdLimit: Duration = .seconds(1)
 
@@ -90,9 +93,10 @@ final class RemoteUpload: Sendable {
 extension RemoteUpload {
     /// Sends the whole parts of the first `available` bytes of a file, in the background. Trouble is met again at the end.
     func advance(_ file: File, _ available: Int64) {
-        guard available >= traits.thresholdBytes,
-            sendsUnnamed || state.withLock({ $0.digest != nil || $0.upload != nil })
-        else { return }
+        guard sendsUnnamed || state.withLock({ $0.digest != nil || $0.upload != nil }) else {
+            return trail(file, available)
+        }
+        guard available >= traits.thresholdBytes else { return }
         let isNews = state.withLock { state in
             state.file = file
             defer { state.available = available }
@@ -125,18 +129,23 @@ extension RemoteUpload {
     }
 
     private func send(_ index: Int, of upload: MultipartUpload?) {
-        let (file, range, isWhole) = state.withLock { state in
-            (state.file, grid.range(index).clamped(to: 0..<state.available), state.isWhole)
-        }
+        let (file, available) = state.withLock { ($0.file, $0.available) }
         guard let file else { preconditionFailure("a part without its file") }
+        let range = grid.range(index).clamped(to: 0..<available)
         let length = range.upperBound - range.lowerBound
         send(index, of: upload, .file(file, offset: range.lowerBound, length: length))
-        guard !isWhole else { return }
-        // What comes next gets its memory: a large push neither waits for new memory nor drives out what is read often. An earlier part
-        // may have had to wait for the disk when its turn was.
+        guard available > Self.memoryBytes else { return }
+        // An earlier part may have had to wait for the disk when its turn was.
         for index in [index, index - 2 * traits.partsInFlight] where index >= 0 {
             tools.fileSystem.advise(.isNotNeeded, on: grid.range(index), of: file)
         }
+    }
+
+    /// Nothing is sent yet: what was written a while ago leaves memory.
+    private func trail(_ file: File, _ available: Int64) {
+        let end = available - Self.memoryBytes
+        guard end > 0 else { return }
+        tools.fileSystem.advise(.isNotNeeded, on: max(0, end - Self.memoryBytes / 8)..<end, of: file)
     }
 
     private func send(_ index: Int, of known: MultipartUpload?, _ body: ObjectBody) {
