@@ -10,6 +10,7 @@ final class Exchanges: Sendable {
     /// Where handlers may block.
     let threads: ThreadCache
     let clients: Clients
+    let pieceMemory = PieceMemory()
     private let draining = Atomic(false)
     private let ending = Monitor(())
 
@@ -103,7 +104,7 @@ final class Exchange: @unchecked Sendable {
         case .decided(.respond(let response)):
             return (answer(response, closes: true), 0)
         case .decided(.receive(let receiver)):
-            phase = .receiving(Intake(receiver, exchanges.threads))
+            phase = .receiving(Intake(receiver, exchanges))
             return (.goOn, 0)
         case .ready(let request):
             return (answerAtOnce(connection, request), 0)
@@ -157,23 +158,23 @@ final class Exchange: @unchecked Sendable {
         _ intake: Intake
     ) -> (Step, taken: Int) {
         guard !bytes.isEmpty else { return (finish(connection, intake), 0) }
-        let taken = gather(bytes, intake)
+        let taken = gather(bytes)
         let rest = UnsafeBufferPointer(rebasing: bytes[taken...])
         guard !rest.isEmpty else { return (.goOn, taken) }
         let full = takePiece()
         guard intake.isBusy else {
             intake.take(full)
-            return (.goOn, taken + gather(rest, intake))
+            return (.goOn, taken + gather(rest))
         }
         return (wait(connection) { resume in intake.take(full, whenBegun: resume) }, taken)
     }
 
     /// How many of the bytes the piece has room for.
-    private func gather(_ bytes: UnsafeBufferPointer<UInt8>, _ intake: Intake) -> Int {
+    private func gather(_ bytes: UnsafeBufferPointer<UInt8>) -> Int {
         if piece.capacity == 0 {
-            piece = intake.memory(min(Intake.pieceBytes, Int(clamping: request?.contentLength ?? .max)))
+            piece = exchanges.pieceMemory.take(for: request?.contentLength)
         }
-        let taken = min(Intake.pieceBytes - piece.count, bytes.count)
+        let taken = min(PieceMemory.pieceBytes - piece.count, bytes.count)
         piece.append(contentsOf: bytes[..<taken])
         return taken
     }
@@ -222,7 +223,7 @@ final class Exchange: @unchecked Sendable {
         stream = nil
         switch phase {
         case .receiving(let intake): abandon(intake)
-        case .decided(.receive(let receiver)): abandon(Intake(receiver, exchanges.threads))
+        case .decided(.receive(let receiver)): abandon(Intake(receiver, exchanges))
         default: loop.exchangeEnded()
         }
         phase = .answered

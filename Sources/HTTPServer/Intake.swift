@@ -11,47 +11,33 @@ final class Intake: @unchecked Sendable {
         /// Behind the one that runs.
         var jobs: [Job] = []
         var isBusy = false
-        /// The memory of a piece that was taken in.
-        var spare: [UInt8] = []
     }
-
-    /// How large a piece is: what a file is written by.
-    static let pieceBytes = 1 << 20
 
     private let receiver: any BodyReceiver
     private let threads: ThreadCache
+    private let memory: PieceMemory
     private let state = Mutex(State())
 
-    init(_ receiver: any BodyReceiver, _ threads: ThreadCache) {
+    init(_ receiver: any BodyReceiver, _ exchanges: Exchanges) {
         self.receiver = receiver
-        self.threads = threads
+        threads = exchanges.threads
+        memory = exchanges.pieceMemory
     }
 
     /// A piece is being taken in, and whoever has another one had better wait.
     var isBusy: Bool { state.withLock { $0.isBusy } }
-
-    /// Memory to gather a piece in.
-    func memory(_ capacity: Int) -> [UInt8] {
-        var memory = state.withLock { state in
-            defer { state.spare = [] }
-            return state.spare
-        }
-        memory.reserveCapacity(capacity)
-        return memory
-    }
 
     /// - Parameter whenBegun: called when all pieces before it are through.
     func take(_ piece: consuming [UInt8], whenBegun: @escaping @Sendable () -> Void = {}) {
         let piece = Mutex(piece)
         run { [self] in
             whenBegun()
-            var bytes = piece.withLock { bytes in
+            let bytes = piece.withLock { bytes in
                 defer { bytes = [] }
                 return bytes
             }
             receiver.receive(bytes.span)
-            bytes.removeAll(keepingCapacity: true)
-            state.withLock { $0.spare = bytes }
+            memory.giveBack(bytes)
         }
     }
 
@@ -88,6 +74,32 @@ final class Intake: @unchecked Sendable {
         state.withLock { state in
             state.isBusy = !state.jobs.isEmpty
             return state.isBusy ? state.jobs.removeFirst() : nil
+        }
+    }
+}
+
+/// The memory that bodies are gathered in, of a few that were taken in kept for the next: new memory is dear, and a slow client holds only its own.
+final class PieceMemory: Sendable {
+    /// How large a piece is: what a file is written by.
+    static let pieceBytes = 1 << 20
+    private static let limit = 16
+
+    private let spare = Mutex<[[UInt8]]>([])
+
+    /// - Parameter length: of the body, if it is known.
+    func take(for length: Int64?) -> [UInt8] {
+        let capacity = min(Self.pieceBytes, Int(clamping: length ?? .max))
+        if capacity == Self.pieceBytes, let piece = spare.withLock({ $0.popLast() }) { return piece }
+        var piece: [UInt8] = []
+        piece.reserveCapacity(capacity)
+        return piece
+    }
+
+    func giveBack(_ piece: consuming [UInt8]) {
+        piece.removeAll(keepingCapacity: true)
+        let piece = Mutex(piece)
+        spare.withLock { spare in
+            if spare.count < Self.limit { spare.append(piece.withLock { $0 }) }
         }
     }
 }
