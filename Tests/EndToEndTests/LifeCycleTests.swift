@@ -35,6 +35,23 @@ struct LifeCycleTests {
         }
     }
 
+    /// A client that is slower than the drain timeout costs itself its answer, and not the cache its trust in what it holds.
+    @Test func aDownloadThatIsCutOffLeavesTheCacheClean() throws {
+        try withForebay(flags: ["--drain-timeout", "200ms"]) { forebay in
+            let repository = Repository(forebay)
+            let content = noise(32 << 20, seed: 43)
+            let digest = try repository.push(blob: content)
+            let connection = try Connection(to: forebay.endpoint, receiveBuffer: 65_536)
+            try connection.sendHead("GET", repository.path("blobs/\(digest)"), body: .none)
+            #expect(try connection.readHead().status == 200)
+            #expect(try forebay.stop() == 0)
+            #expect(forebay.log.contains("stopped with requests in flight"))
+            try forebay.start()
+            #expect(!forebay.log.contains("the last stop was not clean"))
+            #expect(try same(repository.request("GET", "blobs/\(digest)").body, content))
+        }
+    }
+
     @Test(arguments: OriginKind.allCases)
     func anUploadInFlightIsFinishedBeforeTheEnd(origin: OriginKind) throws {
         try withForebay(origin) { forebay in
