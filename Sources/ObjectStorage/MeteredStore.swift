@@ -35,7 +35,8 @@ public final class StoreMeter: Sendable {
     func sent(_ count: Int64) { bytes.add(UInt64(count), at: 1) }
 
     public func write(to page: inout Exposition) {
-        page.family("forebay_origin_requests_total", .counter, "Operations on the origin and attempts that were repeated, by what came of them.")
+        let help = "Operations on the origin and attempts that were repeated, by what came of them."
+        page.family("forebay_origin_requests_total", .counter, help)
         for (row, operation) in Self.operations.enumerated() {
             for (column, code) in Self.codes.enumerated() {
                 let count = requests[row * Self.codes.count + column]

@@ -231,17 +231,6 @@ struct LifeCycleTests {
         expectOneLine(result, naming: [name])
     }
 
-    @Test func aBucketThatCannotBeReachedIsNamed() throws {
-        let port = try Ports.free()
-        let result = try runForebay(
-            ["--origin", "s3://bucket/epoch/", "--s3-endpoint", "http://127.0.0.1:\(port)", "--s3-region", "us-east-1"]
-                + ["--s3-addressing", "path"],
-            environment: ["AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret"]
-        )
-        #expect(result.status == unavailable)
-        expectOneLine(result, naming: ["\(port)"])
-    }
-
     @Test func aBucketThatIsNotThereOrNotOursIsNamed() throws {
         let server = try S3Server.required()
         let flags = ["--s3-endpoint", "http://127.0.0.1:\(server.port)", "--s3-addressing", "path"]
