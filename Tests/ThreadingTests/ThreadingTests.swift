@@ -116,7 +116,7 @@ import Threading
         for _ in 0..<20 {
             let done = Monitor(false)
             #expect(pool.submit(urgent: true) { done.update { $0 = true } })
-            guard done.wait(until: .after(.seconds(20))) { $0 ? true : nil } == true else {
+            guard done.wait(until: .after(.seconds(20)), for: { $0 ? true : nil }) == true else {
                 Issue.record("an urgent job found no thread")
                 break
             }
