@@ -47,6 +47,8 @@ final class Fill: Sendable {
         /// Jobs of the pool that run for this fill, and those that wait for a thread.
         var running = 1
         var queued = 0
+        /// Of those that wait, the urgent ones.
+        var queuedUrgent = 0
         /// Everything before this offset was hashed.
         var hashed: Int64 = 0
         var isHashing = false
