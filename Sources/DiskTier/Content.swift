@@ -183,9 +183,10 @@ extension DiskTier {
                 return replaced
             }
         }
-        // The books never say less than there is: the file is entered before its reservation goes.
         if let replaced {
-            ledger.update { $0.committedBytes += facts.allocated }
+            // The books never say less than there is: the index is entered before the reservation goes.
+            noteIndexSize()
+            reservation.commit(facts.allocated)
             readers.release(replaced, Key.hash(key))
         }
         indexHasGrown(reservation)

@@ -115,13 +115,25 @@ public final class Reservation: Sendable {
 
     /// Gives back all but `kept` bytes, which stay reserved without it.
     func handOver(_ kept: Int64) {
+        take { entries, held in entries.reservedBytes -= held - kept }
+    }
+
+    /// They are a file's of the index from now on, which takes so many.
+    func commit(_ allocated: Int64) {
+        take { entries, held in
+            entries.reservedBytes -= held
+            entries.committedBytes += allocated
+        }
+    }
+
+    private func take(_ body: (inout Ledger.Entries, _ held: Int64) -> Void) {
         let bytes = bytes.withLock { bytes in
             defer { bytes = (0, 0) }
             return bytes
         }
         tier.ledger.update { entries in
-            entries.reservedBytes -= bytes.held - kept
             entries.pendingBytes -= bytes.pending
+            body(&entries, bytes.held)
         }
     }
 
