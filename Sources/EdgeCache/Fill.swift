@@ -47,6 +47,8 @@ final class Fill: Sendable {
         /// Jobs of the pool that run for this fill, and those that wait for a thread.
         var running = 1
         var queued = 0
+        /// Of those that wait, the urgent ones.
+        var queuedUrgent = 0
         /// Everything before this offset was hashed.
         var hashed: Int64 = 0
         var isHashing = false
@@ -139,6 +141,16 @@ final class FillMember: Sendable {
 }
 
 extension Fill {
+    /// All bytes are here, though the tier may not have them yet.
+    var isVerified: Bool {
+        state.withLock { state in
+            switch state.phase {
+            case .verified, .verifiedInMemory: true
+            default: false
+            }
+        }
+    }
+
     /// What a new client can be answered with, as soon as that is known.
     enum Opening: Sendable {
         case unknownBlob

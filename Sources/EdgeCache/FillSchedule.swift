@@ -24,37 +24,37 @@ extension Fill {
     /// The right to queue one more job, when there is something for it to do.
     func admitJob(_ limits: FillLimits) -> Job? {
         state.withLock { state in
-            guard let job = state.nextJob(limits, beside: state.queued) else { return nil }
+            guard let job = state.nextJob(limits) else { return nil }
             let jobs = state.running + state.queued
             guard jobs < (job == .urgent ? limits.partsInFlight * 2 : limits.partsInFlight) else { return nil }
-            state.queued += 1
+            state.enqueue(job)
             return job
         }
     }
 
     /// The queue did not take the job.
-    func dismissJob() {
-        state.withLock { $0.queued -= 1 }
+    func dismiss(_ job: Job) {
+        state.withLock { $0.dequeue(job) }
     }
 
     /// A thread has come to the job; false when it came too late.
-    func beginJob() -> Bool {
+    func begin(_ job: Job) -> Bool {
         state.withLock { state in
-            state.queued -= 1
+            state.dequeue(job)
             guard state.phase.isLive else { return false }
             state.running += 1
             return true
         }
     }
 
-    /// The next part to fetch: one that a reader waits for, else the first.
-    func claimPart(_ limits: FillLimits) -> Range<Int64>? {
+    /// The next part to fetch: one that a reader waits for, else the first. An urgent job takes no other, as its thread is kept for those.
+    func claimPart(for job: Job, _ limits: FillLimits) -> Range<Int64>? {
         state.withLock { state in
             guard case .streaming = state.phase else { return nil }
             for offset in state.waiting {
                 if let part = state.map?.claim(at: offset) { return part }
             }
-            return state.mayReadAhead(limits) ? state.map?.claimFirst() : nil
+            return job == .ahead && state.mayReadAhead(limits) ? state.map?.claimFirst() : nil
         }
     }
 
@@ -73,10 +73,8 @@ extension Fill {
         state.update { state in
             state.running -= 1
             let jobs = state.running + state.queued
-            if !stops, let job = state.nextJob(limits, beside: state.queued),
-                job == .urgent || jobs < limits.partsInFlight
-            {
-                state.queued += 1
+            if !stops, let job = state.nextJob(limits), job == .urgent || jobs < limits.partsInFlight {
+                state.enqueue(job)
                 return .again(job)
             }
             if case .streaming = state.phase, jobs == 0, state.map?.restBytes != 0 { state.phase = .paused }
@@ -89,10 +87,20 @@ extension Fill {
 
 extension Fill.State {
     /// What one more job would do, beside those in the queue.
-    fileprivate func nextJob(_ limits: FillLimits, beside queued: Int) -> Fill.Job? {
+    fileprivate func nextJob(_ limits: FillLimits) -> Fill.Job? {
         guard case .streaming = phase, let map else { return nil }
-        if waiting.count(where: { map.isOpen($0) }) > queued { return .urgent }
+        if waiting.count(where: { map.isOpen($0) }) > queuedUrgent { return .urgent }
         return mayReadAhead(limits) && map.openParts > queued ? .ahead : nil
+    }
+
+    fileprivate mutating func enqueue(_ job: Fill.Job) {
+        queued += 1
+        if job == .urgent { queuedUrgent += 1 }
+    }
+
+    fileprivate mutating func dequeue(_ job: Fill.Job) {
+        queued -= 1
+        if job == .urgent { queuedUrgent -= 1 }
     }
 
     fileprivate func mayReadAhead(_ limits: FillLimits) -> Bool {

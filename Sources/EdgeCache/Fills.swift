@@ -53,7 +53,8 @@ final class Fills: Sendable {
             unattendedBytes: configuration.fillUnattendedBytes
         )
         queueLimit = configuration.fillQueueLimit
-        pool = WorkerPool(name: "fill", threads: configuration.fillThreads, queueLimit: queueLimit)
+        let threads = configuration.fillThreads
+        pool = WorkerPool(name: "fill", threads: threads, urgentThreads: threads / 4, queueLimit: queueLimit)
         state = Monitor(
             State(absent: AbsentBlobs(limit: configuration.absentBlobLimit, for: configuration.absentTTL))
         )
@@ -185,34 +186,35 @@ extension Fills {
     /// Queues as many jobs as there is work for.
     func schedule(_ fill: Fill) {
         while let job = fill.admitJob(limits) {
-            guard submit(job, of: fill) else { return fill.dismissJob() }
+            guard submit(job, of: fill) else { return fill.dismiss(job) }
         }
     }
 
     private func submit(_ job: Fill.Job, of fill: Fill) -> Bool {
         pool.submit(urgent: job == .urgent) { [self] in
-            if fill.beginJob() { work(fill) }
+            if fill.begin(job) { work(job, of: fill) }
         }
     }
 
     /// Fetches a part, and another when the queue is full.
-    func work(_ fill: Fill) {
-        while true {
-            if !isClosing, let part = fill.claimPart(limits) { PartTransfer(self, fill, part).run() }
-            guard goesOn(fill) else { return }
+    func work(_ first: Fill.Job, of fill: Fill) {
+        var next: Fill.Job? = first
+        while let job = next {
+            if !isClosing, let part = fill.claimPart(for: job, limits) { PartTransfer(self, fill, part).run() }
+            next = endJob(of: fill)
         }
     }
 
-    /// The end of a job: its next part waits in the queue, so that the fills share the threads. True when it is to go on at once.
-    func goesOn(_ fill: Fill) -> Bool {
+    /// The next part waits in the queue, so that the fills share the threads. When that is full, it is for the caller to go on with.
+    func endJob(of fill: Fill) -> Fill.Job? {
         switch fill.endJob(limits, stops: isClosing) {
         case .again(let job):
-            return !submit(job, of: fill) && fill.beginJob()
+            return !submit(job, of: fill) && fill.begin(job) ? job : nil
         case .conclude:
             conclude(fill)
-            return false
+            return nil
         case .done:
-            return false
+            return nil
         }
     }
 

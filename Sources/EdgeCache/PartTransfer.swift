@@ -290,7 +290,7 @@ struct FillOpening {
         fills.counters.started.wrappingAdd(1, ordering: .relaxed)
         if fills.isClosing { return fills.end(fill, .failed(.origin(.closing))) }
         open()
-        if fills.goesOn(fill) { fills.work(fill) }
+        if let job = fills.endJob(of: fill) { fills.work(job, of: fill) }
     }
 
     private func open() {

@@ -6,16 +6,22 @@ public final class BoundedQueue<Element: Sendable>: Sendable {
         var head = 0
         /// How many of those at the head are urgent.
         var urgent = 0
+        /// Taken, and not through yet.
+        var inHand = 0
         var closed = false
         var count: Int { elements.count - head }
     }
 
     private let limit: Int
+    private let ordinaryLimit: Int
     private let state = Monitor(State())
 
-    public init(limit: Int) {
-        precondition(limit > 0)
+    /// - Parameter ordinaryLimit: elements that are not urgent are only taken while fewer than so many are in hand, those that were taken and
+    ///   for which nobody has called ``finish()``.
+    public init(limit: Int, ordinaryLimit: Int = .max) {
+        precondition(limit > 0 && ordinaryLimit > 0)
         self.limit = limit
+        self.ordinaryLimit = ordinaryLimit
     }
 
     public var count: Int { state.withLock { $0.count } }
@@ -46,10 +52,12 @@ public final class BoundedQueue<Element: Sendable>: Sendable {
         return added ?? false
     }
 
-    /// Waits for the oldest element; `nil` when the queue is closed and empty, or the deadline passes.
+    /// Waits for the oldest element that may be taken; `nil` when the queue is closed and empty, or the deadline passes.
     public func take(until deadline: Deadline = .never) -> Element? {
         let taken: Element?? = state.wait(until: deadline) { state in
             guard state.count > 0 else { return state.closed ? .some(nil) : nil }
+            guard state.urgent > 0 || state.inHand < ordinaryLimit else { return nil }
+            state.inHand += 1
             let element = state.elements[state.head].take()
             state.head += 1
             state.urgent = max(0, state.urgent - 1)
@@ -61,6 +69,11 @@ public final class BoundedQueue<Element: Sendable>: Sendable {
         }
         state.update { _ in }
         return taken ?? nil
+    }
+
+    /// An element that was taken is done with.
+    public func finish() {
+        state.update { $0.inHand -= 1 }
     }
 
     /// Refuses new elements; those inside can still be taken.

@@ -13,15 +13,19 @@ public final class WorkerPool: Sendable {
     /// - Parameters:
     ///   - name: shown by `ps -L`; at most 15 bytes count.
     ///   - threads: how many jobs run at once.
+    ///   - urgentThreads: so many of the threads are left idle by jobs that are not urgent.
     ///   - queueLimit: how many jobs may wait.
-    public init(name: String, threads: Int, queueLimit: Int) {
-        precondition(threads > 0)
+    public init(name: String, threads: Int, urgentThreads: Int = 0, queueLimit: Int) {
+        precondition(threads > urgentThreads)
         width = threads
-        queue = BoundedQueue(limit: queueLimit)
+        queue = BoundedQueue(limit: queueLimit, ordinaryLimit: threads - urgentThreads)
         running = Monitor(threads)
         for _ in 0..<threads {
             spawnThread(name: name) { [queue, running] in
-                while let job = queue.take() { job() }
+                while let job = queue.take() {
+                    job()
+                    queue.finish()
+                }
                 running.update { $0 -= 1 }
             }
         }
@@ -100,7 +104,7 @@ public func spawnThread(name: String, stackBytes: Int = 512 << 10, _ run: @escap
 }
 
 /// False when the system has no room for another thread.
-func tryToSpawnThread(name: String, stackBytes: Int, _ run: @escaping @Sendable () -> Void) -> Bool {
+public func tryToSpawnThread(name: String, stackBytes: Int = 512 << 10, _ run: @escaping @Sendable () -> Void) -> Bool {
     createThread(name: name, stackBytes: stackBytes, run) == 0
 }
 

@@ -136,6 +136,35 @@ import Threading
         #expect(try edge.read(digest) == content)
     }
 
+    /// The parts of one blob that nobody waits for take no thread from another blob, nor from a reader elsewhere in it.
+    @Test func readingAheadHoldsNobodyUp() throws {
+        let edge = try Edge {
+            smallParts(&$0)
+            $0.fillThreads = 4
+        }
+        let (large, small) = (noise(16 * mebibyte), noise(100_000, seed: 2))
+        let (digest, other) = (edge.seed(large), edge.seed(small))
+        let gate = Gate()
+        let far = 14 * mebibyte..<14 * mebibyte + 1000
+        edge.store.interceptPieces { call, offset throws(StoreError) in
+            if call.key.contains(digest.hex), offset < far.lowerBound { gate.pass() }
+        }
+        let opened = try #require(try edge.cache.blob(digest))
+        gate.waitForArrivals(3)
+        let (cache, read) = (edge.cache, Monitor<[[UInt8]?]>([]))
+        for (digest, range) in [(other, 0..<small.count), (digest, far)] {
+            spawnThread(name: "client") {
+                let got = try? cache.blob(digest, near: Int64(range.lowerBound)).map { try bytes(range, of: $0) }
+                read.update { $0.append(got) }
+            }
+        }
+        let results = read.wait(until: .after(.seconds(20))) { $0.count == 2 ? $0 : nil } ?? []
+        #expect(results.contains(small) && results.contains(Array(large[far])))
+        gate.open()
+        edge.cache.waitForFills()
+        withExtendedLifetime(opened) {}
+    }
+
     /// As stargz and SOCI read: many small ranges of a large cold blob, here in any order.
     @Test(arguments: 1...3 as ClosedRange<UInt64>)
     func rangesInAnyOrderFetchNothingTwice(_ seed: UInt64) throws {

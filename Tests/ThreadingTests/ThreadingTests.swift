@@ -45,6 +45,19 @@ import Threading
         #expect(queue.take() == nil)
     }
 
+    @Test func whatIsUrgentIsTakenBesideAnyNumberInHand() {
+        let queue = BoundedQueue<Int>(limit: 4, ordinaryLimit: 2)
+        for number in 1...3 { #expect(queue.offer(number)) }
+        #expect(queue.take() == 1 && queue.take() == 2)
+        #expect(queue.take(until: .after(.zero)) == nil)
+        #expect(queue.offer(4, urgent: true))
+        #expect(queue.take(until: .after(.zero)) == 4)
+        queue.finish()
+        #expect(queue.take(until: .after(.zero)) == nil)
+        queue.finish()
+        #expect(queue.take(until: .after(.zero)) == 3)
+    }
+
     @Test func aFullQueueMakesThePutterWait() {
         let queue = BoundedQueue<Int>(limit: 1)
         let total = 10_000
@@ -89,6 +102,29 @@ import Threading
         )
         #expect(total.wait { $0 == 50 ? true : nil } == true)
         pool.close()
+    }
+
+    @Test func whatIsNotUrgentLeavesThreadsToWhatIs() {
+        let pool = WorkerPool(name: "test", threads: 3, urgentThreads: 1, queueLimit: 10)
+        let state = Monitor((begun: 0, open: false))
+        for _ in 0..<5 {
+            _ = pool.submit {
+                state.update { $0.begun += 1 }
+                _ = state.wait { $0.open ? true : nil }
+            }
+        }
+        for _ in 0..<20 {
+            let done = Monitor(false)
+            #expect(pool.submit(urgent: true) { done.update { $0 = true } })
+            guard done.wait(until: .after(.seconds(20)), for: { $0 ? true : nil }) == true else {
+                Issue.record("an urgent job found no thread")
+                break
+            }
+        }
+        #expect(state.withLock { $0.begun } <= 2)
+        state.update { $0.open = true }
+        pool.close()
+        #expect(state.withLock { $0.begun } == 5)
     }
 
     @Test func aFullQueueRefuses() {
