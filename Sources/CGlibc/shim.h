@@ -23,7 +23,9 @@ enum {
     forebay_SYNC_FILE_RANGE_WRITE = 2,
     forebay_READ_NOWAIT = 8,
     forebay_EFD_FLAGS = EFD_CLOEXEC | EFD_NONBLOCK,
-    forebay_EPOLL_FLAGS = EPOLL_CLOEXEC
+    forebay_EPOLL_FLAGS = EPOLL_CLOEXEC,
+    // Where `tcpi_bytes_acked` is in linux/tcp.h's `struct tcp_info`; netinet/tcp.h knows only its beginning.
+    forebay_TCP_INFO_BYTES_ACKED = 120
 };
 static const uint32_t forebay_EPOLL_READABLE = EPOLLIN;
 static const uint32_t forebay_EPOLL_HANG_UP = EPOLLRDHUP | EPOLLET;

@@ -19,6 +19,8 @@ public final class EdgeCache: Sendable {
         public var tagTTL: Duration = .seconds(10)
         /// How long after its last confirmation a tag may be served while the origin is down.
         public var staleIfError: Duration = .seconds(24 * 3600)
+        /// How long a client waits for an origin that says nothing, where a tag could be served stale.
+        public var stalePatience: Duration = .seconds(3)
         /// Transfers from the origin at once, over all blobs.
         public var fillThreads = 32
         /// Transfers that may wait for a thread.
@@ -141,7 +143,7 @@ extension EdgeCache {
             status = .miss
             let joined = try fills.join(digest, near: near) { cachedSize(digest) != nil }
             guard let (member, isNew) = joined else { return nil }
-            if !isNew { status = .joined }
+            if !isNew { status = member.fill.isVerified ? .hit : .joined }
             switch member.fill.waitForOpening() {
             case .onDisk:
                 continue

@@ -140,6 +140,16 @@ final class FillMember: Sendable {
 }
 
 extension Fill {
+    /// All bytes are here, though the tier may not have them yet.
+    var isVerified: Bool {
+        state.withLock { state in
+            switch state.phase {
+            case .verified, .verifiedInMemory: true
+            default: false
+            }
+        }
+    }
+
     /// What a new client can be answered with, as soon as that is known.
     enum Opening: Sendable {
         case unknownBlob

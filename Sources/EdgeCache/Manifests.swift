@@ -47,9 +47,10 @@ extension EdgeCache {
         case .digest(let digest):
             if let answer = cachedManifest(name, digest) { return answer }
         case .tag(let tag):
-            if let cached = cachedTag(name, tag), age(of: cached) < configuration.tagTTL {
-                if let answer = answer(cached) { return answer }
-            }
+            guard let cached = cachedTag(name, tag), let answer = answer(cached) else { break }
+            if age(of: cached) < configuration.tagTTL { return answer }
+            guard age(of: cached) < configuration.staleIfError else { break }
+            return try refreshSoon(name, tag) ?? stale(answer, cached, name, tag, "it does not answer")
         }
         let flight = ManifestFlight(name: name, reference: reference)
         var isMine = false
@@ -84,6 +85,31 @@ extension EdgeCache {
         return ManifestAnswer(stored)
     }
 
+    /// ``refresh(_:_:)`` for one who could be served what is here; `nil` when the origin takes too long.
+    private func refreshSoon(_ name: RepositoryName, _ tag: Tag) throws(EdgeError) -> ManifestAnswer?? {
+        let flight = ManifestFlight(name: name, reference: .tag(tag))
+        return try manifestFlights.run(flight, within: configuration.stalePatience) { [self] in
+            Result { () throws(EdgeError) in try refresh(name, tag) }
+        }?.get()
+    }
+
+    private func stale(
+        _ known: ManifestAnswer,
+        _ cached: CachedTag,
+        _ name: RepositoryName,
+        _ tag: Tag,
+        _ reason: String
+    ) -> ManifestAnswer {
+        log.warning("serving a stale tag", metadata: ["tag": "\(name):\(tag)", "error": "\(reason)"])
+        return ManifestAnswer(
+            bytes: known.bytes,
+            digest: known.digest,
+            mediaType: known.mediaType,
+            staleSeconds: age(of: cached).components.seconds,
+            status: .stale
+        )
+    }
+
     /// Asks the origin whether the tag still is what it was here.
     private func refresh(_ name: RepositoryName, _ tag: Tag) throws(EdgeError) -> ManifestAnswer? {
         let stamp = tier.stamp()
@@ -108,14 +134,7 @@ extension EdgeCache {
             }
         } catch {
             guard let cached, let known, age(of: cached) < configuration.staleIfError else { throw .origin(error) }
-            log.warning("serving a stale tag", metadata: ["tag": "\(name):\(tag)", "error": "\(error)"])
-            return ManifestAnswer(
-                bytes: known.bytes,
-                digest: known.digest,
-                mediaType: known.mediaType,
-                staleSeconds: age(of: cached).components.seconds,
-                status: .stale
-            )
+            return stale(known, cached, name, tag, "\(error)")
         }
     }
 

@@ -170,9 +170,10 @@ extension RemoteUpload {
 
     /// The upload, begun now; `nil` when the origin has the blob. Only one part at a time is sent for that.
     private func begin() throws(RegistryError) -> MultipartUpload? {
-        let (digest, isThere) = state.withLock { ($0.digest, $0.isThere) }
+        let (digest, isThere, size) = state.withLock { ($0.digest, $0.isThere, $0.isWhole ? $0.available : nil) }
         if isThere { return nil }
-        if let digest, try tools.registry.blobExists(digest) {
+        // Of a length that it cannot have, it is as good as missing.
+        if let digest, let info = try tools.registry.blobInfo(digest), info.size == size ?? info.size {
             state.update { $0.isThere = true }
             return nil
         }
@@ -247,8 +248,8 @@ extension RemoteUpload {
         do throws(RegistryError) {
             try tools.registry.completeBlobUpload(upload, present, as: digest)
         } catch {
-            // Parts that the store does not take are no good any more.
-            if !error.isRetryable { abort() }
+            // Parts that the store does not take are no good any more; where they are all that there is, they may be still.
+            if error.isNoSuchUpload || !error.isRetryable && state.withLock({ $0.file != nil }) { abort() }
             throw error
         }
         state.update { $0.forget() }

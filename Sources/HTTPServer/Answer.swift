@@ -1,3 +1,4 @@
+internal import CGlibc
 internal import CMicroHTTPD
 internal import Glibc
 internal import System
@@ -43,6 +44,7 @@ private func make(_ body: Response.Body, _ connection: OpaquePointer, _ exchange
         guard isInMemory(file, offset, length) else {
             return BodyStream(FileProducer(file, from: offset), length: length, connection, exchange).make()
         }
+        exchange.acknowledgedBefore = acknowledgedBytes(connection)
         let descriptor = file.takeDescriptor()
         let made = MHD_create_response_from_fd_at_offset64(UInt64(length), descriptor, UInt64(offset))
         if made == nil { close(descriptor) }
@@ -134,5 +136,16 @@ private final class FileProducer: BodyProducer {
     func produce(at offset: Int64, into buffer: inout OutputSpan<UInt8>) throws {
         let room = buffer.freeCapacity
         try LocalFileSystem().read(file, at: start + offset, count: room, into: &buffer)
+    }
+}
+
+/// How many bytes on a connection its client has acknowledged (`TCP_INFO` of `tcp(7)`); `nil` where that is not known, as on a Unix-domain socket.
+func acknowledgedBytes(_ connection: OpaquePointer) -> Int64? {
+    withUnsafeTemporaryAllocation(of: UInt64.self, capacity: Int(forebay_TCP_INFO_BYTES_ACKED) / 8 + 1) { info in
+        let wanted = socklen_t(info.count * 8)
+        var length = wanted
+        let result = getsockopt(forebay_mhd_socket(connection), Int32(IPPROTO_TCP), TCP_INFO, info.baseAddress, &length)
+        guard result == 0, length == wanted, let acknowledged = info.last else { return nil }
+        return Int64(clamping: acknowledged)
     }
 }

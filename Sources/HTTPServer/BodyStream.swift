@@ -22,6 +22,8 @@ final class BodyStream: @unchecked Sendable {
     /// `nil` when nobody knows it.
     let length: Int64?
     private(set) var produced: Int64 = 0
+    /// The producer had no more, and the connection was broken for it.
+    private(set) var hasFailed = false
     /// Gone with the answer, so that it hears of a client that left.
     private var producer: (any BodyProducer)?
     private let connection: OpaquePointer
@@ -66,13 +68,13 @@ final class BodyStream: @unchecked Sendable {
         state = .idle
         switch found {
         case .failed:
-            return forebay_mhd_end_with_error
+            return fail()
         case .filled(let count, at: let address):
             // It asks again with the same buffer; anything else would send what is not there.
-            guard address == buffer, count <= room else { return forebay_mhd_end_with_error }
+            guard address == buffer, count <= room else { return fail() }
             produced += Int64(count)
             if count > 0 { return count }
-            return length == nil ? forebay_mhd_end_of_stream : forebay_mhd_end_with_error
+            return length == nil ? forebay_mhd_end_of_stream : fail()
         case .idle:
             break
         }
@@ -92,7 +94,7 @@ final class BodyStream: @unchecked Sendable {
     }
 
     private func produceElsewhere(at position: Int64, into target: Room) -> Int {
-        guard !exchange.loop.refusesWork else { return forebay_mhd_end_with_error }
+        guard !exchange.loop.refusesWork else { return fail() }
         _ = exchange.handOver(connection) { [self] _ in produce(at: position, into: target) }
         return 0
     }
@@ -107,6 +109,11 @@ final class BodyStream: @unchecked Sendable {
             // The producer has said why; a broken connection is all that can still be told the client.
             state = .failed
         }
+    }
+
+    private func fail() -> Int {
+        hasFailed = true
+        return forebay_mhd_end_with_error
     }
 
     fileprivate func end() { producer = nil }

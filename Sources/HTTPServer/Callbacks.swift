@@ -56,6 +56,7 @@ func onCompleted(
     guard let connection, let pointer = state?.pointee else { return }
     state?.pointee = nil
     Unmanaged<Exchange>.fromOpaque(pointer).takeRetainedValue().end(
+        connection,
         isComplete: code == .REQUEST_TERMINATED_COMPLETED_OK
     )
     loop(context).isThrough(connection)

@@ -79,6 +79,8 @@ final class Exchange: @unchecked Sendable {
     private var length: Int64 = 0
     /// Set where the body is streamed.
     var stream: BodyStream?
+    /// Set where the body is sent from a file: what the client had before.
+    var acknowledgedBefore: Int64?
 
     init(_ loop: EventLoop, _ target: Target) {
         self.loop = loop
@@ -209,14 +211,15 @@ final class Exchange: @unchecked Sendable {
     }
 
     /// libmicrohttpd is through with the request, whatever became of it.
-    func end(isComplete: Bool) {
+    func end(_ connection: OpaquePointer, isComplete: Bool) {
         isBack()
         if let request {
             let end = ExchangeEnd(
                 status: status,
-                bodyBytes: stream?.length == nil ? stream?.produced ?? length : length,
+                bodyBytes: stream?.produced ?? (isComplete ? length : lengthSent(connection)),
                 nanoseconds: SystemTime().monotonicNanoseconds() - startedAt,
-                isComplete: isComplete && status != 499
+                isComplete: isComplete && status != 499,
+                isBroken: stream?.hasFailed ?? false
             )
             exchanges.handler.ended(request, end)
         }
@@ -227,6 +230,12 @@ final class Exchange: @unchecked Sendable {
         default: loop.exchangeEnded()
         }
         phase = .answered
+    }
+
+    /// Of a body that is no stream and was broken off; a short one does not count.
+    private func lengthSent(_ connection: OpaquePointer) -> Int64 {
+        guard let before = acknowledgedBefore, let now = acknowledgedBytes(connection) else { return 0 }
+        return min(max(0, now - before), length)
     }
 
     private func abandon(_ intake: Intake) {

@@ -111,10 +111,12 @@ extension RequestHandler {
 public struct ExchangeEnd: Sendable {
     /// 499 when the client left before there was an answer.
     public let status: Int
-    /// Of the answer's body: as announced, or as many as were given out where its length was not known.
+    /// Of the answer's body: of one that was broken off, about as many as the client has.
     public let bodyBytes: Int64
     /// From the request line to the last byte of the answer.
     public let nanoseconds: UInt64
     /// The whole answer went out.
     public let isComplete: Bool
+    /// It was broken off here, since the rest of its body could not be had.
+    public let isBroken: Bool
 }

@@ -109,12 +109,21 @@ public func hmacSHA256(key: [UInt8], _ message: [UInt8]) -> [UInt8] {
     return result
 }
 
-/// MD5 (RFC 1321): 16 bytes. Only for `Content-MD5`, which some object stores demand.
+/// MD5 (RFC 1321): 16 bytes. Only for what object stores demand or tell: `Content-MD5`, and ETags.
 public func md5(_ content: [UInt8]) -> [UInt8] {
+    var rest = [content][...]
+    return md5 { rest.popFirst() ?? [] }
+}
+
+/// Of a content that comes in pieces, the last of which is empty.
+public func md5<Failure: Error>(_ next: () throws(Failure) -> [UInt8]) throws(Failure) -> [UInt8] {
     let context = newContext(EVP_md5())
     defer { EVP_MD_CTX_free(context) }
-    precondition(EVP_DigestUpdate(context, content, content.count) == 1)
-    return finish(context)
+    while true {
+        let piece = try next()
+        guard !piece.isEmpty else { return finish(context) }
+        precondition(EVP_DigestUpdate(context, piece, piece.count) == 1)
+    }
 }
 
 /// Lower-case hexadecimal digits.

@@ -25,11 +25,18 @@ public final class StoreMeter: Sendable {
         requests.add(at: row * Self.codes.count + column)
     }
 
+    /// An attempt at an operation that is repeated.
+    public func countRetried(_ error: StoreError) {
+        // What was never sent, for want of credentials, is no request.
+        if Self.operations.contains(error.operation.rawValue) { count(error.operation.rawValue, error.outcome) }
+    }
+
     func received(_ count: Int) { bytes.add(UInt64(count), at: 0) }
     func sent(_ count: Int64) { bytes.add(UInt64(count), at: 1) }
 
     public func write(to page: inout Exposition) {
-        page.family("forebay_origin_requests_total", .counter, "Operations on the origin, by what came of them.")
+        let help = "Operations on the origin and attempts that were repeated, by what came of them."
+        page.family("forebay_origin_requests_total", .counter, help)
         for (row, operation) in Self.operations.enumerated() {
             for (column, code) in Self.codes.enumerated() {
                 let count = requests[row * Self.codes.count + column]

@@ -212,6 +212,8 @@ public struct StoreCapabilities: Sendable, Equatable {
     public var ifMatch: Bool
     /// Objects with the same bytes have the same ETag, if each was put in one piece. Otherwise equal contents are found by reading.
     public var etagIsContentHash: Bool
+    /// Bytes come back as they were put, however they travel. Otherwise only ``ObjectInfo/md5`` tells.
+    public var isFaithful: Bool
     /// Content types are kept. Otherwise ``ObjectInfo/contentType`` is `nil` or not what was put.
     public var keepsContentType: Bool
     /// Most objects in a page of a listing.
@@ -225,7 +227,8 @@ public struct StoreCapabilities: Sendable, Equatable {
         etagIsContentHash: Bool,
         keepsContentType: Bool,
         listLimit: Int,
-        sizeOfALookBytes: Int64 = 0
+        sizeOfALookBytes: Int64 = 0,
+        isFaithful: Bool = true
     ) {
         self.ifAbsent = ifAbsent
         self.ifMatch = ifMatch
@@ -233,6 +236,7 @@ public struct StoreCapabilities: Sendable, Equatable {
         self.keepsContentType = keepsContentType
         self.listLimit = listLimit
         self.sizeOfALookBytes = sizeOfALookBytes
+        self.isFaithful = isFaithful
     }
 }
 

@@ -45,13 +45,43 @@ extension Registry {
 
     /// Asks for a tag's manifest, conditionally when an ETag is given.
     public func lookUp(name: RepositoryName, tag: Tag, unlessETag etag: String?) throws(RegistryError) -> TagLookup {
-        let key = layout.tag(name, tag)
-        switch try store.contents(key, limitBytes: Self.manifestLimitBytes, ifNoneMatch: etag) {
-        case .notFound: return .unknown
-        case .notModified: return .unchanged
-        case .complete(let bytes, let info):
-            return .found(Self.stored(bytes, digest: Digest(of: bytes), info))
+        var seen: [Digest] = []
+        while true {
+            switch try store.contents(layout.tag(name, tag), limitBytes: Self.manifestLimitBytes, ifNoneMatch: etag) {
+            case .notFound: return .unknown
+            case .notModified: return .unchanged
+            case .complete(let bytes, let info):
+                let digest = Digest(of: bytes)
+                if try isTrustworthy(bytes, info, name, digest, seen) {
+                    return .found(Self.stored(bytes, digest: digest, info))
+                }
+                guard seen.count < Self.lookLimit else { throw untrustworthy(layout.tag(name, tag)) }
+                seen.append(digest)
+            }
         }
+    }
+
+    /// How often a tag's manifest is read again that nothing vouches for.
+    private static let lookLimit = 3
+
+    /// Nobody knows what a tag's bytes should be. Where the store's ETag does not tell, the digest copy vouches for them; the seed's tags have none
+    /// where it was deleted, and then the same manifest must come twice.
+    private func isTrustworthy(
+        _ bytes: [UInt8],
+        _ info: ObjectInfo,
+        _ name: RepositoryName,
+        _ digest: Digest,
+        _ seen: [Digest]
+    ) throws(RegistryError) -> Bool {
+        if store.capabilities.isFaithful || info.md5 != nil { return true }
+        let copy = try ask { () throws(StoreError) in try store.head(layout.manifest(name, digest)) }
+        // Unreadable is no reason to doubt it.
+        return copy != nil || seen.contains(digest) && (try? Manifest(parsing: bytes)) != nil
+    }
+
+    private func untrustworthy(_ key: ObjectKey) -> RegistryError {
+        let message = "no manifest, or another one each time"
+        return .store(StoreError(.get, in: store.description, key: key, .damagedBody, message, isRetryable: true))
     }
 
     /// The manifest with this digest, verified; `nil` when the repository has none.

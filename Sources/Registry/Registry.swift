@@ -104,8 +104,8 @@ extension Registry {
         if !isMissing {
             let isLook = body.length <= store.capabilities.sizeOfALookBytes
             if isLook, case .stored = try putBlob(digest, body, .ifAbsent) { return true }
-            // Whatever a store makes of conditions: only a look tells that a blob is there.
-            if try blobExists(digest) { return false }
+            // Whatever a store makes of conditions: only a look tells that a blob is there, and as long as it must be.
+            if try blobInfo(digest)?.size == body.length { return false }
         }
         _ = try putBlob(digest, body, .none)
         return true

@@ -43,20 +43,11 @@ extension Registry {
         _ object: (ListedObject) -> Void,
         prefix: (String) -> Void = { _ in }
     ) throws(RegistryError) {
-        var continuation: String?
-        repeat {
-            let page = try ask { () throws(StoreError) in
-                try store.list(
-                    prefix: folder,
-                    delimiter: "/",
-                    after: nil,
-                    continuation: continuation,
-                    limit: store.capabilities.listLimit
-                )
+        try ask { () throws(StoreError) in
+            try store.listAll(prefix: folder, delimiter: "/") { page in
+                page.objects.forEach(object)
+                page.commonPrefixes.forEach(prefix)
             }
-            page.objects.forEach(object)
-            page.commonPrefixes.forEach(prefix)
-            continuation = page.continuation
-        } while continuation != nil
+        }
     }
 }

@@ -77,12 +77,8 @@ extension APIError {
         let retryAfter = [(name: "Retry-After", value: "\(error.retryAfterSeconds ?? 5)")]
         let message = error.description
         switch error.kind {
-        case .throttled where error.status == 429:
-            self.init(status: 429, code: .tooManyRequests, message: message, headers: retryAfter)
-        case .throttled, .unreachable, .unavailable, .noCredentials:
+        case .throttled, .unreachable, .unavailable, .timeout, .noCredentials:
             self.init(status: 503, code: .tooManyRequests, message: message, headers: retryAfter)
-        case .timeout:
-            self.init(status: 504, code: .tooManyRequests, message: message, headers: retryAfter)
         case .serverFailure:
             self.init(status: 502, code: .unsupported, message: message, headers: retryAfter)
         case .denied where error.operation == .put || error.operation == .delete:

@@ -17,7 +17,7 @@ public final class RequestObserver: Sendable {
     /// Which requests are logged.
     public enum AccessLog: Sendable, Equatable {
         case off
-        /// One in so many, and all that end with a status from 500 on.
+        /// One in so many, and all that failed: with a status from 500 on, or with an answer that was broken off here.
         case sampled(oneIn: Int)
         case full
     }
@@ -36,6 +36,8 @@ public final class RequestObserver: Sendable {
     private let sent = StripedCounters(count: RouteLabel.allCases.count)
     private let seconds = DurationHistogram(rows: RouteLabel.allCases.count)
     private let sequence = Atomic<UInt64>(0)
+    /// Of requests that may be in a sampled log.
+    private let ends = Atomic<UInt64>(0)
     private let identity: UInt64
 
     /// - Parameter write: takes lines of the access log with their line feeds, on a thread of its own that it may block.
@@ -84,9 +86,12 @@ public final class RequestObserver: Sendable {
         switch accessLog {
         case .off: return
         case .sampled(let oneIn):
-            guard end.status >= 500 || sequence.load(ordering: .relaxed) % UInt64(oneIn) == 0 else { return }
+            let number = ends.wrappingAdd(1, ordering: .relaxed).newValue
+            guard end.status >= 500 || end.isBroken || number % UInt64(oneIn) == 0 else { return }
         case .full: break
         }
+        // One that was refused for its framing was never shown to a handler.
+        began(request)
         log?.write(line(request, note, end))
     }
 

@@ -104,7 +104,7 @@ public func spawnThread(name: String, stackBytes: Int = 512 << 10, _ run: @escap
 }
 
 /// False when the system has no room for another thread.
-func tryToSpawnThread(name: String, stackBytes: Int, _ run: @escaping @Sendable () -> Void) -> Bool {
+public func tryToSpawnThread(name: String, stackBytes: Int = 512 << 10, _ run: @escaping @Sendable () -> Void) -> Bool {
     createThread(name: name, stackBytes: stackBytes, run) == 0
 }
 

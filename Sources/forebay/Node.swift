@@ -27,9 +27,9 @@ struct Node {
     private let tier: DiskTier
 
     init(_ settings: Settings, log: Logger) throws {
-        let store = try Self.store(settings, log: log)
-        origin = store.description
         let meter = StoreMeter()
+        let store = try Self.store(settings, log: log, meter)
+        origin = store.description
         let metered = MeteredStore(store, meter)
         let registry = Registry(store: metered, prefix: settings.prefix)
         // Before anything is written: another process may have the directory.
@@ -74,19 +74,23 @@ struct Node {
 
     var requestsInFlight: Int { server.requestsInFlight }
 
-    /// Front to back: no new requests, then no fills, then a clean index. False when something was cut off: the next start is careful then.
+    /// What closing may take once the drain timeout is over, and an access log that nobody reads at any time.
+    private static let grace: Duration = .seconds(2)
+
+    /// Front to back: no new requests, then no fills, then a clean index. False when requests were cut off; the tier is none the worse for it: what
+    /// they still change in the index is seen at the next start.
     func stop(drain: Duration) -> Bool {
         let start = ContinuousClock.now
+        func rest() -> Duration { max(drain - (ContinuousClock.now - start), .zero) }
         readiness.stop()
         contact.close()
-        guard server.stop(drain: drain), admin.close(within: drain - (ContinuousClock.now - start)),
-            adminServer.stop(drain: drain - (ContinuousClock.now - start)),
-            edge.close(within: drain - (ContinuousClock.now - start))
-        else { return false }
+        let isDrained = server.stop(drain: drain)
+        let isAdminDone = admin.close(within: rest()) && adminServer.stop(drain: rest())
+        let isEdgeDone = edge.close(within: max(rest(), Self.grace))
         healthServer?.stop(drain: .zero)
         tier.close()
-        observer.close(within: drain - (ContinuousClock.now - start))
-        return true
+        observer.close(within: Self.grace)
+        return isDrained && isAdminDone && isEdgeDone
     }
 
     /// Few connections, none of which counts as idle: long work may have nothing to say for a while.
@@ -105,7 +109,7 @@ struct Node {
         return try Server(configuration, handler: handler)
     }
 
-    static func store(_ settings: Settings, log: Logger) throws -> any ObjectStore {
+    static func store(_ settings: Settings, log: Logger, _ meter: StoreMeter? = nil) throws -> any ObjectStore {
         switch settings.origin {
         case .directory(let path):
             do {
@@ -130,6 +134,7 @@ struct Node {
             configuration.requestTimeoutSeconds = max(1, s3.requestTimeout.milliseconds / 1000)
             configuration.objectOptions = s3.objectOptions
             configuration.report = report
+            if let meter { configuration.retried = meter.countRetried }
             return S3Store(configuration, client: try client(s3))
         }
     }

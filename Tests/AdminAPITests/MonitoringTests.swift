@@ -197,6 +197,14 @@ import Threading
         #expect(lines.filter { $0.contains(#""route":"support""#) }.count == 4)
     }
 
+    /// Whether clients name their requests has nothing to do with which are in the sample.
+    @Test func aSampleHasOneInSoManyOfNamedRequests() throws {
+        let node = try MonitoredNode(accessLog: .sampled(oneIn: 10))
+        for number in 0..<40 { _ = try node.request("GET", "/v2/", [("X-Request-Id", "r\(number)")]) }
+        let lines = node.lines.wait { lines in lines.count >= 4 ? lines : nil } ?? []
+        #expect(lines.count == 4)
+    }
+
     /// What is asked of the origin for a request carries its trace, on whatever thread it is asked.
     @Test func theTraceGoesOnToTheOrigin() throws {
         let node = try MonitoredNode()

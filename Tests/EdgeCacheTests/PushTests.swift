@@ -201,6 +201,21 @@ import Threading
         }
     }
 
+    /// A blob cannot have another length: what lies there was left by a broken push, or by something else.
+    @Test(arguments: [1_000, 100_000, 700_000], [0, 1])
+    func anObjectOfAnotherLengthIsReplaced(_ size: Int, _ named: Int) throws {
+        let edge = try Edge(store: store())
+        let content = Array(Self.content[..<size])
+        let digest = Digest(of: content)
+        let key = "epoch/blobs/sha256/\(digest.hex)"
+        edge.store[key] = Array(content[..<(size / 2)])
+        let id = try edge.cache.beginUpload(library).id
+        if named == 0 { try patch(edge, id, 0..<size) }
+        try close(edge, id, named == 0 ? 0..<0 : 0..<size, as: digest)
+        #expect(edge.store[key] == content)
+        #expect(edge.store.uploads == [])
+    }
+
     @Test func aRepeatedRangeIsTheSameBytes() throws {
         let edge = try Edge(store: store())
         let id = try edge.cache.beginUpload(library).id

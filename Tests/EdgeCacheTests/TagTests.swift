@@ -5,6 +5,7 @@ import OCI
 import ObjectStorage
 import TestDoubles
 import Testing
+import Threading
 
 @Suite struct TagTests {
     let first = Array("{\"schemaVersion\":2,\"manifests\":[]}".utf8)
@@ -43,6 +44,25 @@ import Testing
         edge.store.intercept(nil)
         for _ in 0..<3 { #expect(try read(edge)?.bytes == first) }
         #expect(edge.store.calls("GET") == 3)
+    }
+
+    /// It takes no error for it: nobody waits for long for an origin that is silent. What it says in the end counts.
+    @Test func aTagIsServedStaleWhileTheOriginSaysNothing() throws {
+        let edge = try Edge { $0.stalePatience = .milliseconds(20) }
+        _ = try push(edge, first)
+        let other = try Edge(store: edge.store)
+        _ = try push(other, second)
+        let speaks = Monitor(false)
+        edge.store.intercept { _, _ in _ = speaks.wait { $0 ? true : nil } }
+        edge.time.advance(.seconds(60))
+        for _ in 0..<3 {
+            let answer = try #require(try read(edge))
+            #expect(answer.bytes == first && answer.staleSeconds == 60 && answer.status == .stale)
+        }
+        #expect(edge.store.calls("GET") == 1, "one asks for all")
+        speaks.update { $0 = true }
+        edge.store.intercept(nil)
+        while try read(edge)?.bytes != second {}
     }
 
     @Test func aTagIsServedStaleWhileTheOriginIsDownButNotForEver() throws {

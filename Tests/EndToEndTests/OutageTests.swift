@@ -60,6 +60,7 @@ struct OutageTests {
             #expect(try same(repository.request("GET", "blobs/\(digest)").body, content))
             #expect(try same(repository.request("GET", "manifests/\(sha256(manifest))").body, manifest))
             #expect(forebay.log.contains("only what is cached is served"), "\(forebay.log)")
+            #expect(isBlackHole || forebay.log.contains("Failed to connect to 127.0.0.1 port \(origin.relay.port)"))
             if !isBlackHole {
                 let tag = try repository.request("GET", "manifests/v1")
                 #expect(tag.status == 200 && tag["Warning"]?.hasPrefix("110 ") == true)

@@ -68,6 +68,13 @@ final class RawClient {
         return try answer(hasBody: method != "HEAD")
     }
 
+    /// Of the next answer, whose rest is left unread.
+    func status() throws -> Int {
+        var line: [UInt8] = []
+        while line.last != 10 { line.append(try byte()) }
+        return Int(String(decoding: line, as: UTF8.self).split(separator: " ")[1]) ?? 0
+    }
+
     /// The next answer on this connection.
     func answer(hasBody: Bool = true) throws -> Answer {
         var head: [UInt8] = []

@@ -76,6 +76,11 @@ final class ScriptedHandler: RequestHandler {
             return .respond(Response(status: 200, body: .stream(length: 700_000, Pattern(self, length: 300_000))))
         case "/gated-stream":
             return .respond(Response(status: 200, body: .stream(length: 10, Pattern(self, length: 10, waits: true))))
+        case "/whole-file":
+            guard let opened = try? LocalFileSystem().open(file?.path ?? "", .read),
+                let size = try? LocalFileSystem().status(of: opened).size
+            else { return .respond(text("no file")) }
+            return .respond(Response(status: 200, body: .file(opened, offset: 0, length: size)))
         case "/file":
             guard let opened = try? LocalFileSystem().open(file?.path ?? "", .read) else {
                 return .respond(text("no file"))

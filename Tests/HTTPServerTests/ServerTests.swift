@@ -178,6 +178,7 @@ struct ServerTests {
         try with { server, handler in
             #expect(throws: RawClient.Failure.self) { try RawClient(port: server.port).get("/broken") }
             let end = try #require(handler.waitForEnds(1)?.first)
+            #expect(end.isBroken && end.bodyBytes == 300_000)
             #expect(!end.isComplete)
         }
     }
@@ -200,6 +201,23 @@ struct ServerTests {
     }
 
     // MARK: Clients that leave
+
+    /// The kernel takes a few MiB for a client that reads nothing.
+    @Test func whatAClientDidNotTakeIsNotCounted() throws {
+        let path = "/tmp/forebay-http-\(getpid())-large"
+        let file = try LocalFileSystem().open(path, .create)
+        defer { unlink(path) }
+        try LocalFileSystem().write([UInt8](repeating: 7, count: 32 << 20).span, to: file, at: 0)
+        try with(ScriptedHandler(file: file)) { server, handler in
+            let client = try RawClient(port: server.port)
+            try client.send("GET /whole-file HTTP/1.1\r\nHost: a\r\n\r\n")
+            #expect(try client.status() == 200)
+            client.close()
+            let end = try #require(handler.waitForEnds(1)?.first)
+            #expect(!end.isComplete && !end.isBroken)
+            #expect(end.bodyBytes > 0 && end.bodyBytes < 24 << 20, "\(end.bodyBytes)")
+        }
+    }
 
     @Test func aReceiverHearsThatItsClientIsGone() throws {
         try with { server, handler in

@@ -33,7 +33,7 @@ private func stsAnswer(_ action: String) -> String {
 }
 
 /// Small services that speak the real formats, and a home directory.
-private final class Surroundings {
+final class Surroundings {
     let folder = TemporaryFolder()
     let sts: ScriptedServer
     let container: ScriptedServer
@@ -100,6 +100,12 @@ private final class Surroundings {
 
     func issue(_ sources: [CredentialChain.Source] = CredentialChain.Source.allCases) throws -> IssuedCredentials {
         try CredentialChain(sources, environment: environment, region: "eu-west-1").issue()
+    }
+
+    /// What requests are signed with.
+    func current() throws -> Credentials? {
+        let chain = try CredentialChain(environment: environment, region: "eu-west-1")
+        return try CredentialCache(chain, report: { _ in }).provider.current()
     }
 
     /// Why nothing is issued; checked to hold no secret.
@@ -298,6 +304,14 @@ private let staticProfile =
         #expect(here.container.requests.first?.target == "/v1/credentials")
     }
 
+    @Test func expiredOnesAreNone() throws {
+        let here = try Surroundings()
+        here.setContainer()
+        here.container.on(.any, .all, .answer(.ok(document("container", end: "2020-01-01T00:00:00Z"))))
+        let error = try #require(throws: StoreError.self) { try here.current() }
+        #expect(error.description.contains("the container's credentials are expired since 2020-01-01T00:00:00Z"))
+    }
+
     @Test(arguments: [
         "http://169.254.170.3/x", "http://10.0.0.1/x", "http://example.com/x", "http://127.0.0.1.example.com/",
         "http://127.0.0.1@example.com/", "ftp://127.0.0.1/", "http://localhost.example.com/", "http://[fd00:ec2::24]/",
@@ -379,6 +393,14 @@ private let staticProfile =
         #expect(try here.issue().credentials?.accessKey == "key-of-instance")
     }
 
+    /// The service itself says so when it is in trouble, and the store takes them.
+    @Test func expiredOnesAreUsed() throws {
+        let here = try Surroundings()
+        here.setInstance()
+        here.instance.on(.target("role-1"), .all, .answer(.ok(document("instance", end: "2020-01-01T00:00:00Z"))))
+        #expect(try here.current()?.accessKey == "key-of-instance")
+    }
+
     @Test func aRoleWithoutCredentialsIsAnError() throws {
         let here = try Surroundings()
         here.setInstance()
@@ -389,7 +411,7 @@ private let staticProfile =
 
 @Suite struct CredentialCacheTests {
     /// A source that a test plays.
-    private final class Script: Sendable {
+    final class Script: Sendable {
         let calls = Atomic(0)
         let results = Mutex<[Result<IssuedCredentials, CredentialFailure>]>([])
         let gate = Monitor(true)
@@ -401,11 +423,11 @@ private let staticProfile =
         }
     }
 
-    private let time = ManualTime()
-    private let reports = Reports()
-    private let script = Script()
+    let time = ManualTime()
+    let reports = Reports()
+    let script = Script()
 
-    private func cache(_ results: [Result<IssuedCredentials, CredentialFailure>]) -> CredentialProvider {
+    func cache(_ results: [Result<IssuedCredentials, CredentialFailure>]) -> CredentialProvider {
         script.results.withLock { $0 = results }
         let script = script
         let reports = reports
@@ -414,16 +436,16 @@ private let staticProfile =
         }.provider
     }
 
-    private func issued(_ name: String, seconds: Int64? = nil) -> Result<IssuedCredentials, CredentialFailure> {
+    func issued(_ name: String, seconds: Int64? = nil) -> Result<IssuedCredentials, CredentialFailure> {
         let end = seconds.map { WallTime(seconds: time.wallTime().seconds + $0) }
         let credentials = Credentials(accessKey: name, secretKey: Secret("secret-of-\(name)"))
         return .success(IssuedCredentials(credentials, end: end, source: "a test"))
     }
 
-    private func settle(_ calls: Int) { waitUntil { script.calls.load(ordering: .relaxed) >= calls } }
+    func settle(_ calls: Int) { waitUntil { script.calls.load(ordering: .relaxed) >= calls } }
 
     /// Waits until the provider gives these.
-    private func expect(_ name: String, from provider: CredentialProvider) throws {
+    func expect(_ name: String, from provider: CredentialProvider) throws {
         waitUntil { (try? provider.current()?.accessKey) == name }
         #expect(try provider.current()?.accessKey == name)
     }

@@ -28,6 +28,21 @@ private func temporaryFiles(_ root: String) throws -> [String] {
 }
 
 @Suite struct DirectoryStoreTests {
+    /// Its volume is not mounted any more: that says nothing of what there is.
+    @Test func aDirectoryThatIsGoneIsNotEmpty() throws {
+        try withTemporaryDirectory { root in
+            let store = try DirectoryStore(root: "\(root)/origin")
+            let key = try ObjectKey("a/b")
+            #expect(try store.head(key) == nil)
+            try LocalFileSystem().rename("\(root)/origin", to: "\(root)/elsewhere")
+            let error = #expect(throws: StoreError.self) { try store.head(key) }
+            guard case .unreachable? = error?.kind else {
+                Issue.record("\(String(describing: error))")
+                return
+            }
+        }
+    }
+
     @Test func anObjectIsAFileOfItsName() throws {
         try withTemporaryDirectory { root in
             let store = try DirectoryStore(root: root)

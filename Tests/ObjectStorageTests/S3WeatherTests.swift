@@ -27,7 +27,7 @@ func waitUntil(_ isDone: () -> Bool) {
 }
 
 /// A store whose time a test moves by hand, in front of a scripted server.
-private struct Weather {
+struct Weather {
     let server: ScriptedServer
     let store: S3Store
     let time: ManualTime
@@ -65,10 +65,10 @@ private struct Weather {
         }
     }
 
-    /// Fails until the circuit opens, and says after how many requests it did.
+    /// Fails for the objects `a/0`, `a/1` and so on until the circuit opens, and says after how many requests it did.
     func breakCircuit() throws -> Int {
-        for _ in 0..<20 {
-            _ = try? store.head(key)  // It is to fail.
+        for number in 0..<20 {
+            _ = try? store.head(ObjectKey("a/\(number)"))  // It is to fail.
             if case .down = store.health.state { return server.requests.count }
             time.advance(.seconds(1))
         }
@@ -163,8 +163,8 @@ private struct Weather {
     @Test func oneSuccessBeginsTheCountAnew() throws {
         let server = ScriptedServer { _, number in number % 4 == 3 ? .ok("", etag) : .status(500, "InternalError") }
         try Weather.with(server, { $0.retries.budget = 1_000 }) { test in
-            for _ in 0..<20 {
-                _ = try test.store.head(key)
+            for number in 0..<20 {
+                _ = try test.store.head(ObjectKey("a/\(number)"))
                 test.time.advance(.seconds(5))
             }
             #expect(test.store.health.state == .up)

@@ -298,4 +298,25 @@ let manifestBytes = Array("{\"schemaVersion\":2,\"manifests\":[]}".utf8)
         let other = Array("{\"schemaVersion\":2,\"manifests\": []}".utf8.prefix(manifestBytes.count - 1) + [0x7d])
         for number in 0..<tags { store["epoch/manifests/library/debian/t\(number).json"] = other }
     }
+
+    // MARK: A store that is not to be believed
+
+    /// Where no ETag tells what a tag's bytes must be, the digest copy does.
+    @Test(arguments: ["x", "<html></html>", ""])
+    func aTagIsReadAgainWhereItsBytesChangedOnTheWay(_ text: String) throws {
+        let store = MemoryStore(isFaithful: false)
+        let registry = Registry(store: store)
+        let digest = try registry.pushManifest(name: name, tag: tag("v1"), manifestBytes, mediaType: .imageIndex)
+        store.tamper(gets: 1) { bytes in text == "x" ? [bytes[0] ^ 1] + bytes.dropFirst() : Array(text.utf8) }
+        #expect(try registry.manifest(name: name, tag: tag("v1")).digest == digest)
+        store.tamper(gets: 100) { bytes in text == "x" ? [bytes[0] ^ 1] + bytes.dropFirst() : Array(text.utf8) }
+        #expect(throws: RegistryError.self) { try registry.manifest(name: name, tag: tag("v1")) }
+    }
+
+    /// What the seed left has no digest copy once that was deleted.
+    @Test func aTagWithoutADigestCopyIsServed() throws {
+        let store = MemoryStore(isFaithful: false)
+        store["epoch/manifests/\(name)/v1.json"] = manifestBytes
+        #expect(try Registry(store: store).manifest(name: name, tag: tag("v1")).bytes == manifestBytes)
+    }
 }

@@ -34,6 +34,7 @@ public final class MemoryStore: ObjectStore {
         var onPiece: (@Sendable (Call, Int64) throws(StoreError) -> Void)?
         var onMiss: (@Sendable (Call) -> Void)?
         var breakAfterBytes: Int?
+        var tampering: (gets: Int, change: @Sendable ([UInt8]) -> [UInt8])?
         var deliveredBytes = 0
     }
 
@@ -48,6 +49,7 @@ public final class MemoryStore: ObjectStore {
     public init(
         conditionalWrites: Bool = true,
         etagIsContentHash: Bool = true,
+        isFaithful: Bool = true,
         listLimit: Int = 1000,
         pieceBytes: Int = 16 << 10,
         multipart: MultipartTraits = MultipartTraits(
@@ -63,7 +65,8 @@ public final class MemoryStore: ObjectStore {
             ifMatch: conditionalWrites,
             etagIsContentHash: etagIsContentHash,
             keepsContentType: true,
-            listLimit: listLimit
+            listLimit: listLimit,
+            isFaithful: isFaithful
         )
         self.pieceBytes = pieceBytes
     }
@@ -96,6 +99,11 @@ public final class MemoryStore: ObjectStore {
     public var deliveredBytes: Int { state.withLock { $0.deliveredBytes } }
 
     /// The next GET breaks off after that many bytes.
+    /// Changes what the next so many GETs bring; the ETag stays that of the object.
+    public func tamper(gets: Int, _ change: @escaping @Sendable ([UInt8]) -> [UInt8]) {
+        state.withLock { $0.tampering = (gets, change) }
+    }
+
     public func breakNextGet(afterBytes count: Int) {
         state.withLock { $0.breakAfterBytes = count }
     }
@@ -158,11 +166,17 @@ public final class MemoryStore: ObjectStore {
         receive: (Span<UInt8>) throws -> Void
     ) throws(StoreError) -> GetOutcome {
         let call = try enter("GET", key.description, range)
-        guard let object = find(key) else {
+        guard var object = find(key) else {
             missed(call)
             return .notFound
         }
         if let ifNoneMatch, ifNoneMatch == object.etag { return .notModified }
+        let tampering = state.withLock { state in
+            let tampering = state.tampering
+            state.tampering?.gets -= 1
+            return tampering
+        }
+        if let tampering, tampering.gets > 0 { object.bytes = tampering.change(object.bytes) }
         let all = 0..<object.bytes.count
         if let range, range.lowerBound >= object.bytes.count {
             throw StoreError(.get, in: description, key: key, .invalidRange, "")

@@ -6,14 +6,19 @@ public import System
 /// credentials files").
 public struct AWSProfile: Sendable {
     public let name: String
-    /// Where it was found, for people.
-    public let source: String
-    fileprivate let values: [String: String]
+    /// Those that have it; the first wins.
+    private let files: [ProfileFile]
 
-    subscript(_ key: String) -> String? { values[key] }
+    /// Where it was found, for people.
+    public var source: String { files.map(\.path).joined(separator: " and ") }
+
+    subscript(_ key: String) -> String? { files.lazy.compactMap { $0.values?[key] }.first }
+
+    /// What the first file with an access key says: a secret or a session token from another one belongs to other keys.
+    var keys: [String: String]? { files.lazy.compactMap(\.values).first { $0["aws_access_key_id"] != nil } }
 
     /// What the profile sets as its region.
-    public var region: String? { values["region"] }
+    public var region: String? { self["region"] }
 
     /// The profile that the environment names, or else `default`; `nil` when no file has it.
     public static func named(
@@ -21,63 +26,40 @@ public struct AWSProfile: Sendable {
         _ environment: AWSEnvironment,
         _ files: any FileSystem = LocalFileSystem()
     ) throws(FileError) -> AWSProfile? {
-        let name = name ?? environment["AWS_PROFILE"] ?? environment["AWS_DEFAULT_PROFILE"] ?? "default"
-        let folder = "\(environment.home)/.aws"
-        let config = environment["AWS_CONFIG_FILE"] ?? "\(folder)/config"
-        let shared = environment["AWS_SHARED_CREDENTIALS_FILE"] ?? "\(folder)/credentials"
-        let settings = try section(["profile \(name)"] + (name == "default" ? ["default"] : []), config, files)
-        let secrets = try section([name], shared, files)
-        guard settings != nil || secrets != nil else { return nil }
-        let places = [secrets == nil ? nil : shared, settings == nil ? nil : config].compactMap { $0 }
-        return AWSProfile(
-            name: name,
-            source: places.joined(separator: " and "),
-            values: (settings ?? [:]).merging(secrets ?? [:]) { $1 }
-        )
-    }
-
-    /// The lines below one of these headings; `nil` when there is none.
-    private static func section(
-        _ headings: [String],
-        _ path: String,
-        _ files: any FileSystem
-    ) throws(FileError) -> [String: String]? {
-        guard let bytes = try files.contents(at: path) else { return nil }
-        var values: [String: String]?
-        var isInside = false
-        for line in String(decoding: bytes, as: UTF8.self).split(whereSeparator: \.isNewline) {
-            let text = trimmed(line)
-            if text.hasPrefix("#") || text.hasPrefix(";") { continue }
-            if text.hasPrefix("["), let end = text.firstIndex(of: "]") {
-                let words = text[text.index(after: text.startIndex)..<end].split(whereSeparator: \.isWhitespace)
-                isInside = headings.contains(words.joined(separator: " ").replacing("\"", with: ""))
-                if isInside { values = values ?? [:] }
-            } else if isInside, line.first?.isWhitespace == false, let mark = text.firstIndex(of: "=") {
-                // Indented lines belong to a nested section, for example `s3 =`.
-                values?[trimmed(text[..<mark]).lowercased()] = value(text[text.index(after: mark)...])
-            }
-        }
-        return values
-    }
-
-    /// Without a comment, which begins after a blank.
-    private static func value(_ text: Substring) -> String {
-        var text = text
-        for mark in [" #", " ;", "\t#", "\t;"] {
-            if let comment = text.firstRange(of: mark) { text = text[..<comment.lowerBound] }
-        }
-        return trimmed(text)
+        let name = name ?? environment.profile ?? "default"
+        let found = try ProfileFile.both(for: name, environment, files).filter { $0.values != nil }
+        return found.isEmpty ? nil : AWSProfile(name: name, files: found)
     }
 }
 
 extension CredentialChain {
     func fromProfile() throws(CredentialFailure) -> IssuedCredentials? {
         guard let profile = try profile(nil) else {
-            let name = environment["AWS_PROFILE"] ?? environment["AWS_DEFAULT_PROFILE"]
-            if let name { throw CredentialFailure("AWS_PROFILE: there is no profile '\(name)' in AWS's files") }
-            return nil
+            guard let name = environment.profile else { return nil }
+            let found = try profileFiles()
+            throw CredentialFailure("AWS_PROFILE: there is no profile '\(name)': \(lacks(in: found))")
         }
         return try issue(profile, seen: [])
+    }
+
+    /// What was looked at in vain. An error where a variable names a file that does not have the profile: who set it wants requests signed.
+    func lacksOfProfile() throws(CredentialFailure) -> String {
+        let found = try profileFiles()
+        let text = "profile '\(environment.profile ?? "default")': \(lacks(in: found))"
+        if let file = found.first(where: { $0.isNamed && $0.values == nil }) {
+            throw CredentialFailure("there are no credentials, though \(file.variable) is set; \(text)")
+        }
+        return text
+    }
+
+    private func lacks(in files: [ProfileFile]) -> String { files.map(\.lack).joined(separator: ", ") }
+
+    private func profileFiles() throws(CredentialFailure) -> [ProfileFile] {
+        do throws(FileError) {
+            return try ProfileFile.both(for: environment.profile ?? "default", environment, files)
+        } catch {
+            throw CredentialFailure("\(error)")
+        }
     }
 
     private func profile(_ name: String?) throws(CredentialFailure) -> AWSProfile? {
@@ -103,11 +85,11 @@ extension CredentialChain {
             let base = try sourceCredentials(of: profile, seen: seen + [profile.name], refuse)
             return try tokenService.assume(role, of: profile, with: base).named("\(what), role \(role)")
         }
-        if let accessKey = profile["aws_access_key_id"] {
-            guard let secretKey = profile["aws_secret_access_key"] else {
-                throw refuse("aws_access_key_id stands there without aws_secret_access_key")
+        if let keys = profile.keys, let accessKey = keys["aws_access_key_id"] {
+            guard let secretKey = keys["aws_secret_access_key"] else {
+                throw refuse("aws_access_key_id stands there without aws_secret_access_key in the same file")
             }
-            let token = profile["aws_session_token"].map { Secret($0) }
+            let token = keys["aws_session_token"].map { Secret($0) }
             let credentials = Credentials(accessKey: accessKey, secretKey: Secret(secretKey), sessionToken: token)
             return IssuedCredentials(credentials, source: what)
         }

@@ -69,12 +69,15 @@ public final class CredentialCache: Sendable {
     }
 
     private func current() throws(StoreError) -> Credentials? {
-        let first = turn()
-        let turn = if case .wait = first { waitForRenewal() } else { first }
-        switch turn {
-        case .use(let credentials): return credentials
-        case .wait: throw Self.failure("none after \(Self.waitSeconds) s")
-        case .fail(let reason): throw Self.failure(reason)
+        let deadline = Deadline.after(.seconds(Self.waitSeconds))
+        while true {
+            switch turn() {
+            case .use(let credentials): return credentials
+            case .fail(let reason): throw Self.failure(reason)
+            case .wait:
+                let ended: Bool? = state.wait(until: deadline) { $0.isRunning ? nil : true }
+                if ended == nil { throw Self.failure("none after \(Self.waitSeconds) s") }
+            }
         }
     }
 
@@ -88,19 +91,14 @@ public final class CredentialCache: Sendable {
         let (turn, isMine): (Turn, Bool) = state.update { state in
             let isMine = !state.isRunning && now >= state.dueAt
             if isMine { state.isRunning = true }
-            if let issued = state.issued, issued.end.map({ now < $0 }) ?? true {
+            if let issued = state.issued, issued.outlastsItsEnd || !issued.hasEnded(at: now) {
                 return (.use(issued.credentials), isMine)
             }
             if state.isRunning { return (.wait, isMine) }
-            return (.fail(state.failure ?? ""), false)
+            return (.fail(state.failure ?? state.issued?.expiry ?? ""), false)
         }
         if isMine { beginRenewal() }
         return turn
-    }
-
-    private func waitForRenewal() -> Turn {
-        let ended: Bool? = state.wait(until: .after(.seconds(Self.waitSeconds))) { $0.isRunning ? nil : true }
-        return ended == nil ? .wait : turn()
     }
 
     private func beginRenewal() {
@@ -124,13 +122,14 @@ public final class CredentialCache: Sendable {
                     now,
                     draw
                 )
+            case .success(let issued) where issued.hasEnded(at: now):
+                return take(expired: issued, &state, now, draw)
             case .success(let issued):
                 let isNews = issued.source != state.issued?.source || state.failures > 0
-                if issued.credentials != state.issued?.credentials { state.changedAt = now }
-                state.issued = issued
+                keep(issued, &state, now)
                 state.failure = nil
                 state.failures = 0
-                state.dueAt = Self.dueAt(issued, now, draw)
+                state.dueAt = max(Self.dueAt(issued, now, draw), Self.pauseEnd(after: 0, now, draw))
                 return isNews ? .credentials(source: issued.source, until: issued.end) : nil
             case .failure(let error):
                 return fail(error.description, &state, now, draw)
@@ -139,13 +138,38 @@ public final class CredentialCache: Sendable {
         if let event { report(event) }
     }
 
+    private func keep(_ issued: IssuedCredentials, _ state: inout State, _ now: WallTime) {
+        if issued.credentials != state.issued?.credentials { state.changedAt = now }
+        state.issued = issued
+    }
+
+    /// A source in trouble, or a clock that is wrong. They are worth nothing, but for an instance's where there are no better ones.
+    private func take(
+        expired issued: IssuedCredentials,
+        _ state: inout State,
+        _ now: WallTime,
+        _ draw: UInt64
+    ) -> StoreEvent? {
+        let hasBetter = state.issued.map { $0.credentials != nil && !$0.hasEnded(at: now) } ?? false
+        guard issued.outlastsItsEnd, !hasBetter else {
+            return fail("\(issued.expiry); check their source and this machine's clock", &state, now, draw)
+        }
+        keep(issued, &state, now)
+        return fail("\(issued.expiry) and used until there are newer ones", &state, now, draw)
+    }
+
     /// The first of several failures is told.
     private func fail(_ reason: String, _ state: inout State, _ now: WallTime, _ draw: UInt64) -> StoreEvent? {
         state.failure = reason
-        let ceiling = min(Self.longestPauseSeconds, 1 << min(state.failures, 10))
-        state.dueAt = WallTime(seconds: now.seconds + 1 + Int64(draw % UInt64(ceiling)))
+        state.dueAt = Self.pauseEnd(after: state.failures, now, draw)
         state.failures += 1
         return state.failures == 1 ? .credentialsFailed(reason: reason) : nil
+    }
+
+    /// No source is asked again before that, whatever it gave.
+    private static func pauseEnd(after failures: Int, _ now: WallTime, _ draw: UInt64) -> WallTime {
+        let ceiling = min(longestPauseSeconds, 1 << min(failures, 10))
+        return WallTime(seconds: now.seconds + 1 + Int64(draw % UInt64(ceiling)))
     }
 
     private static func dueAt(_ issued: IssuedCredentials, _ now: WallTime, _ draw: UInt64) -> WallTime {

@@ -64,10 +64,12 @@ public struct CredentialChain: Sendable {
                 }
             if let issued { return issued }
         }
+        let lacks = try sources.contains(.profile) ? lacksOfProfile() : ""
+        let details = lacks.isEmpty ? "" : "; \(lacks)"
         guard sources.count > 1 else {
-            throw CredentialFailure("there are no credentials from \(sources.first?.rawValue ?? "nowhere")")
+            throw CredentialFailure("there are no credentials from \(sources.first?.rawValue ?? "nowhere")\(details)")
         }
-        return .none
+        return IssuedCredentials.none.named(IssuedCredentials.none.source + details)
     }
 
     func fromEnvironment() throws(CredentialFailure) -> IssuedCredentials? {
@@ -128,16 +130,26 @@ public struct AWSEnvironment: Sendable {
     func count(_ name: String) -> Int? { values[name].flatMap { Int($0) }.flatMap { (1...60).contains($0) ? $0 : nil } }
 
     var home: String { values["HOME"] ?? "/root" }
+
+    /// The profile that is asked for, if any is.
+    var profile: String? { values["AWS_PROFILE"] ?? values["AWS_DEFAULT_PROFILE"] }
+
+    /// The path in a variable; `~/` at its beginning is the home.
+    func path(_ name: String) -> String? {
+        values[name].map { $0.hasPrefix("~/") ? "\(home)/\($0.dropFirst(2))" : $0 }
+    }
 }
 
 /// Credentials as a source gives them.
 struct IssuedCredentials: Sendable {
     /// `nil`: requests are sent unsigned.
     var credentials: Credentials?
-    /// From then on they are worth nothing.
+    /// From then on they are worth nothing, as a rule.
     var end: WallTime?
     /// For the log.
     var source: String
+    /// They are used beyond their end while their source gives no newer ones: the stores take them as long as it is in trouble.
+    var outlastsItsEnd = false
 
     init(_ credentials: Credentials?, end: WallTime? = nil, source: String) {
         self.credentials = credentials
@@ -147,7 +159,16 @@ struct IssuedCredentials: Sendable {
 
     static let none = IssuedCredentials(nil, source: "nowhere: requests are not signed")
 
-    func named(_ source: String) -> IssuedCredentials { IssuedCredentials(credentials, end: end, source: source) }
+    func named(_ source: String) -> IssuedCredentials {
+        var copy = self
+        copy.source = source
+        return copy
+    }
+
+    func hasEnded(at now: WallTime) -> Bool { end.map { $0 <= now } ?? false }
+
+    /// That they have ended, in words.
+    var expiry: String { "credentials from \(source) are expired\(end.map { " since \($0.rfc3339)" } ?? "")" }
 }
 
 /// A source that is set up and gives nothing; says why and holds no secret.

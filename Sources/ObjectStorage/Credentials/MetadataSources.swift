@@ -134,7 +134,10 @@ extension CredentialChain {
         guard status == 200, !role.isEmpty else { throw CredentialFailure("\(source): status \(status), no role") }
         let (found, document) = try metadata.send("GET", roles + percentEncoded(role), token, attempts: 3, source)
         guard found == 200 else { throw CredentialFailure("\(source): status \(found)") }
-        return try CredentialDocument.credentials(document, source: "\(source), role \(role)")
+        var issued = try CredentialDocument.credentials(document, source: "\(source), role \(role)")
+        // What the AWS SDKs call static stability.
+        issued.outlastsItsEnd = true
+        return issued
     }
 
     /// `nil` where nobody hands one out: most machines are no instance, and other clouds' services do not know the question. A service

@@ -41,9 +41,16 @@ extension DirectoryStore {
                 return try info(of: file).map { (file, $0) }
             } catch let error as FileError {
                 guard error.isNotFound else { throw error }
+                try checkPresence(operation)
                 return nil
             }
         }
+    }
+
+    /// A volume that is not mounted has no objects, and says nothing of what there is.
+    private func checkPresence(_ operation: StoreError.Operation) throws {
+        guard try fileSystem.status(at: "\(root)/\(Self.ownFolder)") == nil else { return }
+        throw failure(operation, nil, .unreachable, "\(root)/\(Self.ownFolder) is gone: is the volume mounted?")
     }
 
     /// `nil` for a directory.

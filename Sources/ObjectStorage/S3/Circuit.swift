@@ -4,7 +4,8 @@ internal import System
 
 /// When a store counts as down, and how it is tried again.
 public struct CircuitPolicy: Sendable {
-    /// So many attempts in a row must have failed for want of an answer, or with a status of 500 and more that is no throttling…
+    /// So many attempts in a row must have failed for want of an answer, or with a status of 500 and more that is no throttling; of those
+    /// answers, one counts for each object…
     public var failures = 5
     /// …over at least this time. A store that restarts at once is no outage.
     public var leastMilliseconds = 1_000
@@ -21,11 +22,18 @@ public struct CircuitPolicy: Sendable {
 }
 
 /// Whether a store is worth asking. A value: what happens goes in, what follows from it comes out.
+///
+/// An object that the store cannot read fails as often as it is asked for, and on a quiet node no other request shows that the store is
+/// well. So an answer of 500 and more counts once for each object: where the store is down others fail soon, and until then it does answer.
+/// Requests for no object, such as listings, tell of the store itself, as silence does: they count each time.
 struct Circuit {
     /// What an attempt told about the store.
     enum Evidence {
         case answered
-        case failed
+        /// Nobody has answered.
+        case unanswered
+        /// The answer to a request for this object, if it was for one, is that the store has trouble of its own.
+        case failed(ObjectKey?)
         /// It ended for reasons of its own.
         case none
     }
@@ -41,69 +49,116 @@ struct Circuit {
         case closed
     }
 
+    /// Before the next try, after so many that failed.
+    private struct Pause {
+        var until: UInt64
+        var tries: Int
+    }
+
+    private struct Outage {
+        var pause: Pause
+        /// For what has failed before: that it fails again tells little, so the others do not wait longer for it.
+        var pauseOfSuspects: Pause
+    }
+
     private enum Phase {
         case closed(failures: Int, since: UInt64)
-        case open(until: UInt64, pauses: Int)
-        case probing(pauses: Int)
+        case open(Outage)
+        case probing(Outage)
     }
+
+    /// Of more, the oldest are forgotten and count as news again.
+    private static let mostSuspects = 64
 
     private let policy: CircuitPolicy
     private var phase = Phase.closed(failures: 0, since: 0)
+    /// For what the store has answered with failures since it last did its work; `nil`: for requests without an object.
+    private var suspects: [ObjectKey?] = []
 
     init(_ policy: CircuitPolicy) { self.policy = policy }
 
-    /// - Parameter now: nanoseconds on the monotonic clock.
-    mutating func admit(now: UInt64) -> Admission {
+    /// - Parameters:
+    ///   - key: whose object is asked for.
+    ///   - now: nanoseconds on the monotonic clock.
+    mutating func admit(_ key: ObjectKey?, now: UInt64) -> Admission {
         switch phase {
         case .closed: return .pass
         case .probing: return .refused(retryAfterSeconds: 1)
-        case .open(let until, let pauses):
+        case .open(let outage):
+            let until = max(outage.pause.until, suspects.contains(key) ? outage.pauseOfSuspects.until : 0)
             guard now >= until else { return .refused(retryAfterSeconds: Self.seconds(until - now)) }
-            phase = .probing(pauses: pauses)
+            phase = .probing(outage)
             return .probe
         }
     }
 
     /// - Parameter random: decides how long a pause is within its bounds.
     mutating func learn(_ evidence: Evidence, isProbe: Bool, now: UInt64, random: UInt64) -> Change? {
-        switch (phase, evidence) {
-        case (.closed, .answered):
+        switch evidence {
+        case .answered:
+            let wasClosed = if case .closed = phase { true } else { false }
             phase = .closed(failures: 0, since: 0)
-        case (.closed(let failures, let since), .failed):
-            let since = failures == 0 ? now : since
-            let isLong = now - since >= UInt64(policy.leastMilliseconds) * 1_000_000
-            guard failures + 1 >= policy.failures, isLong else {
-                phase = .closed(failures: failures + 1, since: since)
+            suspects = []
+            return wasClosed ? nil : .closed
+        case .unanswered:
+            return fail(counts: true, isSuspect: false, isProbe: isProbe, now, random)
+        case .failed(let key):
+            let isSuspect = suspects.contains(key)
+            if !isSuspect { suspects.append(key) }
+            if suspects.count > Self.mostSuspects { suspects.removeFirst() }
+            return fail(counts: key == nil || !isSuspect, isSuspect: isSuspect, isProbe: isProbe, now, random)
+        case .none:
+            // It told nothing: whoever comes next tries.
+            if isProbe, case .probing(let outage) = phase { phase = .open(outage) }
+            return nil
+        }
+    }
+
+    private mutating func fail(
+        counts: Bool,
+        isSuspect: Bool,
+        isProbe: Bool,
+        _ now: UInt64,
+        _ random: UInt64
+    ) -> Change? {
+        switch phase {
+        case .closed(let failures, let since):
+            let count = failures + (counts ? 1 : 0)
+            let start = failures == 0 ? now : since
+            guard count >= policy.failures, now >= start + UInt64(policy.leastMilliseconds) * 1_000_000 else {
+                phase = .closed(failures: count, since: start)
                 return nil
             }
-            open(pauses: 0, now, random)
+            let first = pause(tries: 0, now, random)
+            phase = .open(Outage(pause: first, pauseOfSuspects: first))
             return .opened
-        case (.open, .answered), (.probing, .answered):
-            phase = .closed(failures: 0, since: 0)
-            return .closed
-        case (.probing(let pauses), .failed) where isProbe:
-            open(pauses: pauses + 1, now, random)
-        case (.probing(let pauses), .none) where isProbe:
-            // It told nothing: whoever comes next tries.
-            phase = .open(until: now, pauses: pauses)
-        default: break
+        case .probing(var outage) where isProbe:
+            if isSuspect {
+                outage.pauseOfSuspects = pause(tries: outage.pauseOfSuspects.tries + 1, now, random)
+            } else {
+                outage.pause = pause(tries: outage.pause.tries + 1, now, random)
+            }
+            phase = .open(outage)
+            return nil
+        case .open, .probing:
+            return nil
         }
-        return nil
     }
 
     func state(now: UInt64) -> StoreHealth.State {
         switch phase {
         case .closed: .up
-        case .open(let until, _): .down(retryAfterSeconds: until > now ? Self.seconds(until - now) : 0)
+        case .open(let outage):
+            .down(retryAfterSeconds: outage.pause.until > now ? Self.seconds(outage.pause.until - now) : 0)
         case .probing: .probing
         }
     }
 
-    private mutating func open(pauses: Int, _ now: UInt64, _ random: UInt64) {
-        let ceiling = min(policy.longestPauseMilliseconds, policy.firstPauseMilliseconds << min(pauses, 20))
+    private func pause(tries: Int, _ now: UInt64, _ random: UInt64) -> Pause {
+        let ceiling = min(policy.longestPauseMilliseconds, policy.firstPauseMilliseconds << min(tries, 20))
         // At least half of it, so that the first try does not come while the last failure is still warm.
         let milliseconds = ceiling / 2 + Int(random % UInt64(ceiling / 2 + 1))
-        phase = .open(until: now + UInt64(milliseconds) * 1_000_000, pauses: pauses)
+        return Pause(until: now + UInt64(milliseconds) * 1_000_000, tries: tries)
     }
 
     private static func seconds(_ nanoseconds: UInt64) -> Int { Int((nanoseconds + 999_999_999) / 1_000_000_000) }
@@ -139,7 +194,7 @@ final class CircuitBreaker: Sendable {
     func admit(_ request: S3Request, in store: String) throws(StoreError) -> CircuitAttempt {
         let now = time.monotonicNanoseconds()
         let (admission, cause) = state.withLock { state in
-            (state.circuit.admit(now: now), state.cause?.kind.text ?? "")
+            (state.circuit.admit(request.key, now: now), state.cause?.kind.text ?? "")
         }
         switch admission {
         case .pass: return CircuitAttempt(self, isProbe: false, request, in: store)
@@ -237,12 +292,12 @@ extension StoreError {
     /// What it tells about the store: whether anybody is there who can do his work.
     fileprivate var evidence: Circuit.Evidence {
         switch (kind, status) {
-        case (.serverFailure, let status?): status >= 500 ? .failed : .answered
+        case (.serverFailure, let status?): status >= 500 ? .failed(key) : .answered
         // A HEAD's 503 cannot say whether it means too many requests or none at all.
         case (.throttled, 503?) where code == nil: .none
         case (_, _?): .answered
-        case (.unreachable, nil): .failed
-        case (.timeout, nil): isRetryable ? .failed : .none
+        case (.unreachable, nil): .unanswered
+        case (.timeout, nil): isRetryable ? .unanswered : .none
         default: .none
         }
     }

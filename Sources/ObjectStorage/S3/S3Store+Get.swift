@@ -95,6 +95,8 @@ extension S3Store {
             return .notFound
         case 404:
             throw failure
+        case 403 where download.info == nil && isMissing(failure):
+            return .notFound
         case 201..<300, 304:
             throw transport.failure(of: request, .invalidResponse, "an unexpected status", response)
         default:

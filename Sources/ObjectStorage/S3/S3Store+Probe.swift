@@ -18,6 +18,8 @@ struct S3Findings: Sendable, Equatable {
     /// `nil`: not honoured.
     var ifMatch: ETagForm?
     var etagIsContentHash = false
+
+    var isAll: Bool { ifAbsent && ifMatch != nil && etagIsContentHash }
 }
 
 extension S3Store {
@@ -30,7 +32,8 @@ extension S3Store {
             etagIsContentHash: findings?.etagIsContentHash ?? false,
             keepsContentType: true,
             listLimit: S3Limits.keysPerPage,
-            sizeOfALookBytes: findings?.ifAbsent == true ? S3Limits.sizeOfALookBytes : 0
+            sizeOfALookBytes: findings?.ifAbsent == true ? S3Limits.sizeOfALookBytes : 0,
+            isFaithful: false
         )
     }
 
@@ -39,15 +42,8 @@ extension S3Store {
     public func probe(at key: ObjectKey) throws(StoreError) -> StoreCapabilities {
         var found = S3Findings()
         do throws(StoreError) {
-            try delete(key)
-            found.ifAbsent = try isHonoured(at: key, "If-None-Match", "*")
-            for form in [ETagForm.quoted, .unquoted] where found.ifMatch == nil {
-                let content = Array("probe".utf8)
-                _ = try store(request(key, content), .none)
-                guard let etag = try head(key)?.etag else { break }
-                found.etagIsContentHash = etag == hexadecimal(md5(content))
-                if try isHonoured(at: key, "If-Match", form.text(etag)) { found.ifMatch = form }
-            }
+            // What is not honoured may have looked so for a byte that changed on the way; the contrary does not happen.
+            for _ in 0..<2 where !found.isAll { try look(at: key, &found) }
         } catch {
             // What is left is one small object; the error says why.
             try? delete(key)
@@ -56,6 +52,20 @@ extension S3Store {
         try delete(key)
         findings.withLock { $0 = found }
         return capabilities
+    }
+
+    private func look(at key: ObjectKey, _ found: inout S3Findings) throws(StoreError) {
+        if !found.ifAbsent {
+            try delete(key)
+            found.ifAbsent = try isHonoured(at: key, "If-None-Match", "*")
+        }
+        for form in [ETagForm.quoted, .unquoted] where found.ifMatch == nil || !found.etagIsContentHash {
+            let content = Array("probe".utf8)
+            _ = try store(request(key, content), .none)
+            guard let etag = try head(key)?.etag else { break }
+            found.etagIsContentHash = found.etagIsContentHash || etag == hexadecimal(md5(content))
+            if found.ifMatch == nil, try isHonoured(at: key, "If-Match", form.text(etag)) { found.ifMatch = form }
+        }
     }
 
     /// Whether a write under a condition that holds changes the object, and one under the same condition, which thereby fails, does not.

@@ -28,16 +28,51 @@ extension S3Store {
 
     /// Sends a PUT whose condition is already among its headers.
     func store(_ request: S3Request, _ condition: PutCondition) throws(StoreError) -> PutOutcome {
-        let accepted = condition == .none ? [] : [404, 412]
-        let (response, body) = try transport.exchange(request, accepted: accepted)
-        switch response.status {
-        case 412: return .conditionFailed
-        case 404:
-            let failure = transport.failure(of: request, response, body)
-            // Without an object there is nothing to match; without a bucket there is more wrong than that.
-            guard case .ifMatch = condition, failure.code == "NoSuchKey" else { throw failure }
-            return .conditionFailed
-        default: return .stored(etag: response.header("ETag").flatMap(unquotedETag))
+        try transport.retrying { () throws(StoreError) in
+            let accepted = condition == .none ? [] : [404, 412]
+            let (response, body) = try transport.once(request, accepted: accepted)
+            switch response.status {
+            case 412: return .conditionFailed
+            case 404:
+                let failure = transport.failure(of: request, response, body)
+                // Without an object there is nothing to match; without a bucket there is more wrong than that.
+                guard case .ifMatch = condition, failure.code == "NoSuchKey" else { throw failure }
+                return .conditionFailed
+            default: return .stored(etag: try etag(of: request, response))
+            }
+        }
+    }
+
+    /// The stored object's. An answer without one is not the store's; one that is the MD5 of other bytes tells that those were stored.
+    private func etag(of request: S3Request, _ response: Response) throws(StoreError) -> String? {
+        try requireETag(request, response)
+        var info = ObjectInfo(size: 0, response)
+        if tellsMD5s { info.trustETag(response) }
+        guard let stored = info.md5, stored != (try md5(of: request)) else { return info.etag }
+        let message = "other bytes were stored: their MD5 is \(stored)"
+        throw transport.failure(of: request, .damagedBody, message, response, isRetryable: true)
+    }
+
+    private func md5(of request: S3Request) throws(StoreError) -> String {
+        switch request.body.body {
+        case .none:
+            return hexadecimal(Hashing.md5([]))
+        case .bytes(let bytes):
+            return hexadecimal(Hashing.md5(bytes))
+        case .source(let source):
+            do {
+                var offset: Int64 = 0
+                let sum = try Hashing.md5 {
+                    let count = Int(min(Int64(S3Limits.bufferBytes), source.length - offset))
+                    let piece = try [UInt8](capacity: count) { output in _ = try source.read(at: offset, into: &output)
+                    }
+                    offset += Int64(piece.count)
+                    return piece
+                }
+                return hexadecimal(sum)
+            } catch {
+                throw transport.failure(of: request, .receiver(error), "")
+            }
         }
     }
 

@@ -13,6 +13,7 @@ public final class S3Store: ObjectStore {
     let pool: WorkerPool
     /// What the last probe found; `nil` before the first.
     let findings = Mutex<S3Findings?>(nil)
+    private let deniesWhatIsMissing = Atomic(false)
     /// What copies cost here.
     let moving = MovingCosts()
     /// False once the store has refused DeleteObjects.
@@ -59,14 +60,34 @@ public final class S3Store: ObjectStore {
     /// Listing is what it tries: unlike a HEAD of the bucket, that brings an error's code and message.
     public func check() throws(StoreError) {
         let query = [("list-type", "2"), ("max-keys", "1")]
-        _ = try transport.exchange(S3Request(.check, "GET", query: query), bodyLimitBytes: S3Limits.answerBytes)
+        do throws(StoreError) {
+            _ = try transport.exchange(S3Request(.check, "GET", query: query), bodyLimitBytes: S3Limits.answerBytes)
+        } catch {
+            if case .denied = error.kind, try configuration.credentials.current() == nil {
+                deniesWhatIsMissing.store(true, ordering: .relaxed)
+            }
+            throw error
+        }
+    }
+
+    /// To whom may not list, a store does not tell that an object is missing, but denies it. Who has no credentials is denied nothing else that
+    /// could be mended.
+    func isMissing(_ error: StoreError) -> Bool {
+        guard case .denied = error.kind else { return false }
+        return deniesWhatIsMissing.load(ordering: .relaxed)
     }
 
     /// A bucket that is missing looks like a missing object here: an answer to HEAD has no body to tell them apart by.
     public func head(_ key: ObjectKey) throws(StoreError) -> ObjectInfo? {
         let request = S3Request(.head, "HEAD", key)
         return try transport.retrying { () throws(StoreError) in
-            let response = try transport.once(request, accepted: [404]).response
+            let response: Response
+            do throws(StoreError) {
+                response = try transport.once(request, accepted: [404]).response
+            } catch {
+                guard isMissing(error) else { throw error }
+                return nil
+            }
             guard response.status != 404 else { return nil }
             guard let size = response.contentLength, size >= 0 else {
                 throw transport.failure(of: request, .invalidResponse, "an object without a Content-Length", response)
@@ -88,10 +109,17 @@ public final class S3Store: ObjectStore {
 
     public func delete(_ key: ObjectKey) throws(StoreError) {
         let request = S3Request(.delete, "DELETE", key)
-        let (response, body) = try transport.exchange(request, accepted: [404])
-        guard response.status == 404 else { return }
-        let failure = transport.failure(of: request, response, body)
-        guard failure.code == "NoSuchKey" || body.isEmpty else { throw failure }
+        try transport.retrying { () throws(StoreError) in
+            let (response, body) = try transport.once(request, accepted: [404])
+            let failure = transport.failure(of: request, response, body)
+            if response.status == 404 {
+                guard failure.code == "NoSuchKey" || body.isEmpty else { throw failure }
+            } else if response.status != 204, !body.isEmpty {
+                // A page of something between us and the store.
+                let message = "an answer with content"
+                throw transport.failure(of: request, .invalidResponse, message, response, isRetryable: true)
+            }
+        }
     }
 }
 

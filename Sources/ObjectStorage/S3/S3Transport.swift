@@ -172,6 +172,7 @@ package final class S3Transport: Sendable {
             } catch {
                 if let correction = correction(for: error), corrected.insert(correction).inserted { continue }
                 guard course.mayGoOn(after: error), !circuit.isOpen, budget.take() else { throw error }
+                configuration.retried(error)
                 sleep(configuration.retries.pause(after: course.count, error, random))
             }
         }
