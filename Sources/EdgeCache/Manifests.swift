@@ -88,9 +88,11 @@ extension EdgeCache {
     /// ``refresh(_:_:)`` for one who could be served what is here; `nil` when the origin takes too long.
     private func refreshSoon(_ name: RepositoryName, _ tag: Tag) throws(EdgeError) -> ManifestAnswer?? {
         let flight = ManifestFlight(name: name, reference: .tag(tag))
-        return try manifestFlights.run(flight, within: configuration.stalePatience) { [self] in
+        let result = manifestFlights.run(flight, within: configuration.stalePatience) { [self] in
             Result { () throws(EdgeError) in try refresh(name, tag) }
-        }?.get()
+        }
+        guard let result else { return nil }
+        return .some(try result.get())
     }
 
     private func stale(

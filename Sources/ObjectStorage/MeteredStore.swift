@@ -69,6 +69,10 @@ public final class MeteredStore: ObjectStore {
         try count("head", { $0 == nil ? "404" : "200" }) { () throws(StoreError) in try store.head(key) }
     }
 
+    public func holds(_ key: ObjectKey, _ body: ObjectBody) throws(StoreError) -> Bool {
+        try count("head", { $0 ? "200" : "404" }) { () throws(StoreError) in try store.holds(key, body) }
+    }
+
     public func get(
         _ key: ObjectKey,
         range: Range<Int64>?,

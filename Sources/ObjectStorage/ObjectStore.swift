@@ -10,6 +10,9 @@ public protocol ObjectStore: Sendable, CustomStringConvertible {
     /// What is known of an object without its bytes; `nil` when there is none.
     func head(_ key: ObjectKey) throws(StoreError) -> ObjectInfo?
 
+    /// Whether the object is there and is these bytes, as far as can be told without reading it.
+    func holds(_ key: ObjectKey, _ body: ObjectBody) throws(StoreError) -> Bool
+
     /// Delivers an object's bytes, or those of `range` clipped to its size, in order.
     ///
     /// A body that is not as long as announced is an error, never a clean end. `begin` and `receive` must not use the store.
@@ -212,6 +215,8 @@ public struct StoreCapabilities: Sendable, Equatable {
     public var ifMatch: Bool
     /// Objects with the same bytes have the same ETag, if each was put in one piece. Otherwise equal contents are found by reading.
     public var etagIsContentHash: Bool
+    /// The rest was found out; else conditions count as not honoured, though they may be.
+    public var areKnown: Bool
     /// Bytes come back as they were put, however they travel. Otherwise only ``ObjectInfo/md5`` tells.
     public var isFaithful: Bool
     /// Content types are kept. Otherwise ``ObjectInfo/contentType`` is `nil` or not what was put.
@@ -228,7 +233,8 @@ public struct StoreCapabilities: Sendable, Equatable {
         keepsContentType: Bool,
         listLimit: Int,
         sizeOfALookBytes: Int64 = 0,
-        isFaithful: Bool = true
+        isFaithful: Bool = true,
+        areKnown: Bool = true
     ) {
         self.ifAbsent = ifAbsent
         self.ifMatch = ifMatch
@@ -237,10 +243,15 @@ public struct StoreCapabilities: Sendable, Equatable {
         self.listLimit = listLimit
         self.sizeOfALookBytes = sizeOfALookBytes
         self.isFaithful = isFaithful
+        self.areKnown = areKnown
     }
 }
 
 extension ObjectStore {
+    public func holds(_ key: ObjectKey, _ body: ObjectBody) throws(StoreError) -> Bool {
+        try head(key)?.size == body.length
+    }
+
     /// Stores an object whatever is there.
     @discardableResult
     public func put(_ key: ObjectKey, _ body: ObjectBody, contentType: String? = nil) throws(StoreError) -> PutOutcome {

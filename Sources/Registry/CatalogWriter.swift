@@ -65,11 +65,13 @@ private struct CatalogFile: Sendable {
     let time: any TimeSource
     let random: any RandomSource
     let lock: BakeryLock
+    private let layout: BucketLayout
 
     init(store: any ObjectStore, layout: BucketLayout, time: any TimeSource, random: any RandomSource) {
         self.store = store
         self.time = time
         self.random = random
+        self.layout = layout
         key = layout.catalog
         lock = BakeryLock(store: store, folder: layout.catalogLock, time: time, random: random)
     }
@@ -89,6 +91,7 @@ private struct CatalogFile: Sendable {
             guard body(&catalog, time.wallTime().rfc3339) else { return true }
             return try replace(catalog, etag: etag)
         }
+        try learn()
         for attempt in 0..<Self.maximumAttempts {
             if attempt > 0 { pause(attempt) }
             if isConditional {
@@ -123,6 +126,17 @@ private struct CatalogFile: Sendable {
         } catch {
             guard case .conflict = error.kind else { throw .store(error) }
             return false
+        }
+    }
+
+    /// Nodes that protect the catalog in different ways undo each other's changes: nothing is written before it is known which way it is.
+    private func learn() throws(RegistryError) {
+        guard !store.capabilities.areKnown else { return }
+        do throws(StoreError) {
+            _ = try store.probe(at: layout.probe(random.token()))
+        } catch {
+            // What may not be tried is not honoured.
+            guard !error.isRetryable else { throw .store(error) }
         }
     }
 

@@ -64,8 +64,8 @@ extension Registry {
     /// How often a tag's manifest is read again that nothing vouches for.
     private static let lookLimit = 3
 
-    /// Nobody knows what a tag's bytes should be. Where the store's ETag does not tell, the digest copy vouches for them; the seed's tags have none
-    /// where it was deleted, and then the same manifest must come twice.
+    /// Nobody knows what a tag's bytes should be. Where the store's ETag does not tell, the digest copy vouches for them. Whoever pushes writes
+    /// it; in a repository that has none at all, the same manifest must come twice.
     private func isTrustworthy(
         _ bytes: [UInt8],
         _ info: ObjectInfo,
@@ -76,7 +76,21 @@ extension Registry {
         if store.capabilities.isFaithful || info.md5 != nil { return true }
         let copy = try ask { () throws(StoreError) in try store.head(layout.manifest(name, digest)) }
         // Unreadable is no reason to doubt it.
-        return copy != nil || seen.contains(digest) && (try? Manifest(parsing: bytes)) != nil
+        if copy != nil { return true }
+        guard seen.contains(digest), (try? Manifest(parsing: bytes)) != nil else { return false }
+        return try !hasDigestCopies(name)
+    }
+
+    private func hasDigestCopies(_ name: RepositoryName) throws(RegistryError) -> Bool {
+        do throws(StoreError) {
+            let prefix = layout.repository(name) + "_digests/"
+            return try !store.list(prefix: prefix, delimiter: nil, after: nil, continuation: nil, limit: 1).objects
+                .isEmpty
+        } catch {
+            // One that may not be listed is taken for one that was pushed.
+            guard case .denied = error.kind else { throw .store(error) }
+            return true
+        }
     }
 
     private func untrustworthy(_ key: ObjectKey) -> RegistryError {

@@ -103,12 +103,22 @@ extension Registry {
     ) throws(RegistryError) -> Bool {
         if !isMissing {
             let isLook = body.length <= store.capabilities.sizeOfALookBytes
-            if isLook, case .stored = try putBlob(digest, body, .ifAbsent) { return true }
-            // Whatever a store makes of conditions: only a look tells that a blob is there, and as long as it must be.
-            if try blobInfo(digest)?.size == body.length { return false }
+            if isLook, case .stored? = try putIfAbsent(digest, body) { return true }
+            // Whatever a store makes of conditions: only a look tells that a blob is there, and is what it must be.
+            if try ask({ () throws(StoreError) in try store.holds(layout.blob(digest), body) }) { return false }
         }
         _ = try putBlob(digest, body, .none)
         return true
+    }
+
+    /// `nil` when something else was stored.
+    private func putIfAbsent(_ digest: Digest, _ body: ObjectBody) throws(RegistryError) -> PutOutcome? {
+        do throws(RegistryError) {
+            return try putBlob(digest, body, .ifAbsent)
+        } catch {
+            guard case .store(let error) = error, case .damagedBody = error.kind else { throw error }
+            return nil
+        }
     }
 
     private func putBlob(

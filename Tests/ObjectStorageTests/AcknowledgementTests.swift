@@ -39,7 +39,18 @@ private typealias Answer = ScriptedServer.Answer
     ])
     func aPutThatStoredSomethingElseIsRepeated(_ lie: FaultProxy.Answer) throws {
         try expectSuccess(after: lie) { try $0.put(key, .bytes(Self.body)) }
-        try expectSuccess(after: lie) { try $0.put(key, .bytes(Self.body), contentType: nil, condition: .ifAbsent) }
+    }
+
+    /// What is there under the same name and with the same length may still be something else.
+    @Test(arguments: [("0123456789", true), ("0123456788", false), ("012345678", false)])
+    func anObjectIsComparedByItsMD5(_ there: String, _ isHeld: Bool) throws {
+        let object = Stored()
+        let server = ScriptedServer { request, _ in object.answer(request, .honoursAll) }
+        try server.withStore { test in
+            try test.store.probe(at: key)
+            try test.store.put(key, .bytes(Array(there.utf8)))
+            #expect(try test.store.holds(key, .bytes(Self.body)) == isHeld)
+        }
     }
 
     @Test func aLieThatIsRepeatedIsAnError() throws {

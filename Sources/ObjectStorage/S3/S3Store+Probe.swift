@@ -33,7 +33,8 @@ extension S3Store {
             keepsContentType: true,
             listLimit: S3Limits.keysPerPage,
             sizeOfALookBytes: findings?.ifAbsent == true ? S3Limits.sizeOfALookBytes : 0,
-            isFaithful: false
+            isFaithful: false,
+            areKnown: findings != nil
         )
     }
 

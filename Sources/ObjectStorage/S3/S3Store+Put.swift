@@ -43,14 +43,24 @@ extension S3Store {
         }
     }
 
+    public func holds(_ key: ObjectKey, _ body: ObjectBody) throws(StoreError) -> Bool {
+        guard let info = try head(key), info.size == body.length else { return false }
+        guard let stored = info.md5 else { return true }
+        var request = S3Request(.head, "HEAD", key)
+        request.body = try payload(body, request)
+        return try stored == md5(of: request)
+    }
+
     /// The stored object's. An answer without one is not the store's; one that is the MD5 of other bytes tells that those were stored.
     private func etag(of request: S3Request, _ response: Response) throws(StoreError) -> String? {
         try requireETag(request, response)
         var info = ObjectInfo(size: 0, response)
         if tellsMD5s { info.trustETag(response) }
         guard let stored = info.md5, stored != (try md5(of: request)) else { return info.etag }
+        // A condition that held for the first attempt does not hold for the next one.
+        let isConditional = request.headers.contains { $0.name == "If-None-Match" || $0.name == "If-Match" }
         let message = "other bytes were stored: their MD5 is \(stored)"
-        throw transport.failure(of: request, .damagedBody, message, response, isRetryable: true)
+        throw transport.failure(of: request, .damagedBody, message, response, isRetryable: !isConditional)
     }
 
     private func md5(of request: S3Request) throws(StoreError) -> String {

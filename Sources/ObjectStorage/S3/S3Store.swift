@@ -92,8 +92,12 @@ public final class S3Store: ObjectStore {
             guard let size = response.contentLength, size >= 0 else {
                 throw transport.failure(of: request, .invalidResponse, "an object without a Content-Length", response)
             }
-            if tellsMD5s { try requireETag(request, response) }
-            return ObjectInfo(size: size, response)
+            var info = ObjectInfo(size: size, response)
+            if tellsMD5s {
+                try requireETag(request, response)
+                info.trustETag(response)
+            }
+            return info
         }
     }
 
