@@ -11,6 +11,7 @@ public final class IncomingFile {
     var isKept: Bool
     /// There is a note of what has landed.
     private var isNoted: Bool
+    private var note: (file: File, end: Int64)?
     private var isCommitted = false
 
     init(_ tier: DiskTier, _ reservation: Reservation, _ file: File, isKept: Bool = false, isNoted: Bool = false) {
@@ -86,35 +87,53 @@ public final class IncomingFile {
         }
     }
 
-    /// Notes which bytes are there, for a run after this one. Not to be called by two threads at once.
+    /// Adds to the note of what has landed, for a run after this one. Not to be called by two threads at once.
     ///
-    /// - Parameter isDurable: waits until a power cut cannot take the bytes; else it can, and they are fetched again. Whoever takes the note
-    ///   up hashes what it promises.
-    public func note(_ note: FillNote, isDurable: Bool) throws(DiskTierError) {
-        let (fileSystem, path) = (tier.fileSystem, notePath)
-        let new = FillNote.newPath(besides: file.path)
+    /// Nothing waits for the disk: what a power cut takes of the bytes is found missing by the checksums.
+    public func note(_ note: FillNote) throws(DiskTierError) {
         try onDisk { () throws(FileError) in
-            if isDurable { try fileSystem.synchronize(file) }
-            _ = try fileSystem.remove(new)
-            let noteFile = try fileSystem.open(new, .create)
-            isNoted = true
-            try fileSystem.write(note.encoded.span, to: noteFile, at: 0)
-            guard isDurable else { return try fileSystem.rename(new, to: path) }
-            try fileSystem.publish(noteFile, from: new, as: path)
+            let (file, end) = if let open = self.note { open } else { try openNote() }
+            let bytes = (end == 0 ? note.encodedHead : []) + note.encodedBlocks
+            try tier.fileSystem.write(bytes.span, to: file, at: end)
+            self.note = (file, end + Int64(bytes.count))
         }
     }
 
-    /// Leaves the bytes that are there for a later fill, which gets them from ``DiskTier/resumeFill(_:)``.
-    public func leave(_ note: FillNote) throws(DiskTierError) {
-        let (fileSystem, path, end) = (tier.fileSystem, notePath, note.landed.map(\.range.upperBound).max() ?? 0)
-        guard end > 0 else { return }
-        // Gives back what was allocated beyond.
-        try onDisk { () throws(FileError) in try fileSystem.truncate(file, to: end) }
-        try self.note(note, isDurable: true)
-        let allocated = try onDisk { () throws(FileError) in
-            try fileSystem.status(of: file).allocated + (fileSystem.status(at: path)?.allocated ?? 0)
+    private func openNote() throws(FileError) -> (File, end: Int64) {
+        isNoted = true
+        if let status = try tier.fileSystem.status(at: notePath) {
+            return (try tier.fileSystem.open(notePath, .readWrite), FillNote.end(of: status.size))
         }
-        guard tier.enterLeftFill(note.digest, path: file.path, bytes: allocated, reservation) else { return }
-        isKept = true
+        return (try tier.fileSystem.open(notePath, .create), 0)
+    }
+
+    /// Leaves the bytes that are there for a later fill, which gets them from ``DiskTier/resumeFill(_:)``, unless the digest was deleted after
+    /// the stamp was taken.
+    ///
+    /// - Parameters:
+    ///   - size: of the whole blob.
+    ///   - end: where the last of the bytes ends.
+    ///   - knowledge: handed to that fill, if it is of this process.
+    public func leave(
+        _ digest: Digest,
+        size: Int64,
+        end: Int64,
+        knowing knowledge: any Sendable,
+        since stamp: DiskTier.Stamp
+    ) throws(DiskTierError) {
+        let (fileSystem, file, path) = (tier.fileSystem, file, notePath)
+        let allocated = try onDisk { () throws(FileError) in
+            // Gives back what was allocated beyond.
+            try fileSystem.truncate(file, to: end)
+            return try fileSystem.status(of: file).allocated + (fileSystem.status(at: path)?.allocated ?? 0)
+        }
+        let entry = LeftFills.Entry(
+            path: file.path,
+            size: size,
+            bytes: allocated,
+            since: tier.time.wallTime(),
+            known: knowledge
+        )
+        isKept = tier.enterLeftFill(digest, entry, reservation, since: stamp)
     }
 }

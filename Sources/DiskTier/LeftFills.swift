@@ -1,41 +1,18 @@
-internal import LMDB
 public import OCI
 internal import Synchronization
 internal import System
 
-/// What has landed of a blob whose fill did not end.
-public struct FillNote: Sendable, Equatable {
-    public struct Part: Sendable, Equatable {
-        public let range: Range<Int64>
-        /// Of the bytes in the range.
-        public let digest: Digest
-
-        public init(range: Range<Int64>, digest: Digest) {
-            self.range = range
-            self.digest = digest
-        }
-    }
-
-    /// The blob's.
-    public let digest: Digest
-    /// Of the whole blob, in bytes.
-    public let size: Int64
-    /// Of the origin's object: with another one, the parts do not count.
-    public let etag: String?
-    public let landed: [Part]
-
-    public init(digest: Digest, size: Int64, etag: String?, landed: [Part]) {
-        self.digest = digest
-        self.size = size
-        self.etag = etag
-        self.landed = landed
-    }
-}
-
-/// A partly done fill, to go on with. Its bytes are to be checked against the note.
+/// A partly done fill, to go on with.
 public struct LeftFill {
+    public enum Knowledge: Sendable {
+        /// What was handed to ``IncomingFile/leave(_:size:end:knowing:since:)``.
+        case own(any Sendable)
+        /// What another process has noted. Its bytes are to be checked.
+        case noted(FillNote)
+    }
+
     public let file: IncomingFile
-    public let note: FillNote
+    public let knowledge: Knowledge
 }
 
 /// The partly done fills of a tier that nobody works on. Their bytes count as reserved, and go first when room is needed.
@@ -47,11 +24,25 @@ final class LeftFills: Sendable {
 
     struct Entry: Sendable {
         let path: String
+        /// Of the whole blob.
+        let size: Int64
+        /// Allocated, with the note.
         let bytes: Int64
         let since: WallTime
+        /// What this process knows of it, so that nothing need be read.
+        var known: (any Sendable)?
     }
 
     let entries = Mutex<[Digest: Entry]>([:])
+
+    /// False when there is one already, or no room for more.
+    func enter(_ digest: Digest, _ entry: Entry, if isWelcome: () -> Bool = { true }) -> Bool {
+        entries.withLock { entries in
+            guard entries[digest] == nil, entries.count < Self.limit, isWelcome() else { return false }
+            entries[digest] = entry
+            return true
+        }
+    }
 }
 
 extension DiskTier {
@@ -59,32 +50,37 @@ extension DiskTier {
     public func resumeFill(_ digest: Digest) throws(DiskTierError) -> LeftFill? {
         guard let entry = leftFills.entries.withLock({ $0.removeValue(forKey: digest) }) else { return nil }
         let reservation = Reservation(self, adopting: entry.bytes)
-        let note: FillNote?
+        let knowledge: LeftFill.Knowledge?
         let file: File
         do throws(FileError) {
-            note = try FillNote.read(besides: entry.path, fileSystem)
+            if let known = entry.known {
+                knowledge = .own(known)
+            } else {
+                knowledge = try FillNote.read(besides: entry.path, fileSystem).map { .noted($0) }
+            }
             file = try fileSystem.open(entry.path, .readWrite)
         } catch {
             removeLeftFile(entry.path, entry.bytes)
             throw .file(error)
         }
         let incoming = IncomingFile(self, reservation, file, isNoted: true)
-        guard let note, note.digest == digest else { return nil }
-        try reservation.grow(by: note.size + Self.indexGrowthBytes - entry.bytes)
-        try onDisk { () throws(FileError) in try fileSystem.allocate(file, size: note.size) }
-        return LeftFill(file: incoming, note: note)
+        guard let knowledge else { return nil }
+        let room = entry.size + FillNote.roomBytes(for: entry.size) + Self.indexGrowthBytes
+        try reservation.grow(by: room - entry.bytes)
+        try onDisk { () throws(FileError) in try fileSystem.allocate(file, size: entry.size) }
+        return LeftFill(file: incoming, knowledge: knowledge)
     }
 
-    /// False when there is one already, or no room for more.
-    func enterLeftFill(_ digest: Digest, path: String, bytes: Int64, _ reservation: Reservation) -> Bool {
+    /// False when there is one already, no room for more, or the digest was deleted since.
+    func enterLeftFill(
+        _ digest: Digest,
+        _ entry: LeftFills.Entry,
+        _ reservation: Reservation,
+        since stamp: Stamp
+    ) -> Bool {
         dropLeftFills(olderThan: LeftFills.expirySeconds)
-        let now = time.wallTime()
-        let isEntered = leftFills.entries.withLock { entries in
-            guard entries[digest] == nil, entries.count < LeftFills.limit else { return false }
-            entries[digest] = LeftFills.Entry(path: path, bytes: bytes, since: now)
-            return true
-        }
-        if isEntered { reservation.handOver(bytes) }
+        let isEntered = leftFills.enter(digest, entry) { stamps.allows(Key.digest(digest), since: stamp) }
+        if isEntered { reservation.handOver(entry.bytes) }
         return isEntered
     }
 
@@ -138,76 +134,17 @@ extension DiskTier {
 
     private func adoptLeftFill(_ path: String, notBefore oldest: Int64) throws(DiskTierError) -> Bool {
         try onDisk { () throws(FileError) in
-            guard let note = try FillNote.read(besides: path, fileSystem), let status = try fileSystem.status(at: path),
+            guard let note = try FillNote.read(besides: path, isWhole: false, fileSystem),
+                let status = try fileSystem.status(at: path),
                 let noteStatus = try fileSystem.status(at: FillNote.path(besides: path)),
                 status.modifiedNanoseconds / 1_000_000_000 >= oldest
             else { return false }
             let bytes = status.allocated + noteStatus.allocated
             let since = WallTime(seconds: status.modifiedNanoseconds / 1_000_000_000)
-            let isEntered = leftFills.entries.withLock { entries in
-                guard entries[note.digest] == nil, entries.count < LeftFills.limit else { return false }
-                entries[note.digest] = LeftFills.Entry(path: path, bytes: bytes, since: since)
-                return true
-            }
+            let entry = LeftFills.Entry(path: path, size: note.size, bytes: bytes, since: since)
+            let isEntered = leftFills.enter(note.digest, entry)
             if isEntered { ledger.update { $0.reservedBytes += bytes } }
             return isEntered
         }
-    }
-}
-
-// MARK: - On disk
-
-/// `digest D`, `size N`, `etag E` if there is one, and `part FIRST END DIGEST` for each part: a line each, beside the bytes.
-extension FillNote {
-    static let suffix = ".parts"
-    private static let limitBytes: Int64 = 4 << 20
-
-    static func path(besides path: String) -> String { path + suffix }
-    static func newPath(besides path: String) -> String { path + suffix + ".new" }
-
-    var encoded: [UInt8] {
-        var text = "digest \(digest)\nsize \(size)\n"
-        if let etag { text += "etag \(etag)\n" }
-        for part in landed { text += "part \(part.range.lowerBound) \(part.range.upperBound) \(part.digest)\n" }
-        return Array(text.utf8)
-    }
-
-    /// `nil` when it is no note.
-    init?(_ bytes: [UInt8]) {
-        var fields: [String: String] = [:]
-        var parts: [Part] = []
-        for line in String(decoding: bytes, as: UTF8.self).split(separator: "\n") {
-            let words = line.split(separator: " ", maxSplits: 1)
-            guard words.count == 2 else { return nil }
-            guard words[0] == "part" else {
-                fields[String(words[0])] = String(words[1])
-                continue
-            }
-            guard let part = Part(words[1]) else { return nil }
-            parts.append(part)
-        }
-        guard let digest = fields["digest"].flatMap({ try? Digest($0) }),
-            let size = fields["size"].flatMap({ Int64($0) }),
-            parts.allSatisfy({ $0.range.upperBound <= size && $0.digest.algorithm == digest.algorithm })
-        else { return nil }
-        self.init(digest: digest, size: size, etag: fields["etag"], landed: parts)
-    }
-
-    /// `nil` when there is none.
-    static func read(besides path: String, _ fileSystem: any FileSystem) throws(FileError) -> FillNote? {
-        let notePath = FillNote.path(besides: path)
-        guard let status = try fileSystem.status(at: notePath), status.size <= limitBytes else { return nil }
-        return try fileSystem.contents(at: notePath).flatMap { FillNote($0) }
-    }
-}
-
-extension FillNote.Part {
-    fileprivate init?(_ text: Substring) {
-        let words = text.split(separator: " ")
-        guard words.count == 3, let first = Int64(words[0]), let end = Int64(words[1]), 0 <= first, first < end,
-            // A digest that is none makes a part that does not count.
-            let digest = try? Digest(String(words[2]))
-        else { return nil }
-        self.init(range: first..<end, digest: digest)
     }
 }

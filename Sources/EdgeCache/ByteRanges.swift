@@ -26,8 +26,11 @@ struct ByteRanges: Sendable, Equatable {
         }
     }
 
+    /// The range that `offset` lies in; `nil` when it is not held.
+    func range(at offset: Int64) -> Range<Int64>? { ranges.first { $0.contains(offset) } }
+
     /// Where the bytes that begin at `offset` end; `nil` when it is not held.
-    func end(from offset: Int64) -> Int64? { ranges.first { $0.contains(offset) }?.upperBound }
+    func end(from offset: Int64) -> Int64? { range(at: offset)?.upperBound }
 
     /// What is missing around `offset`, below `size`; `nil` when it is held.
     func gap(at offset: Int64, below size: Int64) -> Range<Int64>? {

@@ -179,7 +179,8 @@ extension EdgeCache {
             try registry.deleteBlob(digest)
             return exists
         }
-        fills.hasDeleted(digest)
+        // What the tier had of it is gone before others may begin anew.
+        defer { fills.hasDeleted(digest) }
         try onDisk { () throws(DiskTierError) in try tier.remove(digest) }
         return existed
     }

@@ -39,6 +39,8 @@ final class Fill: Sendable {
         var size: Int64?
         /// Of the origin's object.
         var etag: String?
+        /// When the origin said last that it has the blob.
+        var confirmed: UInt64?
         var map: PartMap?
         /// Clients that read along, or are about to.
         var members = 0
@@ -52,9 +54,6 @@ final class Fill: Sendable {
         /// Everything before this offset was hashed.
         var hashed: Int64 = 0
         var isHashing = false
-        /// Bytes that had landed when what landed was last noted.
-        var notedBytes: Int64 = 0
-        var isNoting = false
         /// Of a fill that has a file.
         var content: FillContent?
         var isConcluded = false

@@ -1,26 +1,37 @@
 internal import DiskTier
 internal import Hashing
 internal import OCI
+internal import Synchronization
 internal import System
 
 /// The bytes of a fill on disk, and the running hash over them.
 ///
-/// Sendable because `hash` belongs to the thread that has the fill's hashing turn, `digests` to the one that notes what landed, and
-/// `incoming` to the one that ends the fill; the rest does not change.
+/// Sendable because `hash` belongs to the thread that has the fill's hashing turn, `incoming` to the one that writes the note while others may,
+/// then to the one that ends the fill; the rest does not change, or has a lock.
 final class FillContent: @unchecked Sendable {
     /// How much is hashed, or read for it, at a time.
-    static let blockBytes: Int64 = 256 << 10
+    static let blockBytes = FillNote.unitBytes
+    /// So many blocks are noted at once.
+    private static let notedAtOnce = 4
+
+    private struct Unnoted {
+        var blocks: [FillNote.Block] = []
+        var isWriting = false
+        /// The disk did not take the note.
+        var isGivenUp = false
+    }
 
     let digest: Digest
     let size: Int64
     /// Of the origin's object.
     let etag: String?
     let file: File
+    /// What an earlier run has noted, in order.
+    private let noted: [FillNote.Block]
     private let fileSystem: any FileSystem
     private var incoming: IncomingFile?
     private var hash: ContentHash
-    /// Digests of ranges that the running hash has not come to.
-    private var digests: [Range<Int64>: Digest] = [:]
+    private let unnoted = Mutex(Unnoted())
 
     init(_ digest: Digest, size: Int64, etag: String?, _ incoming: IncomingFile, in fileSystem: any FileSystem) {
         self.digest = digest
@@ -29,7 +40,20 @@ final class FillContent: @unchecked Sendable {
         self.incoming = incoming
         self.fileSystem = fileSystem
         file = incoming.file
+        noted = []
         hash = ContentHash(digest.algorithm)
+    }
+
+    /// What an earlier fill has left.
+    private init(_ remains: FillRemains, _ incoming: IncomingFile, in fileSystem: any FileSystem) {
+        digest = remains.digest
+        size = remains.map.size
+        etag = remains.etag
+        self.incoming = incoming
+        self.fileSystem = fileSystem
+        file = incoming.file
+        noted = remains.noted
+        hash = remains.hash.copy()
     }
 
     func write(_ block: [UInt8], at offset: Int64) throws(FileError) {
@@ -62,90 +86,158 @@ final class FillContent: @unchecked Sendable {
     func commit(since stamp: DiskTier.Stamp) throws(DiskTierError) -> Bool {
         try incoming.take()?.commit(as: digest, size: size, since: stamp) ?? false
     }
-
-    /// Removes the file.
-    func discard() { incoming = nil }
 }
 
 // MARK: - What outlives the process
 
 extension FillContent {
-    /// A fill that an earlier one, or an earlier run, has left. What of its bytes does not have the digest that was noted does not count.
+    /// Notes that bytes are in the file, so that a later run need not fetch them. They do not cross a multiple of ``blockBytes``.
     ///
-    /// - Returns: with the ranges that are there, and how far the hash got.
-    static func resumed(
-        _ left: LeftFill,
-        in fileSystem: any FileSystem
-    ) throws(FileError) -> (FillContent, landed: [Range<Int64>], hashed: Int64) {
-        let note = left.note
-        let content = FillContent(note.digest, size: note.size, etag: note.etag, left.file, in: fileSystem)
-        var landed: [Range<Int64>] = []
-        var hashed: Int64 = 0
-        for part in note.landed {
-            var hash = ContentHash(note.digest.algorithm)
-            try content.update(&hash, with: part.range)
-            guard hash.digest() == part.digest else { continue }
-            landed.append(part.range)
-            content.digests[part.range] = part.digest
-            guard part.range.lowerBound == 0, part.range.upperBound < note.size else { continue }
-            content.hash = hash
-            hashed = part.range.upperBound
-        }
-        return (content, landed, hashed)
-    }
-
-    /// Notes what has landed, so that a later run need not fetch it; without a sync, which would cost more than what a power cut can take.
+    /// To be called before the last of them count as landed: when all have, nothing is being noted any more.
     ///
-    /// - Parameters:
-    ///   - hashed: where the running hash stood when it was `prefix`.
-    ///   - landed: ranges beyond it. What the hash comes to soon, within `horizon`, is left out: hashing it twice would cost more.
-    func note(hashed: Int64, prefix: Digest, landed: [Range<Int64>], horizon: Int64) throws(DiskTierError) {
-        let note = try makeNote(hashed, prefix, landed, horizon)
-        try incoming?.note(note, isDurable: false)
-    }
-
-    /// Leaves the file for a later fill.
-    func leave(hashed: Int64, landed: [Range<Int64>]) throws(DiskTierError) {
-        let note = try makeNote(hashed, hash.digest(), landed, 0)
-        try incoming.take()?.leave(note)
-    }
-
-    private func makeNote(
-        _ hashed: Int64,
-        _ prefix: Digest,
-        _ landed: [Range<Int64>],
-        _ horizon: Int64
-    ) throws(DiskTierError) -> FillNote {
-        var parts = hashed > 0 ? [FillNote.Part(range: 0..<hashed, digest: prefix)] : []
-        var current: [Range<Int64>: Digest] = [:]
-        for range in landed where range.upperBound > hashed {
-            let start = max(range.lowerBound, hashed)
-            guard start >= hashed + horizon, start < range.upperBound else { continue }
-            let known = start == range.lowerBound ? digests[range] : nil
-            let digest = if let known { known } else { try self.digest(of: start..<range.upperBound) }
-            current[start..<range.upperBound] = digest
-            parts.append(FillNote.Part(range: start..<range.upperBound, digest: digest))
+    /// - Parameter block: the bytes, as far as they are at hand; it ends where they do.
+    func note(_ range: Range<Int64>, from block: [UInt8]) throws(DiskTierError) {
+        guard unnoted.withLock({ !$0.isGivenUp }) else { return }
+        do throws(DiskTierError) {
+            let sum = try checksum(range, from: block)
+            let due = take(FillNote.Block(range: range, checksum: sum))
+            if !due.isEmpty { try write(due) }
+        } catch {
+            unnoted.withLock { $0.isGivenUp = true }
+            throw error
         }
-        digests = current
-        return FillNote(digest: digest, size: size, etag: etag, landed: parts)
     }
 
-    private func digest(of range: Range<Int64>) throws(DiskTierError) -> Digest {
-        var hash = ContentHash(digest.algorithm)
+    /// What is to be noted now, with one more block: nothing until it pays.
+    private func take(_ block: FillNote.Block) -> [FillNote.Block] {
+        unnoted.withLock { unnoted in
+            unnoted.blocks.append(block)
+            guard !unnoted.isWriting, unnoted.blocks.count >= Self.notedAtOnce else { return [] }
+            unnoted.isWriting = true
+            defer { unnoted.blocks = [] }
+            return unnoted.blocks
+        }
+    }
+
+    private func write(_ blocks: [FillNote.Block]) throws(DiskTierError) {
+        guard let incoming else { return }
+        try incoming.note(FillNote(digest: digest, size: size, etag: etag, landed: blocks))
+        unnoted.withLock { $0.isWriting = false }
+    }
+
+    private func checksum(_ range: Range<Int64>, from block: [UInt8]) throws(DiskTierError) -> UInt64 {
+        if range.count == block.count { return Hashing.checksum(block.span) }
         do throws(FileError) {
-            try update(&hash, with: range)
+            let bytes = try read(range)
+            return Hashing.checksum(bytes.span)
         } catch {
             throw .file(error)
         }
-        return hash.digest()
     }
 
-    private func update(_ hash: inout ContentHash, with range: Range<Int64>) throws(FileError) {
-        var offset = range.lowerBound
-        while offset < range.upperBound {
-            let bytes = try read(offset..<range.upperBound)
-            hash.update(bytes.span)
-            offset += Int64(bytes.count)
+    /// What was noted of a range.
+    func notedBlocks(in range: Range<Int64>) -> ArraySlice<FillNote.Block> {
+        let (first, end) = (noted.firstIndex(from: range.lowerBound), noted.firstIndex(from: range.upperBound))
+        return noted[first..<end]
+    }
+
+    /// The bytes of a block, if they are what was noted.
+    func proved(_ block: FillNote.Block) -> [UInt8]? {
+        // What cannot be read is as good as lost: it is fetched again.
+        guard let bytes = try? read(block.range), bytes.count == block.range.count else { return nil }
+        return Hashing.checksum(bytes.span) == block.checksum ? bytes : nil
+    }
+
+    /// Leaves the file for a later fill.
+    ///
+    /// - Parameters:
+    ///   - hashed: how far the hash got.
+    ///   - confirmed: when the origin said last that it has the blob.
+    func leave(
+        _ map: PartMap,
+        hashed: Int64,
+        confirmed: UInt64?,
+        since stamp: DiskTier.Stamp
+    ) throws(DiskTierError) {
+        let ends = [map.landed.ranges.last, map.noted.ranges.last].compactMap { $0?.upperBound }
+        guard let end = ends.max(), let incoming = incoming.take() else { return }
+        let rest = unnoted.withLock { $0.isGivenUp ? [] : $0.blocks }
+        if !rest.isEmpty { try incoming.note(FillNote(digest: digest, size: size, etag: etag, landed: rest)) }
+        let remains = FillRemains(
+            digest,
+            etag: etag,
+            map,
+            noted: map.noted.ranges.isEmpty ? [] : noted,
+            // A fill that was ended while its last byte was hashed: the next one hashes again.
+            hashed == size ? ContentHash(digest.algorithm) : hash.copy(),
+            hashed: hashed == size ? 0 : hashed,
+            confirmed: confirmed
+        )
+        try incoming.leave(digest, size: size, end: end, knowing: remains, since: stamp)
+    }
+
+    /// What an earlier fill has left, of this process or another.
+    static func resumed(
+        _ left: LeftFill,
+        partBytes: Int64,
+        in fileSystem: any FileSystem
+    ) -> (FillContent, FillRemains) {
+        let remains: FillRemains =
+            switch left.knowledge {
+            case .own(let remains as FillRemains): remains
+            case .own: preconditionFailure("fills leave what fills take up")
+            case .noted(let note): FillRemains(note, partBytes: partBytes)
+            }
+        return (FillContent(remains, left.file, in: fileSystem), remains)
+    }
+}
+
+/// What is known of a fill that was left, so that the next one goes on at once.
+final class FillRemains: Sendable {
+    let digest: Digest
+    let etag: String?
+    let map: PartMap
+    let noted: [FillNote.Block]
+    let hash: ContentHash
+    /// How far the hash got.
+    let hashed: Int64
+    /// When the origin said last that it has the blob.
+    let confirmed: UInt64?
+
+    init(
+        _ digest: Digest,
+        etag: String?,
+        _ map: PartMap,
+        noted: [FillNote.Block],
+        _ hash: consuming ContentHash,
+        hashed: Int64,
+        confirmed: UInt64?
+    ) {
+        self.digest = digest
+        self.etag = etag
+        self.map = map
+        self.noted = noted
+        self.hash = hash
+        self.hashed = hashed
+        self.confirmed = confirmed
+    }
+
+    convenience init(_ note: FillNote, partBytes: Int64) {
+        var map = PartMap(size: note.size, partBytes: partBytes)
+        for block in note.landed { map.note(block.range) }
+        let hash = ContentHash(note.digest.algorithm)
+        self.init(note.digest, etag: note.etag, map, noted: note.landed, hash, hashed: 0, confirmed: nil)
+    }
+}
+
+extension [FillNote.Block] {
+    /// Of the first block that begins at `offset` or behind it.
+    fileprivate func firstIndex(from offset: Int64) -> Int {
+        var (low, high) = (0, count)
+        while low < high {
+            let middle = (low + high) / 2
+            if self[middle].range.lowerBound < offset { low = middle + 1 } else { high = middle }
         }
+        return low
     }
 }

@@ -48,7 +48,7 @@ extension Fill {
     }
 
     /// The next part to fetch: one that a reader waits for, else the first. An urgent job takes no other, as its thread is kept for those.
-    func claimPart(for job: Job, _ limits: FillLimits) -> Range<Int64>? {
+    func claimPart(for job: Job, _ limits: FillLimits) -> PartMap.Part? {
         state.withLock { state in
             guard case .streaming = state.phase else { return nil }
             for offset in state.waiting {
@@ -104,7 +104,7 @@ extension Fill.State {
     }
 
     fileprivate func mayReadAhead(_ limits: FillLimits) -> Bool {
-        members > 0 || (map?.restBytes ?? 0) <= limits.unattendedBytes
+        members > 0 || (map?.missingBytes ?? 0) <= limits.unattendedBytes
     }
 }
 
@@ -124,6 +124,11 @@ extension Fill {
     /// The rest of a part does not come.
     func giveBack(_ range: Range<Int64>) {
         state.withLock { $0.map?.giveBack(range) }
+    }
+
+    /// What was noted is still to be proved.
+    func note(_ range: Range<Int64>) {
+        state.withLock { $0.map?.note(range) }
     }
 
     // One thread hashes at a time; whoever lands bytes takes the turn if it is free.
@@ -155,32 +160,6 @@ extension Fill {
             return .enough
         }
     }
-
-    /// How far the hash got and what has landed, when it is time to note that; with the turn to hash. Ends with ``endHashTurn()`` and
-    /// ``endNote()``.
-    func beginNote(every bytes: Int64) -> (hashed: Int64, landed: [Range<Int64>])? {
-        state.withLock { state in
-            guard !state.isNoting, !state.isHashing, case .streaming = state.phase, let landed = state.map?.landed,
-                landed.bytes - state.notedBytes >= bytes
-            else { return nil }
-            state.isNoting = true
-            state.isHashing = true
-            state.notedBytes = landed.bytes
-            return (state.hashed, landed.ranges)
-        }
-    }
-
-    func endHashTurn() {
-        state.withLock { $0.isHashing = false }
-    }
-
-    func endNote() {
-        state.update { $0.isNoting = false }
-    }
-
-    func waitForNote() {
-        _ = state.wait { $0.isNoting ? nil : true }
-    }
 }
 
 extension Fill.State {
@@ -193,15 +172,35 @@ extension Fill.State {
 // MARK: - What is left
 
 extension Fill {
-    /// What a fill that ended in vain has, and whether a later one can use it: not when its bytes are wrong, or could not be written.
-    func takeRemains() -> (content: FillContent?, areGood: Bool, hashed: Int64, landed: [Range<Int64>]) {
+    /// What a fill that ended in vain has; `nil` when a later one cannot use it: its bytes are wrong, or could not be written.
+    func takeRemains() -> (content: FillContent, map: PartMap, hashed: Int64, confirmed: UInt64?)? {
         state.withLock { state in
-            let areGood =
-                switch state.phase {
-                case .paused, .failed(.origin): true
-                default: false
-                }
-            return (state.content.take(), areGood, state.hashed, state.map?.landed.ranges ?? [])
+            guard let content = state.content.take(), let map = state.map else { return nil }
+            switch state.phase {
+            case .paused: return (content, map, state.hashed, state.confirmed)
+            case .failed(.origin): return (content, map, state.hashed, nil)
+            default: return nil
+            }
+        }
+    }
+
+    /// Goes on with what an earlier one has left.
+    func resume(_ content: FillContent, _ remains: FillRemains) {
+        update { state in
+            (state.content, state.map) = (content, remains.map)
+            (state.hashed, state.confirmed) = (remains.hashed, remains.confirmed)
+        }
+    }
+
+    /// The size is known: readers may come, and parts be fetched.
+    ///
+    /// - Parameter part: which is on its way.
+    func open(_ content: FillContent, _ part: Range<Int64>, _ partBytes: Int64) {
+        update { state in
+            var map = state.map ?? PartMap(size: content.size, partBytes: partBytes)
+            map.take(part)
+            (state.size, state.etag, state.map, state.content) = (content.size, content.etag, map, content)
+            state.phase = .streaming(content.file)
         }
     }
 }

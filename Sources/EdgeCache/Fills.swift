@@ -11,8 +11,6 @@ internal import Threading
 final class Fills: Sendable {
     /// How long a client waits for a fill that has failed to be put away, so that its bytes are not fetched again.
     private static let wayOutLimit: Duration = .seconds(2)
-    /// What landed is noted each time that a sixteenth of the blob has come, within these bounds.
-    private static let noteBytes: ClosedRange<Int64> = 4 << 20...64 << 20
 
     private struct State {
         var running: [Digest: Fill] = [:]
@@ -200,7 +198,13 @@ extension Fills {
     func work(_ first: Fill.Job, of fill: Fill) {
         var next: Fill.Job? = first
         while let job = next {
-            if !isClosing, let part = fill.claimPart(for: job, limits) { PartTransfer(self, fill, part).run() }
+            if !isClosing {
+                switch fill.claimPart(for: job, limits) {
+                case .missing(let part): PartTransfer(self, fill, part).run()
+                case .noted(let part): prove(part, of: fill)
+                case nil: break
+                }
+            }
             next = endJob(of: fill)
         }
     }
@@ -218,16 +222,10 @@ extension Fills {
         }
     }
 
-    /// A block of bytes has landed, or nothing more comes of a part: hashes what it can, and notes what has landed when it is time to.
+    /// A block of bytes has landed, or nothing more comes of a part: hashes what it can.
     ///
     /// - Parameter blocks: how many blocks to hash at most; a transfer must not stand still for long.
     func settle(_ fill: Fill, _ content: FillContent, _ block: [UInt8] = [], at start: Int64 = 0, blocks: Int = .max) {
-        repeat {
-            hash(fill, content, block, at: start, blocks: blocks)
-        } while noteIfDue(fill, content)
-    }
-
-    private func hash(_ fill: Fill, _ content: FillContent, _ block: [UInt8], at start: Int64, blocks: Int) {
         guard var range = fill.takeHashTurn() else { return }
         var left = blocks
         while true {
@@ -246,20 +244,29 @@ extension Fills {
         }
     }
 
-    /// False when it is not time yet.
-    private func noteIfDue(_ fill: Fill, _ content: FillContent) -> Bool {
-        let interval = min(max(content.size / 16, Self.noteBytes.lowerBound), Self.noteBytes.upperBound)
-        guard let (hashed, landed) = fill.beginNote(every: interval) else { return false }
-        let prefix = content.hashedDigest
-        fill.endHashTurn()
-        defer { fill.endNote() }
-        let horizon = Int64(limits.partsInFlight) * limits.partBytes
+    /// Bytes are in the file, and are noted for the case that the process is killed.
+    func note(_ content: FillContent, _ range: Range<Int64>, from block: [UInt8]) {
         do throws(DiskTierError) {
-            try content.note(hashed: hashed, prefix: prefix, landed: landed, horizon: horizon)
+            try content.note(range, from: block)
         } catch {
-            log.notice("a fill will not survive a crash", metadata: ["digest": "\(fill.digest)", "error": "\(error)"])
+            let metadata: Logger.Metadata = ["digest": "\(content.digest)", "error": "\(error)"]
+            log.notice("a fill will not survive a crash", metadata: metadata)
         }
-        return true
+    }
+
+    /// Takes in what an earlier run has noted, block by block, as far as it is what was noted. The rest is to be fetched.
+    func prove(_ range: Range<Int64>, of fill: Fill) {
+        guard let content = fill.state.withLock({ $0.content }) else { return }
+        for block in content.notedBlocks(in: range) {
+            guard !isClosing, fill.isLive else { return fill.note(block.range.lowerBound..<range.upperBound) }
+            guard let bytes = content.proved(block) else {
+                fill.giveBack(block.range)
+                continue
+            }
+            fill.land(block.range)
+            settle(fill, content, bytes, at: block.range.lowerBound, blocks: PartTransfer.hashedBlocks)
+        }
+        settle(fill, content)
     }
 
     /// All bytes are hashed.
@@ -275,7 +282,6 @@ extension Fills {
             return true
         }
         guard isFirst else { return }
-        fill.waitForNote()
         keep(fill) { () throws(DiskTierError) in try content.commit(since: fill.stamp) }
         forget(fill)
     }
@@ -341,10 +347,9 @@ extension Fills {
 
     /// What has landed is left for a later fill, if it is good; else its file goes.
     private func putAway(_ fill: Fill) {
-        let remains = fill.takeRemains()
-        guard let content = remains.content, remains.areGood else { return }
+        guard let (content, map, hashed, confirmed) = fill.takeRemains() else { return }
         do throws(DiskTierError) {
-            try content.leave(hashed: remains.hashed, landed: remains.landed)
+            try content.leave(map, hashed: hashed, confirmed: confirmed, since: fill.stamp)
             log.info("a part of a blob is kept for later", metadata: ["digest": "\(fill.digest)"])
         } catch {
             log.notice("a part of a blob is lost", metadata: ["digest": "\(fill.digest)", "error": "\(error)"])

@@ -1,48 +1,79 @@
+internal import DiskTier
+
 /// Which bytes of a blob have landed, which are on their way, and what to fetch next.
 struct PartMap: Sendable {
     /// A part that a reader waits for begins at a multiple of this.
     static let alignmentBytes: Int64 = 64 << 10
 
+    /// Where bytes come from.
+    enum Part: Sendable {
+        case missing(Range<Int64>)
+        /// An earlier run has noted that they are in the file, which is to be proved.
+        case noted(Range<Int64>)
+    }
+
     let size: Int64
     let partBytes: Int64
     private(set) var landed = ByteRanges()
-    /// Landed or on their way.
+    /// Whole blocks of a note that nobody proves yet.
+    private(set) var noted = ByteRanges()
+    /// Landed, noted or on their way.
     private var taken = ByteRanges()
 
-    init(size: Int64, partBytes: Int64, landed ranges: [Range<Int64>] = []) {
+    init(size: Int64, partBytes: Int64) {
         self.size = size
         self.partBytes = partBytes
-        for range in ranges { land(range) }
     }
 
-    /// Bytes still to fetch.
+    /// Bytes that have not landed.
     var restBytes: Int64 { size - landed.bytes }
+
+    /// Bytes still to fetch.
+    var missingBytes: Int64 { restBytes - noted.bytes }
 
     /// How many parts nobody fetches yet.
     var openParts: Int {
-        taken.gaps(below: size).reduce(0) { sum, gap in
+        (taken.gaps(below: size) + noted.ranges).reduce(0) { sum, gap in
             sum + Int((gap.upperBound - gap.lowerBound + partBytes - 1) / partBytes)
         }
     }
 
-    /// Nobody fetches the byte at `offset`, and it is not there.
-    func isOpen(_ offset: Int64) -> Bool { taken.gap(at: offset, below: size) != nil }
-
-    /// The part with the byte at `offset`, which is on its way from now on; `nil` when it already was.
-    mutating func claim(at offset: Int64) -> Range<Int64>? {
-        guard let gap = taken.gap(at: offset, below: size) else { return nil }
-        let start = max(gap.lowerBound, offset / Self.alignmentBytes * Self.alignmentBytes)
-        let part = start..<min(gap.upperBound, start + partBytes)
-        take(part)
-        return part
+    /// Nobody sees to the byte at `offset`, and it is not there.
+    func isOpen(_ offset: Int64) -> Bool {
+        taken.gap(at: offset, below: size) != nil || noted.range(at: offset) != nil
     }
 
-    /// The first part that nobody fetches.
-    mutating func claimFirst() -> Range<Int64>? {
-        guard let gap = taken.gaps(below: size).first else { return nil }
-        let part = gap.lowerBound..<min(gap.upperBound, gap.lowerBound + partBytes)
+    /// The part with the byte at `offset`, which is on its way from now on; `nil` when it already was.
+    ///
+    /// - Parameter limit: of what was noted, in bytes.
+    mutating func claim(at offset: Int64, limit: Int64 = .max) -> Part? {
+        if let run = noted.range(at: offset) { return claim(run, from: offset, limit: limit) }
+        guard let gap = taken.gap(at: offset, below: size) else { return nil }
+        let start = max(gap.lowerBound, offset / Self.alignmentBytes * Self.alignmentBytes)
+        return claim(gap, from: start)
+    }
+
+    /// The first part that nobody sees to.
+    mutating func claimFirst() -> Part? {
+        let (gap, run) = (taken.gaps(below: size).first, noted.ranges.first)
+        if let run, run.lowerBound < gap?.lowerBound ?? .max { return claim(run, from: run.lowerBound, limit: .max) }
+        return gap.map { claim($0, from: $0.lowerBound) }
+    }
+
+    private mutating func claim(_ gap: Range<Int64>, from start: Int64) -> Part {
+        let part = start..<min(gap.upperBound, start + partBytes)
         take(part)
-        return part
+        return .missing(part)
+    }
+
+    /// Blocks are claimed as a whole. None crosses a multiple of the unit.
+    private mutating func claim(_ run: Range<Int64>, from offset: Int64, limit: Int64) -> Part {
+        let unit = FillNote.unitBytes
+        let first = offset / unit
+        let units = max(1, min(limit, partBytes) / unit)
+        let part = max(run.lowerBound, first * unit)..<min(run.upperBound, (first + units) * unit)
+        noted.remove(part)
+        return .noted(part)
     }
 
     /// This part is on its way.
@@ -55,10 +86,10 @@ struct PartMap: Sendable {
         taken.insert(range)
     }
 
-    /// These bytes are to be fetched again.
-    mutating func forget(_ range: Range<Int64>) {
-        landed.remove(range)
-        taken.remove(range)
+    /// These bytes may be in the file.
+    mutating func note(_ range: Range<Int64>) {
+        noted.insert(range)
+        taken.insert(range)
     }
 
     /// These bytes do not come after all.

@@ -42,6 +42,8 @@ final class PartTransfer {
     /// The next byte from the origin, and where the part ends.
     private var position: Int64
     private var end: Int64
+    /// What landed before is noted.
+    private var noted: Int64
     private var memory: [UInt8] = []
     /// Bytes before `position` that are not written yet.
     private var block: [UInt8] = []
@@ -55,9 +57,10 @@ final class PartTransfer {
         content = fill.state.withLock { $0.content }
         isOpen = true
         (range, start, position, end) = (part, part.lowerBound, part.lowerBound, part.upperBound)
+        noted = start
     }
 
-    /// The first part.
+    /// The first part. An empty one only asks whether the origin has the blob, by way of the byte that is there.
     ///
     /// - Parameter content: what an earlier fill left.
     init(opening fill: Fill, _ part: Range<Int64>, of content: FillContent?, _ fills: Fills) {
@@ -65,13 +68,15 @@ final class PartTransfer {
         self.fill = fill
         self.content = content
         isOpen = false
-        (range, start, position, end) = (part, part.lowerBound, part.lowerBound, part.upperBound)
+        (start, position, end) = (part.lowerBound, part.lowerBound, part.upperBound)
+        range = start..<max(end, start + 1)
+        noted = start
     }
 
     func run() {
         defer {
             landRest()
-            if position - Int64(block.count) < end { fill.giveBack(position - Int64(block.count)..<end) }
+            if position < end { fill.giveBack(position..<end) }
             if let content { fills.settle(fill, content) }
         }
         do throws(EdgeError) {
@@ -116,7 +121,7 @@ final class PartTransfer {
                 guard stop == nil, error.isRetryable, position - before >= Self.progressBytes else {
                     throw .origin(error)
                 }
-                range = position..<end
+                range = position..<max(end, position + 1)
                 fills.log.info(
                     "taking up a broken fill",
                     metadata: ["digest": "\(fill.digest)", "offset": "\(position)", "error": "\(error)"]
@@ -147,9 +152,9 @@ final class PartTransfer {
         stop = nil
         content = nil
         range = part
-        (start, position, end) = (0, 0, part?.upperBound ?? fills.limits.partBytes)
+        (start, position, end, noted) = (0, 0, part?.upperBound ?? fills.limits.partBytes, 0)
         fill.update { state in
-            (state.content, state.map, state.hashed) = (nil, nil, 0)
+            (state.content, state.map, state.hashed, state.confirmed) = (nil, nil, 0, nil)
         }
     }
 }
@@ -181,31 +186,34 @@ extension PartTransfer {
     }
 
     private func isUnchanged(_ info: ObjectInfo) -> Bool {
-        fill.state.withLock { $0.size == info.size && $0.etag == info.etag }
+        let now = writtenAt
+        return fill.state.withLock { state in
+            guard state.size == info.size && state.etag == info.etag else { return false }
+            state.confirmed = now
+            return true
+        }
     }
 
     private func open(_ info: ObjectInfo) throws(Stop) {
-        let part = position..<end
+        let content: FillContent
         do {
-            if content == nil {
-                let file = try fills.tier.newFile(fills.tier.reserve(info.size))
-                try fills.fileSystem.allocate(file.file, size: info.size)
-                content = FillContent(fill.digest, size: info.size, etag: info.etag, file, in: fills.fileSystem)
-            }
+            content = try self.content ?? newContent(info)
         } catch {
             fill.update { $0.size = info.size }
             throw .storage(error)
         }
-        guard let content else { preconditionFailure("a file was made") }
-        let partBytes = fills.limits.partBytes
-        fill.update { state in
-            var map = state.map ?? PartMap(size: info.size, partBytes: partBytes)
-            map.take(part)
-            (state.size, state.etag, state.map, state.content) = (info.size, info.etag, map, content)
-            state.phase = .streaming(content.file)
-        }
+        self.content = content
+        fill.state.withLock { $0.confirmed = writtenAt }
+        fill.open(content, position..<end, fills.limits.partBytes)
         isOpen = true
         fills.schedule(fill)
+    }
+
+    private func newContent(_ info: ObjectInfo) throws -> FillContent {
+        let room = info.size + FillNote.roomBytes(for: info.size)
+        let file = try fills.tier.newFile(fills.tier.reserve(room))
+        try fills.fileSystem.allocate(file.file, size: info.size)
+        return FillContent(fill.digest, size: info.size, etag: info.etag, file, in: fills.fileSystem)
     }
 }
 
@@ -248,6 +256,7 @@ extension PartTransfer {
         } catch {
             throw .storage(error)
         }
+        if position % FillContent.blockBytes == 0 || position == end { note(content) }
         fill.land(start..<position)
         fills.settle(fill, content, block, at: start, blocks: Self.hashedBlocks)
         block.removeAll(keepingCapacity: true)
@@ -258,76 +267,30 @@ extension PartTransfer {
 extension PartTransfer {
     /// What came before the transfer ended need not be fetched again.
     private func landRest() {
-        guard let content, !block.isEmpty else { return }
+        guard let content else { return }
         let start = position - Int64(block.count)
         do throws(FileError) {
-            try content.write(block, at: start)
+            if !block.isEmpty { try content.write(block, at: start) }
         } catch {
             // Then it is.
-            return
+            position = start
+            block = []
         }
+        note(content)
         fill.land(start..<position)
         block = []
+    }
+
+    /// Whoever is the last to land bytes finds all noted.
+    private func note(_ content: FillContent) {
+        guard noted < position else { return }
+        fills.note(content, noted..<position, from: block)
+        noted = position
     }
 }
 
 extension RegistryError {
     fileprivate var isInvalidRange: Bool {
         if case .store(let error) = self, case .invalidRange = error.kind { true } else { false }
-    }
-}
-
-/// The first job of a fill.
-struct FillOpening {
-    let fills: Fills
-    let fill: Fill
-
-    init(_ fills: Fills, _ fill: Fill) {
-        self.fills = fills
-        self.fill = fill
-    }
-
-    func run() {
-        fills.counters.started.wrappingAdd(1, ordering: .relaxed)
-        if fills.isClosing { return fills.end(fill, .failed(.origin(.closing))) }
-        open()
-        if let job = fills.endJob(of: fill) { fills.work(job, of: fill) }
-    }
-
-    private func open() {
-        let left = resume()
-        PartTransfer(opening: fill, firstPart(left), of: left, fills).run()
-    }
-
-    /// What an earlier fill left of this blob, entered as this one's.
-    private func resume() -> FillContent? {
-        do {
-            guard let left = try fills.tier.resumeFill(fill.digest) else { return nil }
-            let (content, landed, hashed) = try FillContent.resumed(left, in: fills.fileSystem)
-            var map = PartMap(size: content.size, partBytes: fills.limits.partBytes, landed: landed)
-            // The origin is asked in any case: the blob may be deleted.
-            if map.restBytes == 0 { map.forget(content.size - 1..<content.size) }
-            fill.update { state in
-                (state.content, state.map, state.hashed) = (content, map, min(hashed, content.size - 1))
-            }
-            fills.counters.resumed.wrappingAdd(1, ordering: .relaxed)
-            return content
-        } catch {
-            let metadata: Logger.Metadata = ["digest": "\(fill.digest)", "error": "\(error)"]
-            fills.log.notice("a part of a blob cannot be used", metadata: metadata)
-            return nil
-        }
-    }
-
-    private func firstPart(_ left: FillContent?) -> Range<Int64> {
-        let start = fill.near / PartMap.alignmentBytes * PartMap.alignmentBytes
-        guard left != nil else { return start..<start + fills.limits.partBytes }
-        return fill.state.withLock { state in
-            guard var map = state.map else { preconditionFailure("a fill that goes on has a map") }
-            guard let part = map.claim(at: fill.near) ?? map.claimFirst() else {
-                preconditionFailure("something is missing")
-            }
-            return part
-        }
     }
 }

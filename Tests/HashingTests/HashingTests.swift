@@ -71,4 +71,28 @@ import Testing
         #expect(hexadecimal(md5(Array("abc".utf8))) == "900150983cd24fb0d6963f7d28e17f72")
         #expect(hmacSHA256(key: [], []).count == 32)
     }
+
+    @Test func aChecksumTellsBytesFromOthers() {
+        let content = (0..<1000).map { UInt8(truncatingIfNeeded: $0 &* 31) }
+        // It lies on disks.
+        #expect(checksum(content.span) == 6_768_682_226_495_428_305)
+        var seen: Set<UInt64> = []
+        for count in 0...100 {
+            let zeros = [UInt8](repeating: 0, count: count)
+            seen.insert(checksum(zeros.span))
+        }
+        for count in 2...content.count {
+            let start = Array(content[..<count])
+            seen.insert(checksum(start.span))
+        }
+        for bit in 0..<8000 {
+            var other = content
+            other[bit / 8] ^= 1 << UInt8(bit % 8)
+            seen.insert(checksum(other.span))
+        }
+        var swapped = content
+        swapped.swapAt(0, 32)
+        seen.insert(checksum(swapped.span))
+        #expect(seen.count == 101 + 999 + 8000 + 1)
+    }
 }
