@@ -105,12 +105,28 @@ extension DiskTier {
         return reservation
     }
 
+    /// Without a byte yet.
+    public func newReservation() -> Reservation { Reservation(self) }
+
     /// A new file, whose bytes the reservation pays for, and whose record in the index too.
     public func newFile(_ reservation: Reservation) throws(DiskTierError) -> IncomingFile {
-        try reservation.grow(by: Self.indexGrowthBytes)
         let path = "\(configuration.directory)/incoming/\(random.token())"
-        let file = try onDisk { () throws(FileError) in try fileSystem.open(path, .create) }
-        return IncomingFile(self, reservation, file)
+        return try newFile(at: path, reservation, isKept: false)
+    }
+
+    func newFile(at path: String, _ reservation: Reservation, isKept: Bool) throws(DiskTierError) -> IncomingFile {
+        let held = reservation.held
+        do throws(DiskTierError) {
+            try reservation.grow(by: Self.indexGrowthBytes)
+            let file = try onDisk { () throws(FileError) in try fileSystem.open(path, .create) }
+            let incoming = IncomingFile(self, reservation, file)
+            try incoming.allocate()
+            incoming.isKept = isKept
+            return incoming
+        } catch {
+            reservation.shrink(to: held)
+            throw error
+        }
     }
 
     /// Puts small content into the index. The caller has verified that it has this digest.
@@ -167,9 +183,10 @@ extension DiskTier {
                 return replaced
             }
         }
-        // The books never say less than there is: the file is entered before its reservation goes.
         if let replaced {
-            ledger.update { $0.committedBytes += facts.allocated }
+            // The books never say less than there is: the index is entered before the reservation goes.
+            noteIndexSize()
+            reservation.commit(facts.allocated)
             readers.release(replaced, Key.hash(key))
         }
         indexHasGrown(reservation)

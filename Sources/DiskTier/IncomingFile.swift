@@ -8,7 +8,7 @@ public final class IncomingFile {
     private let tier: DiskTier
     private let reservation: Reservation
     /// It outlives the value, and the process.
-    private var isKept: Bool
+    var isKept: Bool
     /// There is a note of what has landed.
     private var isNoted: Bool
     private var note: (file: File, end: Int64)?
@@ -20,6 +20,33 @@ public final class IncomingFile {
         self.file = file
         self.isKept = isKept
         self.isNoted = isNoted
+    }
+
+    /// Reserves more, and takes it from the volume at once.
+    public func grow(by more: Int64) throws(DiskTierError) {
+        let held = reservation.held
+        try reservation.grow(by: more)
+        do throws(DiskTierError) {
+            try allocate()
+        } catch {
+            reservation.shrink(to: held)
+            throw error
+        }
+    }
+
+    /// Cuts the bytes to `size`, and gives back the room of the others.
+    public func cut(to size: Int64) throws(DiskTierError) {
+        let fileSystem = tier.fileSystem
+        try onDisk { () throws(FileError) in try fileSystem.truncate(file, to: size) }
+        reservation.shrink(to: Ledger.blocks(size) + DiskTier.indexGrowthBytes)
+    }
+
+    /// Takes all that is reserved for the bytes from the volume: what only the books know, others there may take.
+    func allocate() throws(DiskTierError) {
+        let (fileSystem, size) = (tier.fileSystem, reservation.held - DiskTier.indexGrowthBytes)
+        guard size > 0 else { return }
+        try onDisk { () throws(FileError) in try fileSystem.allocate(file, size: size) }
+        reservation.hasLanded(size)
     }
 
     private var notePath: String { FillNote.path(besides: file.path) }

@@ -7,6 +7,8 @@ final class Ledger: Sendable {
         var committedBytes: Int64 = 0
         /// Promised to fills and spools.
         var reservedBytes: Int64 = 0
+        /// Of the reserved ones, those that are not on the volume yet: what is free there is theirs.
+        var pendingBytes: Int64 = 0
         /// The index's own file.
         var indexBytes: Int64 = 0
         /// Files without a name that are still being read.
@@ -27,6 +29,8 @@ final class Ledger: Sendable {
         var knownBytes: Int64 {
             committedBytes + reservedBytes + indexBytes + lingeringBytes + quarantinedBytes + strandedBytes
         }
+
+        var landedBytes: Int64 { knownBytes - pendingBytes }
     }
 
     static let blockBytes: Int64 = 4096
@@ -60,6 +64,7 @@ final class Ledger: Sendable {
         entries.withLock { entries in
             guard missing(for: bytes, entries) <= 0 else { return false }
             entries.reservedBytes += bytes
+            entries.pendingBytes += bytes
             return true
         }
     }
@@ -93,7 +98,8 @@ extension Ledger {
 /// Room for bytes that are about to be written; given back when the value goes.
 public final class Reservation: Sendable {
     private let tier: DiskTier
-    private let bytes = Mutex<Int64>(0)
+    /// How many they are, and how many of them are not on the volume yet.
+    private let bytes = Mutex<(held: Int64, pending: Int64)>((0, 0))
 
     init(_ tier: DiskTier) {
         self.tier = tier
@@ -102,22 +108,37 @@ public final class Reservation: Sendable {
     /// Bytes that are entered as reserved already.
     init(_ tier: DiskTier, adopting reserved: Int64) {
         self.tier = tier
-        bytes.withLock { $0 = reserved }
+        bytes.withLock { $0.held = reserved }
     }
 
     deinit { release() }
 
     /// Gives back all but `kept` bytes, which stay reserved without it.
     func handOver(_ kept: Int64) {
-        let held = bytes.withLock { bytes in
-            defer { bytes = 0 }
+        take { entries, held in entries.reservedBytes -= held - kept }
+    }
+
+    /// They are a file's of the index from now on, which takes so many.
+    func commit(_ allocated: Int64) {
+        take { entries, held in
+            entries.reservedBytes -= held
+            entries.committedBytes += allocated
+        }
+    }
+
+    private func take(_ body: (inout Ledger.Entries, _ held: Int64) -> Void) {
+        let bytes = bytes.withLock { bytes in
+            defer { bytes = (0, 0) }
             return bytes
         }
-        tier.ledger.update { $0.reservedBytes -= held - kept }
+        tier.ledger.update { entries in
+            entries.pendingBytes -= bytes.pending
+            body(&entries, bytes.held)
+        }
     }
 
     /// In bytes.
-    var held: Int64 { bytes.withLock { $0 } }
+    public var held: Int64 { bytes.withLock { $0.held } }
 
     /// Reserves more, evicting if needed.
     public func grow(by more: Int64) throws(DiskTierError) {
@@ -128,15 +149,36 @@ public final class Reservation: Sendable {
         }
         let blocks = Ledger.blocks(more)
         try tier.makeRoom(blocks, beside: held)
-        bytes.withLock { $0 += blocks }
+        bytes.withLock { bytes in
+            bytes.held += blocks
+            bytes.pending += blocks
+        }
     }
 
-    /// Takes bytes that are on the disk already.
+    /// Gives back all but `kept` bytes.
+    func shrink(to kept: Int64) { change { $0 = (min($0.held, kept), min($0.pending, kept)) } }
+
+    /// So many of the bytes are on the volume now.
+    func hasLanded(_ landed: Int64) { change { $0.pending = min($0.pending, max(0, $0.held - landed)) } }
+
+    private func change(_ body: (inout (held: Int64, pending: Int64)) -> Void) {
+        let (old, new) = bytes.withLock { bytes in
+            let old = bytes
+            body(&bytes)
+            return (old, bytes)
+        }
+        tier.ledger.update { entries in
+            entries.reservedBytes += new.held - old.held
+            entries.pendingBytes += new.pending - old.pending
+        }
+    }
+
+    /// Takes bytes that an earlier run has left: they are unknown no more.
     func enter(_ more: Int64) {
-        tier.ledger.update { $0.reservedBytes += more }
-        bytes.withLock { $0 += more }
+        change { $0.held += more }
+        tier.ledger.update { $0.unknownBytes = max(0, $0.unknownBytes - more) }
     }
 
     /// Gives everything back.
-    func release() { handOver(0) }
+    public func release() { handOver(0) }
 }

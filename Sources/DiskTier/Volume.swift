@@ -5,10 +5,12 @@ internal import System
 extension DiskTier {
     /// Looks at how much the volume has left. Other users of it may take what the ceiling would allow the tier.
     func observeVolume() {
+        // What lands or goes while the volume is asked counts against the tier.
+        let landed = ledger.current.landedBytes
         do throws(FileError) {
             let available = try fileSystem.space(at: configuration.directory).available
             let room = available - configuration.minimumFreeBytes
-            ledger.update { $0.volumeLimitBytes = $0.knownBytes + room }
+            ledger.update { $0.volumeLimitBytes = min(landed, $0.landedBytes) + room }
         } catch {
             // What was seen last still holds, and a full disk shows itself.
             note(.file(error))

@@ -11,8 +11,9 @@ internal import Threading
 ///
 /// The first part of a fill opens it: its answer tells the blob's size.
 final class PartTransfer {
-    /// How often in a row a transfer that broke without progress is taken up again where it stopped.
-    static let maximumAttempts = 4
+    /// A transfer that broke is taken up where it stopped when at least so much of it had come: the store has repeated what may help, and an
+    /// origin that gives a few bytes each time would never be done.
+    static let progressBytes: Int64 = 64 << 10
     /// A block that is not full is written after so long, so that a reader of a slow origin need not wait for the rest.
     static let patienceNanoseconds: UInt64 = 5_000_000
     /// Blocks that a transfer may hash before it takes the next from the origin.
@@ -93,7 +94,6 @@ final class PartTransfer {
     }
 
     private func transfer() throws(EdgeError) {
-        var attempt = 1
         while true {
             let before = position
             do throws(RegistryError) {
@@ -118,9 +118,10 @@ final class PartTransfer {
                         continue
                     }
                 }
-                attempt = position > before ? 1 : attempt + 1
-                guard stop == nil, error.isRetryable, attempt <= Self.maximumAttempts else { throw .origin(error) }
-                range = position..<max(end, position + 1)
+                guard stop == nil, error.isRetryable, position - before >= Self.progressBytes else {
+                    throw .origin(error)
+                }
+                range = position..<end
                 fills.log.info(
                     "taking up a broken fill",
                     metadata: ["digest": "\(fill.digest)", "offset": "\(position)", "error": "\(error)"]

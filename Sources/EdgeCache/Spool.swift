@@ -27,9 +27,9 @@ final class Spool {
     let remote: RemoteUpload
     private let tools: UploadTools
     private let algorithm: DigestAlgorithm
-    /// That of the file; `nil` where nobody comes back to the upload.
-    private let name: String?
-    private var reservation: Reservation?
+    /// Of the session; `nil` where nobody comes back to the upload.
+    private let id: String?
+    private let room: Reservation
     private var reserved: Int64 = 0
     private var hash: ContentHash
     private var base: Base
@@ -44,15 +44,15 @@ final class Spool {
     private var isAsleep = false
     /// The kernel's run in which the bytes were written.
     private var boot: String
-    /// The right to do so.
+    /// The right to do so, and to hold a part in memory for it: as long as the upload lasts, also while nobody sends.
     private var passage: UploadTools.Passage?
 
     /// - Parameter id: of the session; `nil` for an upload in one request.
-    init(_ algorithm: DigestAlgorithm, named id: String? = nil, _ tools: UploadTools) throws(DiskTierError) {
+    init(_ algorithm: DigestAlgorithm, named id: String? = nil, _ tools: UploadTools) {
         self.tools = tools
         self.algorithm = algorithm
-        name = id.map(UploadJournal.dataName)
-        reservation = try tools.tier.reserve(0)
+        self.id = id
+        room = Self.room(id, tools)
         hash = ContentHash(algorithm)
         base = Base(hash: ContentHash(algorithm), size: 0)
         boot = tools.journal.boot
@@ -61,23 +61,29 @@ final class Spool {
 
     /// As an earlier run has left it; `nil` when that cannot be taken up again. The file is not opened yet.
     init?(resuming record: UploadRecord, named id: String, _ tools: UploadTools) {
-        let name = UploadJournal.dataName(id)
         guard let hash = ContentHash(record.algorithm, resuming: record.hashState) else { return nil }
-        // A file that cannot even be looked at is as good as gone.
-        guard let reservation = try? tools.tier.reservationOfUploadFile(name) else { return nil }
+        if record.isPassing {
+            // Bytes that may not be what was written cannot be hashed again: the origin has them.
+            guard tools.journal.isOfThisBoot(record.boot), let passage = tools.takePassage() else { return nil }
+            self.passage = passage
+        }
         self.tools = tools
-        self.name = name
-        self.reservation = reservation
+        self.id = id
+        room = Self.room(id, tools)
         base = Base(hash: hash.copy(), size: record.offset)
         self.hash = hash
         algorithm = record.algorithm
         size = record.offset
         reserved = record.isInFile ? size : 0
         memory = record.tail
-        isAsleep = record.isInFile || record.isPassing
+        isAsleep = record.isInFile
         boot = record.boot
         isPassing = record.isPassing
         remote = RemoteUpload(tools, id: id, resuming: record.remote)
+    }
+
+    private static func room(_ id: String?, _ tools: UploadTools) -> Reservation {
+        id.map { tools.journal.room(of: UploadJournal.dataName($0)) } ?? tools.tier.newReservation()
     }
 }
 
@@ -86,29 +92,18 @@ final class Spool {
 extension Spool {
     /// Opens what an earlier run has left; false when it is not all there.
     func wake() throws(EdgeError) -> Bool {
-        if isPassing {
-            guard remote.has(upTo: size), memory.count == size - remote.grid.start(of: size) else { return false }
+        if isPassing { return remote.has(upTo: size) && memory.count == size - remote.grid.start(of: size) }
+        guard isAsleep, let id else { return true }
+        let file = try onDisk { () throws(DiskTierError) in
+            try tools.tier.reopenUploadFile(UploadJournal.dataName(id), size: size, room)
         }
-        guard isAsleep, let name else { return true }
-        let isTrusted = boot == tools.journal.boot && !boot.isEmpty
-        if isPassing {
-            // What the last run had of the bytes cannot be hashed again.
-            guard isTrusted else { return false }
-            passage = tools.takePassage()
-            guard passage != nil else { throw .busy("too many uploads go past the full disk") }
-        } else {
-            guard let reservation else { preconditionFailure("a file without its room") }
-            let file = try onDisk { () throws(DiskTierError) in
-                try tools.tier.reopenUploadFile(name, size: size, reservation)
-            }
-            guard let file else { return false }
-            if !isTrusted {
-                guard try digest(of: file.file, algorithm) == hash.digest() else { return false }
-                boot = tools.journal.boot
-            }
-            writer = newWriter(file.file, at: size)
-            incoming = file
+        guard let file else { return false }
+        if !tools.journal.isOfThisBoot(boot) {
+            guard try digest(of: file.file, algorithm) == hash.digest() else { return false }
+            boot = tools.journal.boot
         }
+        writer = newWriter(file.file, at: size)
+        incoming = file
         isAsleep = false
         return true
     }
@@ -153,10 +148,11 @@ extension Spool {
         if isPassing {
             remote.rewind(to: base.size)
             memory = base.tail
-        } else if let file = incoming?.file {
+        } else if let incoming {
             remote.rewind(to: base.size)
-            writer = newWriter(file, at: size)
-            try onDisk { () throws(FileError) in try tools.fileSystem.truncate(file, to: size) }
+            writer = newWriter(incoming.file, at: size)
+            try onDisk { () throws(DiskTierError) in try incoming.cut(to: size) }
+            reserved = size
         } else {
             memory.removeLast(memory.count - Int(size))
         }
@@ -179,7 +175,7 @@ extension Spool {
     private func reserve(_ bytes: Int64) throws(DiskTierError) {
         let needed = size + bytes - reserved
         guard size + bytes > Int64(tools.tier.inlineLimitBytes), needed > 0 else { return }
-        try reservation?.grow(by: needed)
+        if let incoming { try incoming.grow(by: needed) } else { try room.grow(by: needed) }
         reserved += needed
     }
 
@@ -220,13 +216,12 @@ extension Spool {
 
     /// Too large for memory: from here on a file takes it.
     private func spill() throws(DiskTierError) {
-        guard let reservation else { preconditionFailure("a file without its room") }
         if size > reserved { try reserve(0) }
         let file =
-            if let name {
-                try tools.tier.newUploadFile(name, reservation)
+            if let id {
+                try tools.tier.newUploadFile(UploadJournal.dataName(id), room)
             } else {
-                try tools.tier.newFile(reservation)
+                try tools.tier.newFile(room)
             }
         let start = memory
         writer = newWriter(file.file, at: 0)
@@ -258,8 +253,8 @@ extension Spool {
         self.passage = passage
         isPassing = true
         writer = nil
-        if let file = incoming.take()?.file { removeFile(file) }
-        reservation = nil
+        incoming = nil
+        if let id { tools.tier.removeUploadFile(UploadJournal.dataName(id), room) } else { room.release() }
         reserved = 0
         try sendWhole(endingAt: kept)
     }
@@ -350,8 +345,10 @@ extension Spool {
     /// Ends what is at the origin and in the tier.
     func discard() {
         remote.abort()
-        if let file = incoming.take()?.file { removeFile(file) }
-        reservation = nil
+        writer = nil
+        // Without a session, its file goes with it.
+        incoming = nil
+        if let id { tools.journal.remove(id) } else { room.release() }
         passage = nil
     }
 }
@@ -367,15 +364,6 @@ extension Spool {
             capacity: Int(min(Self.writeBytes, remote.grid.partBytes)),
             in: tools.fileSystem
         )
-    }
-
-    /// Others may still have it open; its room is free with the last of them.
-    private func removeFile(_ file: File) {
-        do throws(FileError) {
-            try tools.fileSystem.remove(file.path)
-        } catch {
-            tools.log.warning("a file of an upload stays behind", metadata: ["error": "\(error)"])
-        }
     }
 
     private func read(_ file: File, _ range: Range<Int64>) throws(EdgeError) -> [UInt8] {

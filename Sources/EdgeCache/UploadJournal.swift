@@ -1,18 +1,21 @@
 internal import DiskTier
 internal import Logging
+internal import Synchronization
 internal import System
 
-/// The records of the upload sessions, a file each beside the bytes.
+/// The records of the upload sessions, a file each beside the bytes, and the room that all of their files take.
 ///
 /// They are written for a process that ends, not for a power cut: what that may damage is found by the hash in the end, or the session is gone.
-struct UploadJournal: Sendable {
-    let tier: DiskTier
-    let fileSystem: any FileSystem
-    let log: Logger
+/// Of one session's files, each is written by one thread at a time.
+final class UploadJournal: Sendable {
+    private let tier: DiskTier
+    private let fileSystem: any FileSystem
+    private let log: Logger
+    /// By the files' names.
+    private let rooms = Mutex<[String: Reservation]>([:])
 
     private static let dataSuffix = ".data"
     private static let remoteSuffix = ".remote"
-    private static let newSuffix = ".new"
     private static let bootLimitBytes = 64
 
     static func dataName(_ id: String) -> String { id + dataSuffix }
@@ -35,35 +38,40 @@ struct UploadJournal: Sendable {
 
     private func path(_ name: String) -> String { "\(tier.uploadDirectory)/\(name)" }
 
-    /// A record that cannot be written costs a client the resumption after a restart, nothing now.
-    func save(_ id: String, _ record: UploadRecord) { save(record.encoded, as: id) }
+    /// Bytes that were written then are what they were.
+    func isOfThisBoot(_ boot: String) -> Bool { boot == self.boot && !boot.isEmpty }
+
+    /// That of the file with this name, which may be to come.
+    func room(of name: String) -> Reservation {
+        let new = tier.newReservation()
+        return rooms.withLock { rooms in
+            if let room = rooms[name] { return room }
+            rooms[name] = new
+            return new
+        }
+    }
+
+    /// A record that cannot be written, for want of room say, costs a client the resumption after a restart, nothing now.
+    func save(_ id: String, _ record: UploadRecord) {
+        // Its last part once found no room: content is not evicted for it again and again.
+        if record.isPassing, room(of: id).held == 0 { return }
+        save(record.encoded, as: id)
+    }
 
     /// Written as soon as an upload begins at the origin, so that the next run can abort it.
     func saveRemote(_ id: String, _ record: RemoteRecord) { save(record.encoded, as: id + Self.remoteSuffix) }
 
     private func save(_ bytes: [UInt8], as name: String) {
-        do throws(FileError) {
-            let temporary = path(name + Self.newSuffix)
-            try fileSystem.write(bytes.span, to: create(temporary), at: 0)
-            try fileSystem.rename(temporary, to: path(name))
+        let room = room(of: name)
+        let isNews = room.held > 0
+        do throws(DiskTierError) {
+            try tier.replaceUploadFile(name, with: bytes, room)
         } catch {
-            log.warning("upload not recorded", metadata: ["upload": "\(name)", "error": "\(error)"])
-        }
-    }
-
-    /// Where an earlier attempt may have ended half way. The directory is made when there is none.
-    private func create(_ path: String) throws(FileError) -> File {
-        do throws(FileError) {
-            return try fileSystem.open(path, .create)
-        } catch {
-            if error.isNotFound {
-                try fileSystem.createDirectory(tier.uploadDirectory)
-            } else if error.isAlreadyThere {
-                try fileSystem.remove(path)
-            } else {
-                throw error
-            }
-            return try fileSystem.open(path, .create)
+            log.log(
+                level: isNews || !error.isNoSpace ? .warning : .debug,
+                "upload not recorded: it ends with this process",
+                metadata: ["upload": "\(name)", "error": "\(error)"]
+            )
         }
     }
 
@@ -73,22 +81,21 @@ struct UploadJournal: Sendable {
     }
 
     private func remove(file name: String) {
-        do throws(FileError) {
-            try fileSystem.remove(path(name))
-        } catch {
-            log.warning("a file of an upload stays behind", metadata: ["file": "\(path(name))", "error": "\(error)"])
-        }
+        tier.removeUploadFile(name, room(of: name))
+        rooms.withLock { _ = $0.removeValue(forKey: name) }
     }
 
     /// What an earlier run has left. Files that belong to no session go.
     func load() -> [(id: String, record: UploadRecord)] {
         do throws(FileError) {
             let names = try fileSystem.entries(of: tier.uploadDirectory).map(\.name)
+            enter(names)
             var records: [(id: String, record: UploadRecord)] = []
             for id in names where !id.contains(".") {
                 let remote = try fileSystem.contents(at: path(id + Self.remoteSuffix)).flatMap { RemoteRecord($0) }
                 guard let bytes = try fileSystem.contents(at: path(id)),
-                    let record = UploadRecord(bytes, remote: remote)
+                    let record = UploadRecord(bytes, remote: remote),
+                    !record.isInFile || room(of: Self.dataName(id)).held > 0
                 else {
                     log.warning("upload dropped: its record is damaged", metadata: ["upload": "\(id)"])
                     continue
@@ -105,6 +112,15 @@ struct UploadJournal: Sendable {
         } catch {
             log.error("uploads cannot be taken up again", metadata: ["error": "\(error)"])
             return []
+        }
+    }
+
+    /// Whatever becomes of them, they are there. One that cannot even be looked at is as good as gone.
+    private func enter(_ names: [String]) {
+        for name in names {
+            let isSmall = !name.hasSuffix(Self.dataSuffix)
+            guard let room = try? tier.reservationOfUploadFile(name, isSmall: isSmall) else { continue }
+            rooms.withLock { $0[name] = room }
         }
     }
 }

@@ -45,7 +45,7 @@ final class UploadSessions: Sendable {
         var found: [String: UploadSession] = [:]
         for (id, record) in tools.journal.load() {
             guard let spool = Spool(resuming: record, named: id, tools) else {
-                tools.log.warning("upload dropped: its record is damaged", metadata: ["upload": "\(id)"])
+                tools.log.warning("upload dropped: it cannot go on", metadata: ["upload": "\(id)"])
                 tools.journal.remove(id)
                 continue
             }
@@ -59,12 +59,7 @@ final class UploadSessions: Sendable {
     func open(_ repository: RepositoryName, _ algorithm: DigestAlgorithm) throws(EdgeError) -> UploadSession {
         if count >= limit { sweep() }
         let id = random.token()
-        let spool: Spool
-        do throws(DiskTierError) {
-            spool = try Spool(algorithm, named: id, tools)
-        } catch {
-            throw .tier(error)
-        }
+        let spool = Spool(algorithm, named: id, tools)
         let session = UploadSession(id: id, repository: repository, spool: spool, now: now)
         let opened = sessions.withLock { [limit] sessions in
             // The sweep may have closed some and not have taken them off the list yet.
@@ -72,7 +67,10 @@ final class UploadSessions: Sendable {
             sessions[id] = session
             return true
         }
-        guard opened else { throw .busy("\(limit) uploads are open already") }
+        guard opened else {
+            spool.discard()
+            throw .busy("\(limit) uploads are open already")
+        }
         save(session, spool)
         return session
     }
@@ -96,10 +94,8 @@ final class UploadSessions: Sendable {
 
     /// Forgets a session that its caller has closed or is using, with its files.
     func remove(_ session: UploadSession) {
-        session.spool.spool.discard()
-        guard !session.id.isEmpty else { return }
         // Its files first: a client that is told "unknown" must not see it again after a restart.
-        tools.journal.remove(session.id)
+        session.spool.spool.discard()
         sessions.withLock { _ = $0.removeValue(forKey: session.id) }
     }
 

@@ -74,8 +74,7 @@ extension EdgeCache {
 
     /// A whole upload in one request, without a session that anybody else could see.
     public func openBlob(_ name: RepositoryName, as digest: Digest, length: Int64?) throws(EdgeError) -> UploadChunk {
-        let spool = try onDisk { () throws(DiskTierError) in try Spool(digest.algorithm, uploadTools) }
-        let session = UploadSession(id: "", repository: name, spool: spool, now: 0)
+        let session = UploadSession(id: "", repository: name, spool: Spool(digest.algorithm, uploadTools), now: 0)
         _ = session.acquire()
         return try open(session, length: length, closing: digest)
     }

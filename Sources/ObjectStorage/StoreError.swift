@@ -125,7 +125,7 @@ extension StoreError.Kind {
         case .noCredentials: "no valid credentials"
         case .noSuchBucket: "there is no such bucket"
         case .noSuchUpload: "there is no such upload"
-        case .wrongRegion(let expected): "wrong region\(expected.map { ", the bucket is in \($0)" } ?? "")"
+        case .wrongRegion(let expected): "the bucket is elsewhere\(expected.map { ", in \($0)" } ?? "")"
         case .clockSkew: "the clocks differ"
         case .conflict: "conflict"
         case .noSpace: "no space"
@@ -147,7 +147,7 @@ extension StoreError.Kind {
         case .badCredentials: "check the access key, the secret key and the session token"
         case .noCredentials: "correct their source, or choose another with s3-credentials"
         case .noSuchBucket: "create it, or correct the bucket's name"
-        case .wrongRegion: "correct the region or the endpoint"
+        case .wrongRegion: "correct the endpoint or the region"
         case .clockSkew: "set this machine's clock"
         default: nil
         }

@@ -226,7 +226,10 @@ private final class UploadRun {
             let algorithm = key.contains("sha512") ? DigestAlgorithm.sha512 : .sha256
             #expect(Digest(of: edge.store[key] ?? [], algorithm).hex == hex, "\(place)")
         }
+        let before = edge.tier.statistics.usedBytes
+        let allocated = try edge.folder.allocatedBytes()
         let statistics = edge.tier.statistics
+        #expect(allocated <= max(before, statistics.usedBytes), "\(place)")
         #expect(statistics.usedBytes <= statistics.ceilingBytes, "\(place)")
     }
 

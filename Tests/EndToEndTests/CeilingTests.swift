@@ -52,6 +52,45 @@ struct CeilingTests {
         }
     }
 
+    /// Bug: what the records of open uploads took was in no books, and each restart let in some more.
+    @Test(arguments: OriginKind.allCases)
+    func openUploadsTakeNoMoreOverRestarts(origin: OriginKind) throws {
+        try withForebay(origin, cacheSize: "64MiB", flags: ["--inline-limit", "1MiB"]) { forebay in
+            let (repository, endpoint) = (Repository(forebay), forebay.endpoint)
+            let content = noise(12 << 20, seed: 54)
+            var sessions: [(path: String, size: Int)] = []
+            let largest = try largestAllocation(below: forebay.cacheDirectory) {
+                for round in 0..<4 {
+                    for size in Array(repeating: 12 << 20, count: 6) + Array(repeating: 1_000_000, count: 10) {
+                        let session = try repository.openUpload()
+                        let bytes = RequestBody.bytes(Array(content[..<size]))
+                        let response = try endpoint.request("PATCH", session, body: bytes)
+                        #expect([202, 507].contains(response.status), "\(response.text)")
+                        if let path = response.location, response.status == 202 { sessions.append((path, size)) }
+                    }
+                    if round.isMultiple(of: 2) { forebay.kill() } else { try forebay.stop() }
+                    try forebay.start()
+                }
+            }
+            #expect(largest <= Self.ceiling, "\(largest) bytes")
+            #expect(largest >= 48 << 20, "and what fits is kept")
+            let known = try sessions.filter { session in
+                let status = try endpoint.request("GET", session.path)
+                #expect([204, 404].contains(status.status))
+                if status.status == 204 { #expect(status["Range"] == "0-\(session.size - 1)") }
+                return status.status == 204
+            }
+            #expect(known.count >= 5 && known.count < sessions.count, "\(known.count) of \(sessions.count)")
+            for session in known {
+                let digest = sha256(Array(content[..<session.size]))
+                let response = try endpoint.request("PUT", adding("digest=\(digest)", to: session.path))
+                #expect(response.status == 201, "\(response.text)")
+            }
+            let key = "epoch/blobs/sha256/\(sha256Hex(content))"
+            #expect(try same(forebay.origin.object(key), content))
+        }
+    }
+
     /// The bytes of a push are verified before the origin gets them, and that takes room.
     @Test func aPushThatCannotFitIsRefusedClearly() throws {
         try withForebay(cacheSize: "64MiB") { forebay in

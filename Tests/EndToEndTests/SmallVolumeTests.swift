@@ -1,5 +1,6 @@
 import Foundation
 import Glibc
+import Synchronization
 import Testing
 
 /// A real file system that is full.
@@ -94,6 +95,58 @@ struct SmallVolumeTests {
                 #expect(try volume.freeBytes >= 16 << 20, "after \(number)")
             }
             #expect(try volume.freeBytes < 30 << 20, "what is above the floor is used")
+        }
+    }
+
+    /// Bug: the records of open uploads, and what was reserved and not written yet, took what is others'.
+    @Test func theFloorIsLeftToOthersByUploadsAtOnce() throws {
+        try withVolume(minimumFree: "16MiB") { forebay, volume in
+            let (endpoint, path) = (forebay.endpoint, volume.path)
+            let content = noise(7 << 20, seed: 8_100)
+            let least = try leastFree(path) {
+                for _ in 0..<3 {
+                    let answers = try inParallel(8) { _ in
+                        let session = try Repository(endpoint).openUpload()
+                        return try endpoint.request("PATCH", session, body: .bytes(content)).status
+                    }
+                    #expect(answers.allSatisfy { [202, 507].contains($0) }, "\(answers)")
+                    try forebay.restart()
+                }
+            }
+            #expect(least >= 16 << 20, "\(least) bytes")
+            #expect(least < 30 << 20, "what is above the floor is used")
+        }
+    }
+
+    /// The least that a volume had free at any time while `body` ran.
+    private func leastFree(_ path: String, during body: () throws -> Void) throws -> Int {
+        let watch = FreeWatch()
+        Thread.detachNewThread { watch.run(path) }
+        defer { watch.finish() }
+        try body()
+        return watch.finish()
+    }
+
+    private final class FreeWatch: Sendable {
+        private let least = Atomic(Int.max)
+        private let isOver = Atomic(false)
+        private let ended = DispatchSemaphore(value: 0)
+
+        func run(_ path: String) {
+            repeat {
+                var raw = statvfs()
+                if statvfs(path, &raw) == 0 { least.min(Int(raw.f_bavail) * Int(raw.f_frsize), ordering: .relaxed) }
+                usleep(500)
+            } while !isOver.load(ordering: .acquiring)
+            ended.signal()
+        }
+
+        @discardableResult
+        func finish() -> Int {
+            isOver.store(true, ordering: .releasing)
+            ended.wait()
+            ended.signal()
+            return least.load(ordering: .relaxed)
         }
     }
 
