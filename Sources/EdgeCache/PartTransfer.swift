@@ -121,7 +121,7 @@ final class PartTransfer {
                 guard stop == nil, error.isRetryable, position - before >= Self.progressBytes else {
                     throw .origin(error)
                 }
-                range = position..<max(end, position + 1)
+                range = position..<end
                 fills.log.info(
                     "taking up a broken fill",
                     metadata: ["digest": "\(fill.digest)", "offset": "\(position)", "error": "\(error)"]

@@ -255,6 +255,9 @@ private final class UploadRun {
         #expect(edge.store.uploads == [] && edge.store.keys.allSatisfy { $0.hasPrefix("epoch/blobs/") }, "\(place)")
         for id in sessions.keys { try? edge.cache.cancelUpload(library, id) }
         edge.cache.waitForFills()
+        // A thread of the pool may be about to let the last file go.
+        let deadline = Deadline.after(.seconds(20))
+        while edge.tier.statistics.reservedBytes != 0, !deadline.hasPassed { pauseThread(.milliseconds(1)) }
         #expect(edge.tier.statistics.reservedBytes == 0, "\(place)")
     }
 }
