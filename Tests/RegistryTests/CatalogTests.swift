@@ -88,6 +88,25 @@ import Threading
     }
 }
 
+@Suite struct UnprobedStoreTests {
+    /// Two nodes that protect the catalog in different ways undo each other's changes: one that does not know yet which way it is writes nothing.
+    @Test func theCatalogWaitsForTheProbe() throws {
+        let store = MemoryStore(isProbed: false)
+        let registry = Registry(store: store)
+        store.intercept { _, call throws(StoreError) in
+            if call.operation == "PROBE" { throw MemoryStore.unreachable(call) }
+        }
+        #expect(throws: RegistryError.self) {
+            try registry.pushManifest(name: name, tag: tag("v1"), manifestBytes, mediaType: .imageIndex)
+        }
+        #expect(store["epoch/catalog.json"] == nil)
+        store.intercept(nil)
+        try registry.pushManifest(name: name, tag: tag("v1"), manifestBytes, mediaType: .imageIndex)
+        #expect(store.capabilities.areKnown && store["epoch/catalog.json"] != nil)
+        #expect(!store.calls.contains { $0.key.contains("_locks") }, "conditions are honoured")
+    }
+}
+
 @Suite struct RebuildTests {
     @Test(arguments: [true, false])
     func makesTheCatalogOfAListing(conditionalWrites: Bool) throws {

@@ -1,5 +1,6 @@
 internal import Hashing
 public import ObjectStorage
+internal import Synchronization
 internal import System
 internal import Threading
 
@@ -42,7 +43,8 @@ public final class MemoryStore: ObjectStore {
 
     let state = Monitor(State())
     public let multipart: MultipartTraits
-    public let capabilities: StoreCapabilities
+    private let known: StoreCapabilities
+    private let unknown: Mutex<StoreCapabilities?>
     /// How many bytes a GET hands over at a time.
     private let pieceBytes: Int
 
@@ -50,6 +52,7 @@ public final class MemoryStore: ObjectStore {
         conditionalWrites: Bool = true,
         etagIsContentHash: Bool = true,
         isFaithful: Bool = true,
+        isProbed: Bool = true,
         listLimit: Int = 1000,
         pieceBytes: Int = 16 << 10,
         multipart: MultipartTraits = MultipartTraits(
@@ -60,7 +63,7 @@ public final class MemoryStore: ObjectStore {
         )
     ) {
         self.multipart = multipart
-        capabilities = StoreCapabilities(
+        known = StoreCapabilities(
             ifAbsent: conditionalWrites,
             ifMatch: conditionalWrites,
             etagIsContentHash: etagIsContentHash,
@@ -68,10 +71,20 @@ public final class MemoryStore: ObjectStore {
             listLimit: listLimit,
             isFaithful: isFaithful
         )
+        var unknown = StoreCapabilities(
+            ifAbsent: false,
+            ifMatch: false,
+            etagIsContentHash: false,
+            keepsContentType: true,
+            listLimit: listLimit
+        )
+        unknown.areKnown = false
+        self.unknown = Mutex(isProbed ? nil : unknown)
         self.pieceBytes = pieceBytes
     }
 
     public var description: String { "memory" }
+    public var capabilities: StoreCapabilities { unknown.withLock { $0 } ?? known }
 
     /// Runs before each call, with its number counted from 1; what it throws is what the call throws.
     public func intercept(_ hook: (@Sendable (Int, Call) throws(StoreError) -> Void)?) {
@@ -289,7 +302,12 @@ public final class MemoryStore: ObjectStore {
     public func check() throws(StoreError) { try enter("CHECK", "") }
 
     @discardableResult
-    public func probe(at key: ObjectKey) throws(StoreError) -> StoreCapabilities { capabilities }
+    public func probe(at key: ObjectKey) throws(StoreError) -> StoreCapabilities {
+        guard !capabilities.areKnown else { return known }
+        _ = try enter("PROBE", key.description)
+        unknown.withLock { $0 = nil }
+        return known
+    }
 
     /// A call that found no connection.
     public static func unreachable(_ call: Call) -> StoreError {
