@@ -5,8 +5,7 @@ internal import Threading
 
 /// A node's first contact with its origin: whether it can be used at all, and which conditions on writes it honours.
 ///
-/// An origin that is away keeps no node from starting: what is cached is served, and contact is sought until there is one. Until then
-/// conditions count as not honoured, which is the safe side.
+/// An origin that is away keeps no node from starting: what is cached is served, and contact is sought until there is one.
 final class FirstContact: Sendable {
     /// How long a start waits for it.
     private static let patience: Duration = .seconds(2)
