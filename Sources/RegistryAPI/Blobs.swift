@@ -9,12 +9,13 @@ extension RegistryHandler {
         let unknown = { APIError(status: 404, code: .blobUnknown, message: "blob \(digest) does not exist") }
         guard request.method == "GET" else {
             guard let size = try edge({ () throws(EdgeError) in try edge.blobSize(digest) }) else { throw unknown() }
-            return Response(status: 200, headers: blobHeaders(digest), body: .withheld(length: size))
+            let response = Response(status: 200, headers: blobHeaders(digest), body: .withheld(length: size))
+            return response.marked(isOriginDown: edge.isOriginDown)
         }
         let found = try edge { () throws(EdgeError) in try edge.find(digest, near: rangeStart(request)) }
         guard let (content, status) = found else { throw unknown() }
         request.note(status)
-        return try answer(digest, content, request)
+        return try answer(digest, content, request).marked(isOriginDown: status == .hit && edge.isOriginDown)
     }
 
     func blobHeaders(_ digest: Digest) -> [(name: String, value: String)] {
