@@ -30,7 +30,7 @@ public final class EdgeCache: Sendable {
         /// Parts of one blob at once. Readers who wait for bytes elsewhere in it may double that.
         public var fillPartsInFlight = 8
         /// How long a reader waits for bytes behind others of their part, before they are fetched by themselves.
-        public var fillReaderPatience: Duration = .milliseconds(250)
+        public var fillReaderPatience: Duration = .milliseconds(100)
         /// A fill whose last client left goes on as long as no more than this is still to fetch.
         public var fillUnattendedBytes: Int64 = 1 << 30
         /// How long a blob that the origin does not have is believed to be nowhere; zero asks each time.
