@@ -30,8 +30,8 @@ struct FaultedOperation: Sendable {
     static var all: [FaultedOperation] {
         let hasConditions = !S3TestServer.lacks.contains("conditions")
         return [
-            getBlob, getSmall, head, put("put", small, .put), putInParts(.uploadPart, "part"),
-            putInParts(.completeUpload, "completion"),
+            getBlob, getSmall, head, put("put", small, .put), begin,
+            putInParts(.uploadPart, "part"), putInParts(.completeUpload, "completion"), move, abort,
         ]
             + (hasConditions ? [putIfAbsent] : []) + [list, delete]
     }
@@ -82,17 +82,63 @@ struct FaultedOperation: Sendable {
                 _ = try store.put(key, .bytes(bytes))
                 return "done"
             },
-            check: { truth, key, word in
-                let stored = try truth.contents(of: key, limitBytes: 64 << 20)?.bytes
-                if word != nil { return stored == bytes ? nil : "LOST" }
-                return stored == nil || stored == bytes ? nil : "HALF WRITTEN"
-            }
+            check: { truth, key, word in try whole(bytes, truth, key, word) }
         )
+    }
+
+    private static func whole(_ bytes: [UInt8], _ truth: S3Store, _ key: ObjectKey, _ word: String?) throws -> String? {
+        let stored = try truth.contents(of: key, limitBytes: 64 << 20)?.bytes
+        if word != nil { return stored == bytes ? nil : "LOST" }
+        return stored == nil || stored == bytes ? nil : "HALF WRITTEN"
     }
 
     private static func putInParts(_ operation: Operation, _ name: String) -> FaultedOperation {
         put(name, large, operation)
     }
+
+    private static let begin = FaultedOperation(
+        name: "begin",
+        operation: .createUpload,
+        direction: .none,
+        prepare: { _, _ in },
+        run: { store, key in
+            _ = try store.beginUpload(key, contentType: nil)
+            return "done"
+        },
+        check: { truth, key, word in
+            let begun = try truth.pendingUploads(prefix: "\(key)", continuation: nil).uploads
+            return word != nil && begun.isEmpty ? "LOST" : nil
+        }
+    )
+
+    private static let move = FaultedOperation(
+        name: "copy",
+        operation: .copy,
+        direction: .none,
+        prepare: { _, _ in },
+        run: { store, key in
+            let upload = try store.beginUpload(try ObjectKey("\(key)-unnamed"), contentType: nil)
+            let part = try store.putPart(1, at: 0, of: upload, .bytes(small))
+            try store.completeUpload(upload, [part], as: key)
+            return "done"
+        },
+        check: { truth, key, word in try whole(small, truth, key, word) }
+    )
+
+    private static let abort = FaultedOperation(
+        name: "abort",
+        operation: .abortUpload,
+        direction: .none,
+        prepare: { _, _ in },
+        run: { store, key in
+            try store.abortUpload(try store.beginUpload(key, contentType: nil))
+            return "done"
+        },
+        check: { truth, key, word in
+            let left = try truth.pendingUploads(prefix: "\(key)", continuation: nil).uploads
+            return word == nil || left.isEmpty ? nil : "STILL THERE"
+        }
+    )
 
     private static let putIfAbsent = FaultedOperation(
         name: "put if absent",

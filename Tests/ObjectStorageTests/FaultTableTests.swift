@@ -69,7 +69,7 @@ extension FaultCell {
         case "403 denied": true
         case "too short a length", "too long a length": operation.operation == .get
         // A store that minds the region has said so to the request before; to say it again is a lie.
-        case "301 other region": [.uploadPart, .completeUpload].contains(operation.operation)
+        case "301 other region": [.uploadPart, .completeUpload, .copy, .abortUpload].contains(operation.operation)
         default: false
         }
     }

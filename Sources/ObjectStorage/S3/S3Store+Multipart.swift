@@ -56,11 +56,14 @@ extension S3Store {
         var request = S3Request(.put, "POST", key, query: [("uploads", "")], body: .bytes([]))
         request.headers = configuration.objectOptions.headers
         if let contentType { request.headers.append(("Content-Type", contentType)) }
-        let (response, body) = try transport.exchange(request)
-        guard let id = try transport.document(body, request, response).text(of: "UploadId"), !id.isEmpty else {
-            throw transport.failure(of: request, .invalidResponse, "no upload id", response)
+        // One that was begun twice, since the first answer was no good, is aborted with the abandoned ones.
+        return try transport.retrying { () throws(StoreError) in
+            let (response, body) = try transport.once(request)
+            guard let id = try transport.document(body, request, response).text(of: "UploadId"), !id.isEmpty else {
+                throw transport.failure(of: request, .invalidResponse, "no upload id", response, isRetryable: true)
+            }
+            return id
         }
-        return id
     }
 
     private func uploadParts(_ key: ObjectKey, _ id: String, _ body: ObjectBody) throws(StoreError) -> [String] {
