@@ -2,6 +2,7 @@ import FaultProxy
 import HTTPClient
 import Hashing
 import OCI
+import Synchronization
 import System
 import Testing
 
@@ -315,9 +316,11 @@ private func part(
     }
 
     @Test func aCompletionWhoseAnswerWasLostIsFound() throws {
-        let server = uploads { request, number in
-            guard request.method == "POST", request.target.contains("uploadId") else { return nil }
-            return number == 4 ? .status(500, "InternalError") : .status(404, "NoSuchUpload")
+        let isJoined = Atomic(false)
+        let server = uploads { request, _ in
+            guard request.operation == .completeUpload else { return nil }
+            let wasJoined = isJoined.exchange(true, ordering: .relaxed)
+            return wasJoined ? .status(404, "NoSuchUpload") : .status(500, "InternalError")
         }
         try run(server) { test in
             let outcome = try test.store.put(key, .bytes(body))

@@ -91,9 +91,29 @@ extension S3Store {
         request.body = try payload(body, request)
         return try transport.retrying { () throws(StoreError) in
             let response = try transport.once(request).response
-            // A part of a file can be sent again should the store not take it in the end. What is in memory is nowhere else then.
-            return try etag(of: request, response, isCompared: request.body.isInMemory)
+            let etag = try requireETag(request, response)
+            // A part of a file can be sent again should the store not take it in the end. What is in memory is nowhere else by then.
+            guard request.body.isInMemory, lists(number, etag, body.length, of: key, id) == false else { return etag }
+            let message = "the store lists another part than it said that it has"
+            throw transport.failure(of: request, .damagedBody, message, response, isRetryable: true)
         }
+    }
+
+    /// Whether the store has this part as it told of it; `nil` when it does not say. (Amazon S3 API Reference, "ListParts")
+    private func lists(_ number: Int, _ etag: String, _ length: Int64, of key: ObjectKey, _ id: String) -> Bool? {
+        let query = [("max-parts", "1"), ("part-number-marker", "\(number - 1)"), ("uploadId", id)]
+        let request = S3Request(.list, "GET", key, query: query)
+        // Whatever is wrong with the question, the part was acknowledged.
+        guard let (response, body) = try? transport.once(request),
+            let result = try? transport.document(body, request, response), result.name == "ListPartsResult"
+        else { return nil }
+        guard let part = result.children(named: "Part").first(where: { $0.text(of: "PartNumber") == "\(number)" })
+        else {
+            // Where it is not begun behind the marker, it may come later.
+            return result.text(of: "IsTruncated") == "true" ? nil : false
+        }
+        guard let listed = part.text(of: "ETag").flatMap(unquotedETag) else { return nil }
+        return listed == etag && (part.text(of: "Size") ?? "\(length)") == "\(length)"
     }
 
     /// Joins the parts. The answer is 200 before the store knows whether it will succeed; an error then comes in the body.
