@@ -68,6 +68,7 @@ public final class EdgeCache: Sendable {
     let manifestFlights = SingleFlight<ManifestFlight, Result<ManifestAnswer?, EdgeError>>()
     let listFlights = SingleFlight<NameList, Result<[String]?, EdgeError>>()
     let fills: Fills
+    private let origin: StoreAvailability
 
     public init(
         registry: Registry,
@@ -79,6 +80,7 @@ public final class EdgeCache: Sendable {
         log: Logger
     ) {
         self.registry = registry
+        origin = registry.store.availability
         self.tier = tier
         self.configuration = configuration
         self.fileSystem = fileSystem
@@ -117,7 +119,7 @@ public final class EdgeCache: Sendable {
     public var fillStatistics: FillStatistics { fills.counters.statistics }
 
     /// Nobody asks the origin now: answers come from here alone. A relaxed load.
-    public var isOriginDown: Bool { registry.store.isDown }
+    public var isOriginDown: Bool { origin.isDown }
 }
 
 // MARK: - Blobs

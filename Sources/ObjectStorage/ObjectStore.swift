@@ -105,8 +105,8 @@ public protocol ObjectStore: Sendable, CustomStringConvertible {
     /// How it fares. Answers from memory.
     var health: StoreHealth { get }
 
-    /// Whether requests fail at once, but for those that try whether it is back. Costs a relaxed load: answers from the cache are marked by it.
-    var isDown: Bool { get }
+    /// Whether requests fail at once, but for those that try whether it is back. Always the same object.
+    var availability: StoreAvailability { get }
 
     /// Finds out what the store can do by writing at `key`, which is removed in the end.
     @discardableResult

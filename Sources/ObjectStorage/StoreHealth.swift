@@ -1,3 +1,4 @@
+internal import Synchronization
 public import System
 
 /// How a store fares, for readiness and metrics.
@@ -27,7 +28,20 @@ public struct StoreHealth: Sendable, Equatable {
 extension ObjectStore {
     /// A store without a network is up.
     public var health: StoreHealth { StoreHealth() }
-    public var isDown: Bool { false }
+    public var availability: StoreAvailability { .always }
+}
+
+/// Whether a store counts as down, for whoever has to know it for each answer: a relaxed load.
+public final class StoreAvailability: Sendable {
+    static let always = StoreAvailability()
+
+    private let down = Atomic(false)
+
+    package init() {}
+
+    public var isDown: Bool { down.load(ordering: .relaxed) }
+
+    package func set(isDown: Bool) { down.store(isDown, ordering: .relaxed) }
 }
 
 /// Something that an operator should know about a store. Each is told once, when it comes about.

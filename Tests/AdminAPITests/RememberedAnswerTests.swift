@@ -84,7 +84,7 @@ import Testing
         let paths = [try blob(node), large, manifest, "/v2/team/app/manifests/\(Digest(of: index("one")))"]
         #expect(node.statusOfGet("/v2/team/app/tags/list") == 200)
         for isDown in [false, true, false] {
-            node.store.count(asDown: isDown)
+            node.store.availability.set(isDown: isDown)
             let mark = isDown ? "112 forebay \"Disconnected Operation\"" : nil
             for path in paths {
                 for (method, headers) in [("GET", []), ("GET", []), ("GET", []), ("GET", [("Range", "bytes=0-0")])]
@@ -103,7 +103,7 @@ import Testing
         let node = try node()
         try push("one", to: node)
         time.advance(.seconds(3600))
-        node.store.count(asDown: true)
+        node.store.availability.set(isDown: true)
         node.store.intercept { _, call throws(StoreError) in throw MemoryStore.unreachable(call) }
         let response = try node.request("GET", manifest).0
         #expect(response.header("Warning") == "110 forebay \"Response is Stale\"")

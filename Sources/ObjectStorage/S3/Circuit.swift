@@ -211,7 +211,7 @@ final class CircuitBreaker: Sendable {
     }
 
     private let state: Mutex<State>
-    private let isOpenNow = Atomic(false)
+    let availability = StoreAvailability()
     private let time: any TimeSource
     private let random: any RandomSource
     private let report: @Sendable (StoreEvent) -> Void
@@ -255,13 +255,13 @@ final class CircuitBreaker: Sendable {
             let change = state.circuit.learn(evidence, from: attempt, now: now, random: draw)
             switch change {
             case .opened:
-                isOpenNow.store(true, ordering: .relaxed)
+                availability.set(isDown: true)
                 state.outages += 1
                 state.downSince = wallTime
                 state.cause = error
                 return error.map { .wentDown(cause: $0) }
             case .closed:
-                isOpenNow.store(false, ordering: .relaxed)
+                availability.set(isDown: false)
                 let seconds = wallTime.seconds - (state.downSince ?? wallTime).seconds
                 state.downSince = nil
                 state.cause = nil
@@ -273,7 +273,7 @@ final class CircuitBreaker: Sendable {
         if let event { report(event) }
     }
 
-    var isOpen: Bool { isOpenNow.load(ordering: .relaxed) }
+    var isOpen: Bool { availability.isDown }
 
     func fill(_ health: inout StoreHealth) {
         let now = time.monotonicNanoseconds()

@@ -56,7 +56,7 @@ public final class S3Store: ObjectStore {
     public var description: String { configuration.endpoint.description }
 
     public var health: StoreHealth { transport.health }
-    public var isDown: Bool { transport.circuit.isOpen }
+    public var availability: StoreAvailability { transport.circuit.availability }
 
     /// Listing is what it tries: unlike a HEAD of the bucket, that brings an error's code and message.
     public func check() throws(StoreError) {
