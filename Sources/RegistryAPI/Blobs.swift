@@ -8,12 +8,14 @@ extension RegistryHandler {
     func blob(_ digest: Digest, _ request: Request) throws(APIError) -> Response {
         let unknown = { APIError(status: 404, code: .blobUnknown, message: "blob \(digest) does not exist") }
         guard request.method == "GET" else {
-            guard let size = try edge({ () throws(EdgeError) in try edge.blobSize(digest) }) else { throw unknown() }
+            let size = try edge { () throws(EdgeError) in try edge.findSize(digest, noting: request.note(_:)) }
+            guard let size else { throw unknown() }
             return Response(status: 200, headers: blobHeaders(digest), body: .withheld(length: size))
         }
-        let found = try edge { () throws(EdgeError) in try edge.find(digest, near: rangeStart(request)) }
-        guard let (content, status) = found else { throw unknown() }
-        request.note(status)
+        let found = try edge { () throws(EdgeError) in
+            try edge.find(digest, near: rangeStart(request), noting: request.note(_:))
+        }
+        guard let content = found else { throw unknown() }
         return try answer(digest, content, request)
     }
 

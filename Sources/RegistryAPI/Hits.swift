@@ -51,7 +51,8 @@ extension RegistryHandler {
         do throws(APIError) {
             return .response(finished(try answer(digest, content, request)).named(request.id))
         } catch {
-            return nil
+            // A range that is none of the blob's. It is counted as a hit already.
+            return .response(failed(error, "\(request.method) \(request.path)").named(request.id))
         }
     }
 

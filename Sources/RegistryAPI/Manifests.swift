@@ -9,10 +9,8 @@ extension RegistryHandler {
         _ reference: Reference,
         _ request: Request
     ) throws(APIError) -> Response {
-        guard let answer = try edge({ () throws(EdgeError) in try edge.manifest(name, reference) }) else {
-            throw unknownManifest(name, reference)
-        }
-        request.note(answer.status)
+        let found = try edge { () throws(EdgeError) in try edge.manifest(name, reference, noting: request.note(_:)) }
+        guard let answer = found else { throw unknownManifest(name, reference) }
         let headers = manifestHeaders(answer.digest, answer.mediaType) + staleHeaders(answer.staleSeconds)
         return self.answer(answer.digest, headers, answer.bytes, request)
     }
