@@ -21,6 +21,13 @@ public struct FileError: Error, Equatable, CustomStringConvertible {
     /// The volume or the quota is full (`ENOSPC`, `EDQUOT`).
     public var isNoSpace: Bool { code == ENOSPC || code == EDQUOT }
 
+    /// Something else lies there in the place of a file: a link (`ELOOP`), a directory (`EISDIR`), a socket (`ENXIO`), a pipe or a device.
+    public var isReplaced: Bool { [ELOOP, EISDIR, ENXIO, EMEDIUMTYPE].contains(code) }
+    /// A link that was not followed (`ELOOP`).
+    public var isLink: Bool { code == ELOOP }
+    /// A directory, where a file was meant (`EISDIR`).
+    public var isDirectory: Bool { code == EISDIR }
+
     /// The disk cannot give the bytes back (`EIO`).
     public var isUnreadable: Bool { code == EIO }
 
@@ -32,4 +39,9 @@ public struct FileError: Error, Equatable, CustomStringConvertible {
 extension FileError {
     /// A file that ended before the bytes it should have.
     public static func truncated(_ path: String) -> FileError { FileError(operation: "pread", path: path, code: EIO) }
+
+    /// The kernel has no number of its own for it.
+    public static func notRegular(_ path: String) -> FileError {
+        FileError(operation: "open as a file", path: path, code: EMEDIUMTYPE)
+    }
 }
