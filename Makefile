@@ -36,13 +36,11 @@ format: ## Format all sources.
 
 bench: build ## Beside nginx, Varnish and docker-registry, and instructions per request against their budget: half an hour.
 	@conf/install-packages $(BENCH_PACKAGES)
-	python3 -m doctest bench/peers.py
 	bench/side_by_side.py
 	bench/budget.py
 
 bench-short: build ## The same in less than 10 minutes.
 	@conf/install-packages $(BENCH_PACKAGES)
-	python3 -m doctest bench/peers.py
 	bench/side_by_side.py --short
 	bench/budget.py --requests 100
 

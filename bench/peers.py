@@ -1,11 +1,10 @@
-"""What the benchmarks share: servers to measure, an origin that counts, and /proc.
+"""What the benchmarks share: servers to measure, their origin, and /proc.
 
 Everything runs on loopback in one temporary folder, and ends with the `Bench` that started it.
 """
 
 import atexit
 import contextlib
-import fcntl
 import hashlib
 import http.client
 import json
@@ -18,7 +17,6 @@ import socket
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -102,112 +100,28 @@ def version(*command):
     return found[0] if found else "unknown"
 
 
-# An origin that counts
+# The origin
 
 
-class Relay:
-    """Passes connections on to a port and counts requests, and bytes in both directions. Answers go by splice(2), untouched."""
+class Counters:
+    """Requests to Ceph's gateway, and the bytes of objects in them, as it counts them itself: nothing stands in the way that costs time."""
 
-    def __init__(self, target):
-        self.target = target
-        self.listener = socket.create_server(("127.0.0.1", 0), backlog=256)
-        self.port = self.listener.getsockname()[1]
-        self.lock = threading.Lock()
-        self.reset()
-        threading.Thread(target=self._accept, daemon=True).start()
+    def __init__(self, path):
+        self.path = str(path)
 
-    def reset(self):
-        with self.lock:
-            self.requests = self.bytes = 0
-
-    def close(self):
-        self.listener.close()
-
-    def _count(self, requests, count):
-        with self.lock:
-            self.requests += requests
-            self.bytes += count
-
-    def _accept(self):
-        while True:
-            try:
-                client, _ = self.listener.accept()
-                server = socket.create_connection(("127.0.0.1", self.target))
-            except OSError:
-                return
-            for one in client, server:
-                one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            threading.Thread(target=self._up, args=(client, server), daemon=True).start()
-            threading.Thread(target=self._down, args=(server, client), daemon=True).start()
-
-    def _up(self, source, sink):
-        parser = Requests()
-        with contextlib.suppress(OSError):
-            while data := source.recv(1 << 18):
-                self._count(parser.feed(data), len(data))
-                sink.sendall(data)
-        with contextlib.suppress(OSError):
-            sink.shutdown(socket.SHUT_WR)
-
-    def _down(self, source, sink):
-        reader, writer = os.pipe()
-        fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 1 << 20)
-        try:
-            while count := os.splice(source.fileno(), writer, 1 << 20):
-                self._count(0, count)
-                while count:
-                    count -= os.splice(reader, sink.fileno(), count)
-        except OSError:
-            pass
-        finally:
-            os.close(reader)
-            os.close(writer)
-            for one in source, sink:
-                with contextlib.suppress(OSError):
-                    one.shutdown(socket.SHUT_RDWR)
-                one.close()
-
-
-class Requests:
-    """Counts requests in a stream by following their framing (Content-Length; S3 clients send no other).
-
-    >>> stream = (b"GET /a HTTP/1.1\\r\\nHost: x\\r\\n\\r\\nPUT /b HTTP/1.1\\r\\ncontent-length: 10\\r\\n\\r\\nGET /x\\r\\n\\r\\n"
-    ...           b"HEAD /c HTTP/1.1\\r\\n\\r\\n")
-    >>> for step in 1, 2, 7, 1000:
-    ...     parser = Requests()
-    ...     print(sum(parser.feed(stream[start:start + step]) for start in range(0, len(stream), step)))
-    3
-    3
-    3
-    3
-    """
-
-    def __init__(self):
-        self.head = b""
-        self.body = 0
-
-    def feed(self, data):
-        count = 0
-        while data:
-            if self.body:
-                step = min(self.body, len(data))
-                self.body -= step
-                data = data[step:]
-                continue
-            self.head += data
-            end = self.head.find(b"\r\n\r\n")
-            if end < 0:
-                return count
-            data, head, self.head = self.head[end + 4:], self.head[:end], b""
-            count += 1
-            for line in head.split(b"\r\n")[1:]:
-                name, _, value = line.partition(b":")
-                if name.strip().lower() == b"content-length":
-                    self.body = int(value)
-        return count
+    def read(self):
+        with socket.socket(socket.AF_UNIX) as admin:
+            admin.connect(self.path)
+            admin.sendall(b'{"prefix": "perf dump", "format": "json"}\0')
+            length = int.from_bytes(admin.recv(4, socket.MSG_WAITALL), "big")
+            found = json.loads(admin.recv(length, socket.MSG_WAITALL))["rgw"]
+        return found["req"], found["get_b"] + found["put_b"]
 
 
 # Servers
+
+
+FAR = ", far origin"
 
 
 class Server:
@@ -215,6 +129,11 @@ class Server:
 
     def __init__(self, name, process, port, version):
         self.name, self.process, self.pid, self.port, self.version = name, process, process.pid, port, version
+
+    @property
+    def label(self):
+        """What it is called in results: the same wherever its origin is."""
+        return self.name.removesuffix(FAR)
 
     @property
     def url(self):
@@ -233,7 +152,7 @@ class Bench:
         self.binary = str(pathlib.Path(binary).resolve())
         self.servers = []
         self.processes = []
-        self.relay = None
+        self.counters = None
         self.s3 = None  # the environment that rgw.sh was started with
         self.keys = {}
 
@@ -263,8 +182,6 @@ class Bench:
                 process.kill()
                 process.wait()
         self.processes = []
-        if self.relay:
-            self.relay.close()
         if self.s3:
             subprocess.run([ROOT / "Tests/Servers/rgw.sh", "stop"], env=self.s3, stdout=subprocess.DEVNULL)
             self.s3 = None
@@ -293,7 +210,7 @@ class Bench:
         return folder
 
     def start_s3(self, size="24GiB", buckets=(REPOSITORY,)):
-        """Ceph's gateway with public buckets, and a relay that counts before it."""
+        """Ceph's gateway with public buckets."""
         units = {"GiB": 2**30, "MiB": 2**20}
         environment = dict(ENVIRONMENT, RGW_DIR=str(self.folder / "rgw"), RGW_PORT=str(free_ports(5)),
                            RGW_SIZE=str(int(size[:-3]) * units[size[-3:]]))
@@ -305,7 +222,7 @@ class Bench:
         exports = dict(line[7:].split("=", 1) for line in started.stdout.splitlines() if line.startswith("export "))
         self.keys = {name: value for name, value in exports.items() if name.startswith("AWS_")}
         self.s3_port = int(environment["RGW_PORT"])
-        self.relay = Relay(self.s3_port)
+        self.counters = Counters(self.folder / "rgw/run/client.rgw.asok")
         for bucket in buckets:
             self.s3_request("PUT", bucket)
             statement = {"Effect": "Allow", "Principal": "*", "Action": ["s3:GetObject"], "Resource": [f"arn:aws:s3:::{bucket}/*"]}
@@ -322,11 +239,11 @@ class Bench:
 
     # Forebay
 
-    def forebay(self, name="Forebay", origin=None, cache="8GiB", flags=()):
-        """Before a bucket of the S3 server by way of the relay, or before a directory."""
+    def forebay(self, name="Forebay", origin=None, cache="8GiB", flags=(), s3_port=None):
+        """Before a bucket of the S3 server, or before a directory."""
         port, folder = free_port(), self.new_folder(name.replace(" ", "-").replace(",", ""))
         where = ["--origin", f"file://{origin}"] if origin else [
-            "--origin", f"s3://{REPOSITORY}", "--s3-endpoint", f"http://127.0.0.1:{self.relay.port}", "--s3-addressing", "path"]
+            "--origin", f"s3://{REPOSITORY}", "--s3-endpoint", f"http://127.0.0.1:{s3_port or self.s3_port}", "--s3-addressing", "path"]
         command = [self.binary, "serve", "--listen", f"127.0.0.1:{port}", "--cache-dir", str(folder), "--cache-size", cache,
                    "--log-level", "warning", *where, *flags]
         return self.spawn(name, command, port, version(self.binary, "--version"), self.keys)
@@ -363,36 +280,44 @@ http {{ access_log off; sendfile on; tcp_nopush on; tcp_nodelay on; keepalive_re
             name, "  open_file_cache max=10000 inactive=10m; open_file_cache_valid 10m;",
             f"root {root}/epoch; types {{ }} default_type {MANIFEST_TYPE}; try_files $object =404;")
 
-    def _upstream(self):
-        return f"  upstream origin {{ server 127.0.0.1:{self.relay.port}; keepalive 64; }}"
+    @staticmethod
+    def _upstream(port):
+        return f"  upstream origin {{ server 127.0.0.1:{port}; keepalive 64; }}"
+
+    def far_s3(self, rate):
+        """The S3 server as from afar: a connection gets no more than `rate` MiB/s."""
+        return self._nginx(
+            "far S3", self._upstream(self.s3_port),
+            f"limit_rate {rate}m; proxy_http_version 1.1; proxy_set_header Connection ''; proxy_set_header Host $http_host; "
+            "proxy_request_buffering off; proxy_max_temp_file_size 0; proxy_pass http://origin;")
 
     PASS = f"proxy_http_version 1.1; proxy_set_header Connection ''; proxy_set_header Host localhost; proxy_pass http://origin/{REPOSITORY}/epoch$object;"
 
-    def nginx_cache(self, name="nginx, proxy_cache"):
+    def nginx_cache(self, name="nginx, proxy_cache", s3_port=None):
         """A pull cache before the bucket, as its documentation sets one up, with one request at a time for what is missing."""
-        folder = self.new_folder("nginx-cache-files")
+        folder = self.new_folder(f"{name} files")
         return self._nginx(
-            name, f"{self._upstream()}\n  proxy_cache_path {folder} levels=1:2 keys_zone=blobs:16m max_size=8g use_temp_path=off;",
+            name, f"{self._upstream(s3_port or self.s3_port)}\n  proxy_cache_path '{folder}' levels=1:2 keys_zone=blobs:16m max_size=8g use_temp_path=off;",
             "proxy_cache blobs; proxy_cache_key $object; proxy_cache_valid 200 1h; proxy_cache_lock on; "
             f"proxy_cache_lock_timeout 60s; proxy_cache_lock_age 60s; proxy_max_temp_file_size 0; {self.PASS}")
 
-    def nginx_face(self, tags, name="upstream registry"):
+    def nginx_face(self, tags, name="upstream registry", s3_port=None):
         """Gives the bucket the face of a registry, for who pulls from registries only. Caches nothing, and is not measured.
 
         `tags` are the digests of tags, which a registry says and a bucket does not know.
         """
         lines = "".join(f"    /v2/{REPOSITORY}/manifests/{tag} {digest};\n" for tag, digest in tags.items())
         digests = f"  map $uri $digest {{ default '';\n{lines}    ~/(?<d>sha[0-9]+:[0-9a-f]+)$ $d; }}"
-        return self._nginx(name, f"{self._upstream()}\n{digests}",
+        return self._nginx(name, f"{self._upstream(s3_port or self.s3_port)}\n{digests}",
                            f"add_header Docker-Content-Digest $digest; proxy_max_temp_file_size 0; {self.PASS}")
 
     # Varnish
 
-    def varnish(self, name="Varnish", memory="3G"):
-        port, folder = free_port(), self.new_folder("varnish")
+    def varnish(self, name="Varnish", memory="3G", s3_port=None):
+        port, folder = free_port(), self.new_folder(name.replace(" ", "-").replace(",", ""))
         epoch = f"/{REPOSITORY}/epoch"
         (folder / "bench.vcl").write_text(f"""vcl 4.1;
-backend default {{ .host = "127.0.0.1"; .port = "{self.relay.port}"; }}
+backend default {{ .host = "127.0.0.1"; .port = "{s3_port or self.s3_port}"; }}
 sub vcl_recv {{
   if (req.url == "/v2/") {{ return (synth(200)); }}
   set req.url = regsub(req.url, "^/v2/.+/blobs/(sha[0-9]+):", "{epoch}/blobs/\\1/");
@@ -417,7 +342,7 @@ sub vcl_backend_response {{ set beresp.ttl = 1h; set beresp.do_stream = true; }}
         if storage == "s3":
             configuration["storage"] = {
                 "s3": {"accesskey": self.keys["AWS_ACCESS_KEY_ID"], "secretkey": self.keys["AWS_SECRET_ACCESS_KEY"],
-                       "region": self.keys["AWS_DEFAULT_REGION"], "regionendpoint": f"http://127.0.0.1:{self.relay.port}",
+                       "region": self.keys["AWS_DEFAULT_REGION"], "regionendpoint": f"http://127.0.0.1:{self.s3_port}",
                        "bucket": "docker", "secure": False, "v4auth": True, "encrypt": False}, "redirect": {"disable": True}}
         elif storage.startswith("http"):
             configuration["proxy"] = {"remoteurl": storage}

@@ -45,6 +45,8 @@ class Goal:
 STATIC, CACHE, PROXY, REGISTRY = "nginx, sendfile", "nginx, proxy_cache", "docker-registry, proxy", "docker-registry"
 MANIFESTS = "manifest by digest", "manifest by tag"
 FEW, MANY = "Forebay, 100 blobs", "Forebay, 100,000 blobs"
+# MiB/s: what one connection to a large object store gives, about.
+FAR_RATE = 85
 
 GOALS = [
     Goal("throughput", "warm blob", ("256 MiB",), (1, 8), speed, "at least", 1.0, (STATIC,)),
@@ -55,6 +57,7 @@ GOALS = [
         ("requests/s", name, (), (16, 64), speed, "at least", 40, (REGISTRY,))]],
     Goal("requests/s", "warm blob", ("4 KiB",), (1, 8, 16, 64), speed, "at least", 1.0, (STATIC,)),
     Goal("wall time", "cold pull", ("256 MiB", "1 GiB"), (1,), wall, "at most", 0.8, (CACHE, PROXY)),
+    Goal("wall time", f"cold pull from {FAR_RATE} MiB/s a connection", (), (1,), wall, "at most", 0.8, (CACHE, PROXY)),
     Goal("peak RSS, MiB", "beside 2,000 idle connections", (), (16,), lambda sample: sample["peak"], "at most", 120),
     Goal("p99, with them to without", "beside 2,000 idle connections", (), (16,), lambda sample: p99(sample) / sample["p99 without"],
          "at most", 1.5),
@@ -68,7 +71,7 @@ def goals(samples):
     found = []
     for goal in GOALS:
         for case in dict.fromkeys(case for case, _ in samples if goal.applies(case)):
-            by_name = {server.name: rounds for (other, server), rounds in samples.items() if other is case}
+            by_name = {server.label: rounds for (other, server), rounds in samples.items() if other is case}
             own = by_name.get("Forebay") or by_name.get(MANY)
             others = [by_name[name] for name in goal.against if name in by_name]
             rounds = [own, *others]
@@ -112,7 +115,7 @@ def row(case, samples):
     else:
         figures.append(figure("server CPU µs/request", [s["cpu"] * 1e6 / max(s["operations"], 1) for s in samples]))
     figures += [figure("peak RSS MiB", [s["peak"] for s in samples]), figure("origin requests", [s["requests"] for s in samples]),
-                figure("origin MiB", [s["relayed"] for s in samples])]
+                figure("origin MiB", [s["asked"] for s in samples])]
     result["figures"] = figures
     return result
 
@@ -121,10 +124,10 @@ def reports(samples, started, rounds):
     """One for each server, in the form of `forebay bench --json`. The goals are with the first."""
     made = []
     about = machine()
-    for server in dict.fromkeys(server for _, server in samples):
-        rows = [row(case, rounds_of) for (case, other), rounds_of in samples.items() if other is server]
+    for label, server in {server.label: server for _, server in samples}.items():
+        rows = [row(case, rounds_of) for (case, other), rounds_of in samples.items() if other.label == label]
         made.append({
-            "format": 1, "label": server.name, "target": server.name, "repository": REPOSITORY, "seed": "", "program": "make bench",
+            "format": 1, "label": label, "target": label, "repository": REPOSITORY, "seed": "", "program": "make bench",
             "startedAt": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(started)),
             "machine": about | {"server": server.version, "rounds": str(rounds)}, "isVerified": False, "isInterrupted": False, "notes": [],
             "rows": rows})
@@ -170,7 +173,7 @@ def markdown(reports):
     lines = ["# Forebay beside others", "",
              f"{reports[0]['startedAt'][:10]}, {first['processor']}, {first['cores']} cores, {first['memory']}, {first['system']}, "
              f"{first['kernel']}. Client, server and origin share the machine, on loopback. Medians of {first['rounds']} alternating rounds "
-             "(lowest–highest). Origin requests and bytes are those that reached the S3 server; RSS is the sum over a server's processes.", ""]
+             "(lowest–highest). Origin requests and bytes are what the S3 server counted; RSS is the sum over a server's processes.", ""]
     lines += [f"- {report['label']}: {report['machine']['server']}" for report in reports]
     lines += goal_table(reports[0].get("goals", []))
     for name, detail, clients in dict.fromkeys((row["name"], row["detail"], row["clients"]) for report in reports for row in report["rows"]):

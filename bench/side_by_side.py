@@ -24,8 +24,8 @@ import tempfile
 import time
 
 from clients import fetch_each, idle_connections, wrk
-from peers import MANIFEST_TYPE, REPOSITORY, ROOT, Bench, cpu_seconds, peak_mib, push_blob, push_manifest, reset_peak
-from results import FEW, MANY, markdown, merged, reports
+from peers import FAR, MANIFEST_TYPE, REPOSITORY, ROOT, Bench, cpu_seconds, peak_mib, push_blob, push_manifest, reset_peak
+from results import FAR_RATE, FEW, MANY, markdown, merged, reports
 
 def size_text(size):
     for unit, factor in ("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10):
@@ -83,15 +83,20 @@ class SideBySide:
         self.cache = bench.nginx_cache()
         self.varnish = bench.varnish()
         self.face = bench.nginx_face({"latest": digest})
+        far = bench.far_s3(FAR_RATE)
+        far_face = bench.nginx_face({}, "far upstream registry", far.port)
         self.docker = bench.docker_registry("docker-registry", "filesystem")
         self.docker_s3 = bench.docker_registry("docker-registry, S3", "s3")
         self.docker_proxy = bench.docker_registry("docker-registry, proxy", self.face.url)
         self.caches = [self.edge, self.cache, self.varnish, self.docker_proxy]
+        self.far_caches = [
+            bench.forebay(self.edge.name + FAR, s3_port=far.port), bench.nginx_cache(self.cache.name + FAR, far.port),
+            bench.varnish(self.varnish.name + FAR, "1G", far.port), bench.docker_registry(self.docker_proxy.name + FAR, far_face.url)]
         self.warm = [self.edge, self.static, self.cache, self.varnish, self.docker, self.docker_s3, self.docker_proxy]
         # Each with the store of its own: what the caches find in the bucket, the writer puts there.
         self.stores = [self.writer, self.local, self.docker, self.docker_s3]
         self.tiers = [bench.forebay(name, origin=bench.new_folder(f"{count} blobs")) for name, count in self.TIERS.items()]
-        self.helpers = [self.face]
+        self.helpers = [self.face, far_face, far]
         for store in self.stores:
             for blob in config, self.small:
                 push_blob(store, blob)
@@ -123,14 +128,15 @@ class SideBySide:
                 self.add("warm blob", size_text(size), clients, warm, self.with_warm_pulls(size, count), self.push_once(size, count, warm))
         size = (256 if short else 1024) << 20
         self.add_cold("cold pull", size, 1, 1)
+        self.add_cold(f"cold pull from {FAR_RATE} MiB/s a connection", 256 << 20, 1, 1, self.far_caches)
         if not short:
             self.add_cold("cold pull", 16 << 20, 16, 8)
         self.add_cold("herd", 64 << 20, 1, 16)
         for size, count, clients in ((64 << 20, 2, 1),) if short else ((64 << 20, 4, 1), (64 << 20, 8, 8), (64 << 10, 200, 8)):
             self.add("push", size_text(size), clients, [self.edge, self.local, self.docker, self.docker_s3], self.with_pushes(size, count))
 
-    def add_cold(self, name, size, count, clients):
-        self.add(name, size_text(size), clients, self.caches, self.with_new_blobs(name.split()[0], size, count),
+    def add_cold(self, name, size, count, clients, servers=None):
+        self.add(name, size_text(size), clients, servers or self.caches, self.with_new_blobs(name.split()[0], size, count),
                  prepare_round=self.push_each_round(size, count))
 
     def add(self, *arguments, **hooks):
@@ -252,13 +258,13 @@ class SideBySide:
     def once(self, case, server):
         with self.bench.alone(server, self.helpers):
             with case.around(case, server) as extra:
-                self.bench.relay.reset()
                 reset_peak(server.pid)
-                before = cpu_seconds(server.pid)
+                cpu, (requests, size) = cpu_seconds(server.pid), self.bench.counters.read()
                 sample = case.measure(case, server)
-                sample["cpu"] = cpu_seconds(server.pid) - before
+                sample["cpu"] = cpu_seconds(server.pid) - cpu
+                now = self.bench.counters.read()
+                sample["requests"], sample["asked"] = now[0] - requests, (now[1] - size) / 2**20
                 sample["peak"] = peak_mib(server.pid)
-                sample["requests"], sample["relayed"] = self.bench.relay.requests, self.bench.relay.bytes / 2**20
             return sample | extra
 
 

@@ -114,17 +114,24 @@ extension DiskTier {
     public func newReservation() -> Reservation { Reservation(self) }
 
     /// A new file, whose bytes the reservation pays for, and whose record in the index too.
-    public func newFile(_ reservation: Reservation) throws(DiskTierError) -> IncomingFile {
+    ///
+    /// - Parameter noteRoom: of what is reserved, in bytes: for the note of what has landed.
+    public func newFile(_ reservation: Reservation, noteRoom: Int64 = 0) throws(DiskTierError) -> IncomingFile {
         let path = "\(configuration.directory)/incoming/\(random.token())"
-        return try newFile(at: path, reservation, isKept: false)
+        return try newFile(at: path, reservation, noteRoom: noteRoom, isKept: false)
     }
 
-    func newFile(at path: String, _ reservation: Reservation, isKept: Bool) throws(DiskTierError) -> IncomingFile {
+    func newFile(
+        at path: String,
+        _ reservation: Reservation,
+        noteRoom: Int64 = 0,
+        isKept: Bool
+    ) throws(DiskTierError) -> IncomingFile {
         let held = reservation.held
         do throws(DiskTierError) {
             try reservation.grow(by: Self.indexGrowthBytes)
             let file = try onDisk { () throws(FileError) in try fileSystem.open(path, .create) }
-            let incoming = IncomingFile(self, reservation, file)
+            let incoming = IncomingFile(self, reservation, noteRoom: noteRoom, file)
             try incoming.allocate()
             incoming.isKept = isKept
             return incoming

@@ -7,6 +7,8 @@ public final class IncomingFile {
     public let file: File
     private let tier: DiskTier
     private let reservation: Reservation
+    /// Of what is reserved, in bytes: for the note.
+    private let noteRoom: Int64
     /// It outlives the value, and the process.
     var isKept: Bool
     /// There is a note of what has landed.
@@ -14,9 +16,17 @@ public final class IncomingFile {
     private var note: (file: File, end: Int64)?
     private var isCommitted = false
 
-    init(_ tier: DiskTier, _ reservation: Reservation, _ file: File, isKept: Bool = false, isNoted: Bool = false) {
+    init(
+        _ tier: DiskTier,
+        _ reservation: Reservation,
+        noteRoom: Int64 = 0,
+        _ file: File,
+        isKept: Bool = false,
+        isNoted: Bool = false
+    ) {
         self.tier = tier
         self.reservation = reservation
+        self.noteRoom = noteRoom
         self.file = file
         self.isKept = isKept
         self.isNoted = isNoted
@@ -43,7 +53,7 @@ public final class IncomingFile {
 
     /// Takes all that is reserved for the bytes from the volume: what only the books know, others there may take.
     func allocate() throws(DiskTierError) {
-        let (fileSystem, size) = (tier.fileSystem, reservation.held - DiskTier.indexGrowthBytes)
+        let (fileSystem, size) = (tier.fileSystem, reservation.held - noteRoom - DiskTier.indexGrowthBytes)
         guard size > 0 else { return }
         try onDisk { () throws(FileError) in try fileSystem.allocate(file, size: size) }
         reservation.hasLanded(size)

@@ -63,11 +63,11 @@ extension DiskTier {
             removeLeftFile(entry.path, entry.bytes)
             throw .file(error)
         }
-        let incoming = IncomingFile(self, reservation, file, isNoted: true)
+        let noteRoom = FillNote.roomBytes(for: entry.size)
+        let incoming = IncomingFile(self, reservation, noteRoom: noteRoom, file, isNoted: true)
         guard let knowledge else { return nil }
-        let room = entry.size + FillNote.roomBytes(for: entry.size) + Self.indexGrowthBytes
-        try reservation.grow(by: room - entry.bytes)
-        try onDisk { () throws(FileError) in try fileSystem.allocate(file, size: entry.size) }
+        try reservation.grow(by: entry.size + noteRoom + Self.indexGrowthBytes - entry.bytes)
+        try incoming.allocate()
         return LeftFill(file: incoming, knowledge: knowledge)
     }
 

@@ -29,6 +29,8 @@ public final class EdgeCache: Sendable {
         public var fillPartBytes: Int64 = 8 << 20
         /// Parts of one blob at once. Readers who wait for bytes elsewhere in it may double that.
         public var fillPartsInFlight = 8
+        /// How long a reader waits for bytes behind others of their part, before they are fetched by themselves.
+        public var fillReaderPatience: Duration = .milliseconds(100)
         /// A fill whose last client left goes on as long as no more than this is still to fetch.
         public var fillUnattendedBytes: Int64 = 1 << 30
         /// How long a blob that the origin does not have is believed to be nowhere; zero asks each time.

@@ -190,8 +190,10 @@ extension Fill {
 
     /// Waits until there is something to read at `offset`. The last byte counts only once the content is verified.
     ///
-    /// - Parameter order: called when the byte is not there yet, to see to it that somebody fetches it.
-    func waitForBytes(at offset: Int64, order: () -> Void) -> Readable {
+    /// - Parameters:
+    ///   - patience: after so long the byte is fetched by itself, when its part would take longer still.
+    ///   - order: called when the byte is not there and nobody fetches it, to see to it that somebody does.
+    func waitForBytes(at offset: Int64, patience: Duration, order: () -> Void) -> Readable {
         let ready: Readable? = state.withLock { state in
             if let readable = state.readable(at: offset) { return readable }
             state.waiting.append(offset)
@@ -199,17 +201,30 @@ extension Fill {
         }
         if let ready { return ready }
         order()
-        let readable: Readable? = state.wait { state in
-            guard let readable = state.readable(at: offset) else { return nil }
-            if let index = state.waiting.firstIndex(of: offset) { state.waiting.remove(at: index) }
-            return readable
+        var distance = state.withLock { $0.map?.distance(to: offset) }
+        while true {
+            let readable: Readable? = state.wait(until: .after(patience)) { state in
+                guard let readable = state.readable(at: offset) else { return nil }
+                if let index = state.waiting.firstIndex(of: offset) { state.waiting.remove(at: index) }
+                return readable
+            }
+            if let readable { return readable }
+            if state.withLock({ $0.cutSlowPart(before: offset, &distance) }) { order() }
         }
-        guard let readable else { preconditionFailure("waiting without a deadline ended") }
-        return readable
     }
 }
 
 extension Fill.State {
+    /// Cuts the part that brings the byte at `offset` when it would not come there in the time that it had since the call before.
+    ///
+    /// - Parameter distance: what it had to bring before that byte then, and has now.
+    fileprivate mutating func cutSlowPart(before offset: Int64, _ distance: inout Int64?) -> Bool {
+        let before = distance
+        distance = map?.distance(to: offset)
+        guard let before, let distance, distance > before - distance else { return false }
+        return map?.cut(at: offset) ?? false
+    }
+
     fileprivate func readable(at offset: Int64) -> Fill.Readable? {
         let size = size ?? 0
         switch phase {

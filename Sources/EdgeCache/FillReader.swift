@@ -29,7 +29,7 @@ final class FillReader: BlobStream, @unchecked Sendable {
         self.first = first
         if let fallback { return try fallback.read(at: offset, into: &buffer) }
         let fill = member.fill
-        switch fill.waitForBytes(at: offset, order: { fills.schedule(fill) }) {
+        switch fill.waitForBytes(at: offset, patience: fills.limits.readerPatience, order: { fills.schedule(fill) }) {
         case .failed(let error):
             throw error
         case .bytes(let file, let count):

@@ -7,6 +7,8 @@ struct FillLimits: Sendable {
     var partBytes: Int64
     /// Parts of one blob in flight; readers who wait elsewhere may double it.
     var partsInFlight: Int
+    /// A reader whose bytes are behind others in their part waits so long, and when they would take longer still, they are fetched by themselves.
+    var readerPatience: Duration
     /// A fill without clients goes on as long as no more than this is still to fetch.
     var unattendedBytes: Int64
 }
@@ -121,7 +123,15 @@ extension Fill {
         if isAwaited { state.update { _ in } }
     }
 
+    /// Where the part ends now: readers who wait behind may have it cut.
+    func end(ofPartAt start: Int64) -> Int64? { state.withLock { $0.map?.end(ofPartAt: start) } }
+
     /// The rest of a part does not come.
+    func end(partAt start: Int64, _ position: Int64) {
+        state.withLock { $0.map?.end(partAt: start, position) }
+    }
+
+    /// What was noted is not there after all.
     func giveBack(_ range: Range<Int64>) {
         state.withLock { $0.map?.giveBack(range) }
     }

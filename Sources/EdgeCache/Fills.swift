@@ -48,6 +48,7 @@ final class Fills: Sendable {
         limits = FillLimits(
             partBytes: configuration.fillPartBytes,
             partsInFlight: configuration.fillPartsInFlight,
+            readerPatience: configuration.fillReaderPatience,
             unattendedBytes: configuration.fillUnattendedBytes
         )
         queueLimit = configuration.fillQueueLimit

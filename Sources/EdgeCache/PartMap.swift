@@ -4,6 +4,8 @@ internal import DiskTier
 struct PartMap: Sendable {
     /// A part that a reader waits for begins at a multiple of this.
     static let alignmentBytes: Int64 = 64 << 10
+    /// A part is not cut nearer to what has landed of it: the transfer may hold a block, and must learn of the cut before it comes there.
+    static let cutDistanceBytes = 2 * FillNote.unitBytes
 
     /// Where bytes come from.
     enum Part: Sendable {
@@ -19,6 +21,8 @@ struct PartMap: Sendable {
     private(set) var noted = ByteRanges()
     /// Landed, noted or on their way.
     private var taken = ByteRanges()
+    /// The parts on their way, each with its own transfer: where they begin and end.
+    private var flying: [Int64: Int64] = [:]
 
     init(size: Int64, partBytes: Int64) {
         self.size = size
@@ -78,7 +82,35 @@ struct PartMap: Sendable {
 
     /// This part is on its way.
     mutating func take(_ part: Range<Int64>) {
+        guard !part.isEmpty else { return }
         taken.insert(part)
+        flying[part.lowerBound] = part.upperBound
+    }
+
+    /// Where a part on its way ends.
+    func end(ofPartAt start: Int64) -> Int64? { flying[start] }
+
+    /// No more comes of a part on its way than up to `position`.
+    mutating func end(partAt start: Int64, _ position: Int64) {
+        guard let end = flying.removeValue(forKey: start), position < end else { return }
+        giveBack(position..<end)
+    }
+
+    /// How much the transfer that is to bring the byte at `offset` has to bring before it; `nil` when it is not on its way.
+    func distance(to offset: Int64) -> Int64? {
+        guard let start = flying.first(where: { $0.key <= offset && offset < $0.value })?.key else { return nil }
+        return offset - (landed.end(from: start) ?? start)
+    }
+
+    /// Lets another transfer bring the byte at `offset`, and what follows of its part. False when that does not pay: it is near.
+    mutating func cut(at offset: Int64) -> Bool {
+        let cut = offset / Self.alignmentBytes * Self.alignmentBytes
+        guard let (start, end) = flying.first(where: { $0.key < cut && cut < $0.value }),
+            cut - (landed.end(from: start) ?? start) >= Self.cutDistanceBytes
+        else { return false }
+        flying[start] = cut
+        giveBack(cut..<end)
+        return true
     }
 
     mutating func land(_ range: Range<Int64>) {

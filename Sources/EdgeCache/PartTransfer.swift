@@ -25,6 +25,8 @@ final class PartTransfer {
         case cancelled
         /// The origin's object is another one than when the fill began.
         case changed
+        /// Another transfer fetches the rest of the part.
+        case cut
         /// The bytes have nowhere to go.
         case storage(any Error)
         /// The first part must be another one, or what an earlier fill left is of no use.
@@ -42,6 +44,7 @@ final class PartTransfer {
     /// The next byte from the origin, and where the part ends.
     private var position: Int64
     private var end: Int64
+    private var isCut = false
     /// What landed before is noted.
     private var noted: Int64
     private var memory: [UInt8] = []
@@ -76,7 +79,7 @@ final class PartTransfer {
     func run() {
         defer {
             landRest()
-            if position < end { fill.giveBack(position..<end) }
+            fill.end(partAt: start, position)
             if let content { fills.settle(fill, content) }
         }
         do throws(EdgeError) {
@@ -86,7 +89,7 @@ final class PartTransfer {
         } catch {
             guard let stop else { return fills.originFailed(fill, error) }
             switch stop {
-            case .cancelled, .startOver: fill.fail(.origin(.closing))
+            case .cancelled, .cut, .startOver: fill.fail(.origin(.closing))
             case .changed: fills.damaged(fill, .originChanged(fill.digest))
             case .storage(let error): fills.storageFailed(fill, error)
             }
@@ -106,6 +109,7 @@ final class PartTransfer {
                 guard position < end else { return }
                 throw short(end - position)
             } catch {
+                if case .cut? = stop { return }
                 if case .startOver? = stop {
                     startOver(at: 0..<fills.limits.partBytes)
                     continue
@@ -210,9 +214,8 @@ extension PartTransfer {
     }
 
     private func newContent(_ info: ObjectInfo) throws -> FillContent {
-        let room = info.size + FillNote.roomBytes(for: info.size)
-        let file = try fills.tier.newFile(fills.tier.reserve(room))
-        try fills.fileSystem.allocate(file.file, size: info.size)
+        let noteRoom = FillNote.roomBytes(for: info.size)
+        let file = try fills.tier.newFile(fills.tier.reserve(info.size + noteRoom), noteRoom: noteRoom)
         return FillContent(fill.digest, size: info.size, etag: info.etag, file, in: fills.fileSystem)
     }
 }
@@ -222,15 +225,16 @@ extension PartTransfer {
 extension PartTransfer {
     private func accept(_ piece: Span<UInt8>) throws(Stop) {
         fills.counters.originBytes.wrappingAdd(Int64(piece.count), ordering: .relaxed)
-        var rest = piece.extracting(first: Int(min(Int64(piece.count), end - position)))
         guard content != nil else {
-            memory.append(rest)
-            position += Int64(rest.count)
+            let wanted = piece.extracting(first: Int(min(Int64(piece.count), end - position)))
+            memory.append(wanted)
+            position += Int64(wanted.count)
             return
         }
         let blockBytes = Int(FillContent.blockBytes)
-        while !rest.isEmpty {
-            let room = blockBytes - Int(position % FillContent.blockBytes)
+        var rest = piece
+        while !rest.isEmpty, position < end {
+            let room = min(blockBytes - Int(position % FillContent.blockBytes), Int(end - position))
             let next = rest.extracting(first: min(room, rest.count))
             rest = rest.extracting(droppingFirst: next.count)
             if block.isEmpty { block.reserveCapacity(blockBytes) }
@@ -261,10 +265,20 @@ extension PartTransfer {
         fills.settle(fill, content, block, at: start, blocks: Self.hashedBlocks)
         block.removeAll(keepingCapacity: true)
         writtenAt = fills.time.monotonicNanoseconds()
+        try look()
     }
 }
 
 extension PartTransfer {
+    /// Where the part ends now. A cut is made so far ahead that no byte behind it has come before this look.
+    private func look() throws(Stop) {
+        guard let now = fill.end(ofPartAt: start), now < end else {
+            if isCut, position == end { throw .cut }
+            return
+        }
+        (end, isCut) = (now, true)
+    }
+
     /// What came before the transfer ended need not be fetched again.
     private func landRest() {
         guard let content else { return }

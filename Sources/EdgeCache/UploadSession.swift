@@ -8,6 +8,8 @@ final class UploadSession: Sendable {
         var offset: Int64 = 0
         /// What the bytes proved to be, when only the origin is missing.
         var verified: Digest?
+        /// It holds parts in memory, which few may.
+        var isPassing: Bool
         /// A request is using the spool.
         var isBusy = false
         var isClosed = false
@@ -24,7 +26,7 @@ final class UploadSession: Sendable {
         self.id = id
         self.repository = repository
         self.spool = ExclusiveSpool(spool)
-        state = Mutex(State(lastUsed: now))
+        state = Mutex(State(isPassing: false, lastUsed: now))
     }
 
     /// As it was when an earlier run ended.
@@ -32,7 +34,14 @@ final class UploadSession: Sendable {
         self.id = id
         repository = record.repository
         self.spool = ExclusiveSpool(spool)
-        state = Mutex(State(offset: record.offset, verified: record.verified, lastUsed: record.lastUsed))
+        state = Mutex(
+            State(
+                offset: record.offset,
+                verified: record.verified,
+                isPassing: record.isPassing,
+                lastUsed: record.lastUsed
+            )
+        )
     }
 
     /// Takes the sole right to the spool; returns where the upload stands, or `nil` when another request has it.
@@ -44,11 +53,12 @@ final class UploadSession: Sendable {
         }
     }
 
-    func release(offset: Int64, verified: Digest?, now: Int64) {
+    func release(offset: Int64, verified: Digest?, isPassing: Bool, now: Int64) {
         state.withLock { state in
             state.isBusy = false
             state.offset = offset
             state.verified = verified
+            state.isPassing = isPassing
             state.lastUsed = now
         }
     }

@@ -3,11 +3,14 @@ internal import Logging
 internal import OCI
 internal import ObjectStorage
 internal import Registry
+internal import Synchronization
 internal import System
 internal import Threading
 
 /// All upload sessions of this node, by id. They outlive the process: see ``UploadRecord``.
 final class UploadSessions: Sendable {
+    /// An upload that was not used for so long may lose its place among the few that hold parts in memory.
+    private static let passingIdleSeconds: Int64 = 60
     /// How often sessions are looked through for expired ones, at most and at least.
     private static let sweepSeconds: ClosedRange<Int64> = 1...600
 
@@ -89,7 +92,7 @@ final class UploadSessions: Sendable {
     func release(_ session: UploadSession, verified: Digest? = nil) {
         let spool = session.spool.spool
         save(session, spool, verified: verified)
-        session.release(offset: spool.size, verified: verified, now: now)
+        session.release(offset: spool.size, verified: verified, isPassing: spool.isPassing, now: now)
     }
 
     /// Forgets a session that its caller has closed or is using, with its files.
@@ -117,6 +120,19 @@ extension UploadSessions {
             tools.log.info("upload expired", metadata: ["upload": "\(session.id)"])
             remove(session)
         }
+    }
+
+    /// Sees to it that an upload can go past a full disk: ends the one that has held such a place unused for longest.
+    func makeWay() {
+        guard !tools.hasPassage else { return }
+        let passing = sessions.withLock { Array($0.values) }.compactMap { session in
+            session.state.withLock { $0.isPassing && !$0.isBusy ? (session, lastUsed: $0.lastUsed) : nil }
+        }
+        guard let (session, _) = passing.min(by: { $0.lastUsed < $1.lastUsed }),
+            session.close(ifUnusedSince: now - Self.passingIdleSeconds)
+        else { return }
+        tools.log.notice("upload ended: others need its place in memory", metadata: ["upload": "\(session.id)"])
+        remove(session)
     }
 
     /// Aborts what nobody has cared for at the origin for so long that no node can still be at it.

@@ -43,6 +43,8 @@ final class UploadTools: Sendable {
     var isClosing: Bool { closing.load(ordering: .relaxed) }
     func close() { closing.store(true, ordering: .relaxed) }
 
+    var hasPassage: Bool { passing.withLock { $0.count < $0.limit } }
+
     /// The right to hold parts in memory, for one upload; `nil` when too many do.
     func takePassage() -> Passage? {
         let isFree = passing.withLock { passing in

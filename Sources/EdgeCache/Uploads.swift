@@ -86,6 +86,7 @@ extension EdgeCache {
         isRepeated: Bool = false
     ) throws(EdgeError) -> UploadChunk {
         let spool = session.spool.spool
+        if !spool.isPassing, length ?? .max > tier.inlineLimitBytes { uploads.makeWay() }
         try spool.settle()
         // Then its parts can go where they belong at once.
         if let digest { spool.remote.name(digest) }

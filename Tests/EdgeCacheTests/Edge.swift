@@ -36,6 +36,7 @@ final class Edge {
             time: time
         )
         var configuration = EdgeCache.Configuration()
+        configuration.fillReaderPatience = .seconds(3600)
         adjust(&configuration)
         registry = Registry(store: store, time: time)
         cache = EdgeCache(

@@ -102,6 +102,30 @@ import Threading
         #expect(atOnce(stream, content.count - 1, 1) == [])
     }
 
+    /// Its part would bring it, but stands still.
+    @Test func aRangeBehindASlowPartIsFetchedByItself() throws {
+        let edge = try Edge { configuration in
+            smallParts(&configuration)
+            configuration.fillReaderPatience = .milliseconds(1)
+        }
+        let content = noise(4 * mebibyte)
+        let digest = edge.seed(content)
+        let gate = Gate()
+        edge.store.interceptPieces { call, offset throws(StoreError) in
+            if call.range?.lowerBound == 0, offset >= mebibyte / 8 { gate.pass() }
+        }
+        #expect(try edge.read(digest, 0..<1000) == Array(content[..<1000]))
+        let behind = 900_000..<901_000
+        #expect(try edge.read(digest, behind) == Array(content[behind]))
+        gate.open()
+        edge.cache.waitForFills()
+        #expect(edge.store.calls("GET") == 5)
+        // The slow one does not fetch what the other has.
+        #expect(edge.store.deliveredBytes < content.count + mebibyte / 4)
+        #expect(try edge.read(digest) == content)
+        #expect(edge.store.calls("GET") == 5)
+    }
+
     private func atOnce(_ stream: any BlobStream, _ offset: Int, _ count: Int) -> [UInt8] {
         [UInt8](capacity: count) { stream.readAtOnce(at: Int64(offset), into: &$0) }
     }

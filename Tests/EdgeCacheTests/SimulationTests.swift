@@ -19,6 +19,8 @@ import Threading
         let edge = try Edge(ceilingBytes: 10 << 20) {
             smallParts(&$0)
             $0.fillUnattendedBytes = Int64(seed) * 500_000
+            // Parts are cut in every other one.
+            if seed % 2 == 0 { $0.fillReaderPatience = .microseconds(100) }
         }
         for blob in Self.blobs { _ = edge.seed(blob) }
         let faults = Monitor((random: Seeded(state: seed), areOn: true))

@@ -155,6 +155,27 @@ import Testing
         #expect(closed.tier.statistics.reservedBytes == 0)
     }
 
+    /// Bug: a few pushes that were given up kept all others from a node with a full disk, for a day.
+    @Test func anAbandonedSessionPastTheDiskMakesWay() throws {
+        let edge = try tightEdge { $0.passingUploadLimit = 2 }
+        let ids = try (0..<2).map { _ in
+            edge.time.advance(.seconds(10))
+            let id = try edge.cache.beginUpload(library).id
+            try patch(edge, id, 0..<400_000)
+            return id
+        }
+        edge.time.advance(.seconds(49))
+        let other = try edge.cache.beginUpload(library).id
+        #expect(throws: EdgeError.self) { try patch(edge, other, 0..<400_000) }
+        edge.time.advance(.seconds(1))
+        try patch(edge, other, 0..<400_000)
+        #expect(throws: EdgeError.self, "unused for longest") { try edge.cache.uploadStatus(library, ids[0]) }
+        try close(edge, ids[1], from: 400_000)
+        try close(edge, other, from: 400_000)
+        #expect(edge.tier.statistics.reservedBytes == 0)
+        #expect(edge.store.uploads == [])
+    }
+
     @Test func aRefusedSessionLeavesNothing() throws {
         let edge = try Edge { $0.uploadSessionLimit = 1 }
         let id = try edge.cache.beginUpload(library).id
