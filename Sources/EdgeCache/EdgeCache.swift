@@ -115,6 +115,9 @@ public final class EdgeCache: Sendable {
     public func waitForFill(of digest: Digest) { fills.waitUntilIdle(digest) }
 
     public var fillStatistics: FillStatistics { fills.counters.statistics }
+
+    /// Nobody asks the origin now: answers come from here alone. A relaxed load.
+    public var isOriginDown: Bool { registry.store.isDown }
 }
 
 // MARK: - Blobs

@@ -232,7 +232,7 @@ extension RemoteUpload {
     func finish(_ last: [UInt8], size: Int64, as digest: Digest) throws(RegistryError) {
         // It was there when the upload began, so nothing was sent; and it is not any more.
         guard !state.withLock({ $0.isThere }) else { throw unfinished(digest) }
-        if !last.isEmpty { try hand(grid.index(of: size - 1), last) }
+        if !last.isEmpty, !has(last, endingAt: size) { try hand(grid.index(of: size - 1), last) }
         try settle()
         try complete(size, as: digest)
     }
@@ -248,7 +248,8 @@ extension RemoteUpload {
         do throws(RegistryError) {
             try tools.registry.completeBlobUpload(upload, present, as: digest)
         } catch {
-            // Parts that the store does not take are no good any more; where they are all that there is, they may be still.
+            // Parts that the store does not take are no good any more; where they are all that there is, they may be still. A copy that it
+            // refuses is not needed when the file is sent again, by now under its name.
             if error.isNoSuchUpload || !error.isRetryable && state.withLock({ $0.file != nil }) { abort() }
             throw error
         }
@@ -288,6 +289,11 @@ extension RemoteUpload {
     /// Whether the whole parts of the first `size` bytes are there, which are nowhere else.
     func has(upTo size: Int64) -> Bool {
         state.withLock { state in (0..<grid.index(of: size)).allSatisfy { state.parts[$0] != nil } }
+    }
+
+    /// Whether the last part is there from an earlier attempt, after which the parts may have been joined: then no other is taken.
+    private func has(_ last: [UInt8], endingAt size: Int64) -> Bool {
+        state.withLock { $0.parts[grid.index(of: size - 1)]?.length == Int64(last.count) }
     }
 
     /// Waits for the parts on their way.

@@ -64,6 +64,7 @@ public final class MeteredStore: ObjectStore {
     public var description: String { store.description }
     public var capabilities: StoreCapabilities { store.capabilities }
     public var health: StoreHealth { store.health }
+    public var isDown: Bool { store.isDown }
 
     public func head(_ key: ObjectKey) throws(StoreError) -> ObjectInfo? {
         try count("head", { $0 == nil ? "404" : "200" }) { () throws(StoreError) in try store.head(key) }

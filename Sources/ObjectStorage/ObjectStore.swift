@@ -105,6 +105,9 @@ public protocol ObjectStore: Sendable, CustomStringConvertible {
     /// How it fares. Answers from memory.
     var health: StoreHealth { get }
 
+    /// Whether requests fail at once, but for those that try whether it is back. Costs a relaxed load: answers from the cache are marked by it.
+    var isDown: Bool { get }
+
     /// Finds out what the store can do by writing at `key`, which is removed in the end.
     @discardableResult
     func probe(at key: ObjectKey) throws(StoreError) -> StoreCapabilities

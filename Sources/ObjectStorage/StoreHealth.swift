@@ -27,6 +27,7 @@ public struct StoreHealth: Sendable, Equatable {
 extension ObjectStore {
     /// A store without a network is up.
     public var health: StoreHealth { StoreHealth() }
+    public var isDown: Bool { false }
 }
 
 /// Something that an operator should know about a store. Each is told once, when it comes about.

@@ -10,13 +10,14 @@ extension RegistryHandler {
         guard request.method == "GET" else {
             let size = try edge { () throws(EdgeError) in try edge.findSize(digest, noting: request.note(_:)) }
             guard let size else { throw unknown() }
-            return Response(status: 200, headers: blobHeaders(digest), body: .withheld(length: size))
+            let response = Response(status: 200, headers: blobHeaders(digest), body: .withheld(length: size))
+            return response.marked(isOriginDown: request.isHit && edge.isOriginDown)
         }
         let found = try edge { () throws(EdgeError) in
             try edge.find(digest, near: rangeStart(request), noting: request.note(_:))
         }
         guard let content = found else { throw unknown() }
-        return try answer(digest, content, request)
+        return try answer(digest, content, request).marked(isOriginDown: request.isHit && edge.isOriginDown)
     }
 
     func blobHeaders(_ digest: Digest) -> [(name: String, value: String)] {

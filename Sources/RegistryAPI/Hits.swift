@@ -11,14 +11,17 @@ extension RegistryHandler {
     public func answerAtOnce(_ request: Request) -> ReadyAnswer? {
         guard request.method == "GET" || request.method == "HEAD" else { return nil }
         observer.began(request)
-        if canBePrepared(request), let answer = preparedAnswers[request.path], edge.stillHolds(answer.sighting) {
+        let isOriginDown = edge.isOriginDown
+        if canBePrepared(request), let answer = preparedAnswers[request.path], answer.isOfOutage == isOriginDown,
+            edge.stillHolds(answer.sighting)
+        {
             request.note = answer.note
             return .prepared(answer.response)
         }
         do throws(Route.Failure) {
             let route = try Route(path: request.path)
             request.note = RequestNote(route.label, .hit).number
-            if let answer = ready(route, request) { return answer }
+            if let answer = ready(route, request, isOriginDown) { return answer }
             request.note = RequestNote(route.label).number
             return nil
         } catch {
@@ -26,45 +29,57 @@ extension RegistryHandler {
         }
     }
 
-    private func ready(_ route: Route, _ request: Request) -> ReadyAnswer? {
+    private func ready(_ route: Route, _ request: Request, _ isOriginDown: Bool) -> ReadyAnswer? {
         switch route {
-        case .blob(_, let digest): blobAtOnce(digest, request)
-        case .manifest(let name, let reference): manifestAtOnce(name, reference, request)
+        case .blob(_, let digest): blobAtOnce(digest, request, isOriginDown)
+        case .manifest(let name, let reference): manifestAtOnce(name, reference, request, isOriginDown)
         default: nil
         }
     }
 
-    private func blobAtOnce(_ digest: Digest, _ request: Request) -> ReadyAnswer? {
+    private func blobAtOnce(_ digest: Digest, _ request: Request, _ isOriginDown: Bool) -> ReadyAnswer? {
         var ready: ReadyAnswer?
         _ = edge.blobHit(digest) { sighting, bytes in
             ready =
                 canBePrepared(request) && bytes.count <= PreparedAnswers.maximumBytes
-                ? prepared(request, sighting, blobHeaders(digest), bytes)
-                : answerAtOnce(digest, .bytes([UInt8](bytes)), request)
+                ? prepared(request, sighting, isOriginDown, blobHeaders(digest), bytes)
+                : answerAtOnce(digest, .bytes([UInt8](bytes)), request, isOriginDown)
         } file: { file, size in
-            ready = answerAtOnce(digest, .file(file, size: size), request)
+            ready = answerAtOnce(digest, .file(file, size: size), request, isOriginDown)
         }
         return ready
     }
 
-    private func answerAtOnce(_ digest: Digest, _ content: BlobContent, _ request: Request) -> ReadyAnswer? {
+    private func answerAtOnce(
+        _ digest: Digest,
+        _ content: BlobContent,
+        _ request: Request,
+        _ isOriginDown: Bool
+    ) -> ReadyAnswer? {
         do throws(APIError) {
-            return .response(finished(try answer(digest, content, request)).named(request.id))
+            let response = try answer(digest, content, request).marked(isOriginDown: isOriginDown)
+            return .response(finished(response).named(request.id))
         } catch {
             // A range that is none of the blob's. It is counted as a hit already.
             return .response(failed(error, "\(request.method) \(request.path)").named(request.id))
         }
     }
 
-    private func manifestAtOnce(_ name: RepositoryName, _ reference: Reference, _ request: Request) -> ReadyAnswer? {
+    private func manifestAtOnce(
+        _ name: RepositoryName,
+        _ reference: Reference,
+        _ request: Request,
+        _ isOriginDown: Bool
+    ) -> ReadyAnswer? {
         var ready: ReadyAnswer?
         _ = edge.manifestHit(name, reference) { digest, sighting, mediaType, bytes in
             guard canBePrepared(request), bytes.count <= PreparedAnswers.maximumBytes else {
                 let headers = manifestHeaders(digest, MediaType(mediaType))
-                ready = .response(finished(answer(digest, headers, [UInt8](bytes), request)).named(request.id))
+                let response = answer(digest, headers, [UInt8](bytes), request).marked(isOriginDown: isOriginDown)
+                ready = .response(finished(response).named(request.id))
                 return
             }
-            ready = prepared(request, sighting, manifestHeaders(digest, MediaType(mediaType)), bytes)
+            ready = prepared(request, sighting, isOriginDown, manifestHeaders(digest, MediaType(mediaType)), bytes)
         }
         return ready
     }
@@ -75,19 +90,24 @@ extension RegistryHandler {
     private func prepared(
         _ request: Request,
         _ sighting: DiskTier.Sighting,
+        _ isOriginDown: Bool,
         _ headers: @autoclosure () -> [(name: String, value: String)],
         _ bytes: Span<UInt8>
     ) -> ReadyAnswer? {
-        let known = preparedAnswers[request.path].flatMap { $0.sighting.number == sighting.number ? $0.response : nil }
+        let known = preparedAnswers[request.path].flatMap { answer in
+            answer.sighting.number == sighting.number && answer.isOfOutage == isOriginDown ? answer.response : nil
+        }
         let response =
             known
             ?? PreparedResponse(
                 status: 200,
-                headers: finished(Response(status: 200, headers: headers())).headers,
+                headers: finished(Response(status: 200, headers: headers()).marked(isOriginDown: isOriginDown)).headers,
                 bytes: bytes
             )
         guard let response else { return nil }
-        preparedAnswers.offer(request.path) { PreparedAnswer(request.path, sighting, request.note, response) }
+        preparedAnswers.offer(request.path) {
+            PreparedAnswer(request.path, sighting, request.note, isOfOutage: isOriginDown, response)
+        }
         return .prepared(response)
     }
 }
@@ -99,12 +119,21 @@ final class PreparedAnswer: Sendable {
     let sighting: DiskTier.Sighting
     /// The request's.
     let note: UInt64
+    /// It says that the origin is down.
+    let isOfOutage: Bool
     let response: PreparedResponse
 
-    init(_ path: String, _ sighting: DiskTier.Sighting, _ note: UInt64, _ response: PreparedResponse) {
+    init(
+        _ path: String,
+        _ sighting: DiskTier.Sighting,
+        _ note: UInt64,
+        isOfOutage: Bool,
+        _ response: PreparedResponse
+    ) {
         self.path = path
         self.sighting = sighting
         self.note = note
+        self.isOfOutage = isOfOutage
         self.response = response
     }
 }

@@ -11,17 +11,20 @@ extension RegistryHandler {
         guard let tags = try names(.tags(name), page) else {
             throw APIError(status: 404, code: .nameUnknown, message: "repository \(name) does not exist")
         }
-        return Response(
-            json: "{\"name\":\(jsonString(name.description)),\"tags\":\(jsonArray(tags.names))}",
-            headers: page.headers(tags)
-        )
+        let json = "{\"name\":\(jsonString(name.description)),\"tags\":\(jsonArray(tags.names))}"
+        return answer(json, page, tags)
     }
 
     /// GET of all repository names, paged, as Docker's registry has it.
     func catalog(_ request: Request) throws(APIError) -> Response {
         let page = try Page(request, path: "/v2/_catalog")
         guard let found = try names(.repositories, page) else { preconditionFailure("there is always a catalog") }
-        return Response(json: "{\"repositories\":\(jsonArray(found.names))}", headers: page.headers(found))
+        return answer("{\"repositories\":\(jsonArray(found.names))}", page, found)
+    }
+
+    private func answer(_ json: String, _ page: Page, _ names: NamesAnswer) -> Response {
+        Response(json: json, headers: page.headers(names))
+            .marked(staleSeconds: names.staleSeconds, isOriginDown: edge.isOriginDown)
     }
 
     private func names(_ list: NameList, _ page: Page) throws(APIError) -> NamesAnswer? {
@@ -72,12 +75,9 @@ struct Page {
         limit = Int(number)
     }
 
-    /// A `Link` when more follows, and a mark on a list that may be stale.
+    /// A `Link` when more follows.
     func headers(_ answer: NamesAnswer) -> [(name: String, value: String)] {
-        var headers = staleHeaders(answer.staleSeconds)
-        if answer.hasMore, let limit, let end = answer.names.last {
-            headers.append(("Link", "<\(path)?n=\(limit)&last=\(percentEncoded(end))>; rel=\"next\""))
-        }
-        return headers
+        guard answer.hasMore, let limit, let end = answer.names.last else { return [] }
+        return [("Link", "<\(path)?n=\(limit)&last=\(percentEncoded(end))>; rel=\"next\"")]
     }
 }

@@ -11,8 +11,16 @@ extension RegistryHandler {
     ) throws(APIError) -> Response {
         let found = try edge { () throws(EdgeError) in try edge.manifest(name, reference, noting: request.note(_:)) }
         guard let answer = found else { throw unknownManifest(name, reference) }
-        let headers = manifestHeaders(answer.digest, answer.mediaType) + staleHeaders(answer.staleSeconds)
-        return self.answer(answer.digest, headers, answer.bytes, request)
+        let response = self.answer(
+            answer.digest,
+            manifestHeaders(answer.digest, answer.mediaType),
+            answer.bytes,
+            request
+        )
+        return response.marked(
+            staleSeconds: answer.staleSeconds,
+            isOriginDown: request.isHit && edge.isOriginDown
+        )
     }
 
     func manifestHeaders(_ digest: Digest, _ mediaType: MediaType) -> [(name: String, value: String)] {
@@ -108,8 +116,16 @@ extension RegistryHandler {
     }
 }
 
-/// Marks what may be stale, because the origin is down. (RFC 9111, section 5.1; RFC 7234, section 5.5.1)
-func staleHeaders(_ seconds: Int64?) -> [(name: String, value: String)] {
-    guard let seconds else { return [] }
-    return [("Age", "\(seconds)"), ("Warning", "110 forebay \"Response is Stale\"")]
+extension Response {
+    /// Says that the origin could not be asked: of what may be stale for it how old it is, of all else from here that the origin is down.
+    /// (RFC 9111, section 5.1; RFC 7234, sections 5.5.1 and 5.5.3)
+    func marked(staleSeconds: Int64? = nil, isOriginDown: Bool) -> Response {
+        var response = self
+        if let staleSeconds {
+            response.headers += [("Age", "\(staleSeconds)"), ("Warning", "110 forebay \"Response is Stale\"")]
+        } else if isOriginDown {
+            response.headers.append(("Warning", "112 forebay \"Disconnected Operation\""))
+        }
+        return response
+    }
 }

@@ -167,6 +167,9 @@ public struct RequestNote {
 }
 
 extension Request {
+    /// What was asked for was here.
+    var isHit: Bool { RequestNote(note).cache == .hit }
+
     func note(_ status: CacheStatus) {
         var known = RequestNote(note)
         known.cache = status

@@ -2,6 +2,7 @@ import EdgeCache
 import HTTPClient
 import Hashing
 import OCI
+import ObjectStorage
 import RegistryAPI
 import TestDoubles
 import Testing
@@ -71,6 +72,42 @@ import Testing
         time.advance(.seconds(3600))
         try expect(String(decoding: index("one"), as: UTF8.self), of: manifest, node, #_sourceLocation)
         #expect(try node.sample(#"forebay_origin_requests_total{operation="get",code="304"}"#) == asked + 1)
+    }
+
+    /// Also by an answer that was kept before, and no longer by one that was kept meanwhile.
+    @Test(arguments: [RequestObserver.AccessLog.off, .full])
+    func anOutageIsTold(_ accessLog: RequestObserver.AccessLog) throws {
+        let node = try MonitoredNode(accessLog: accessLog, time: time)
+        try push("one", to: node)
+        let large = "/v2/team/app/blobs/\(node.seed([UInt8](repeating: 7, count: 100_000)))"
+        #expect(node.statusOfGet(large) == 200)
+        let paths = [try blob(node), large, manifest, "/v2/team/app/manifests/\(Digest(of: index("one")))"]
+        #expect(node.statusOfGet("/v2/team/app/tags/list") == 200)
+        for isDown in [false, true, false] {
+            node.store.count(asDown: isDown)
+            let mark = isDown ? "112 forebay \"Disconnected Operation\"" : nil
+            for path in paths {
+                for (method, headers) in [("GET", []), ("GET", []), ("GET", []), ("GET", [("Range", "bytes=0-0")])]
+                    + [("HEAD", []), ("GET", [("X-Request-Id", "1")])]
+                {
+                    let response = try node.request(method, path, headers).0
+                    #expect(response.header("Warning") == mark, "\(method) \(path) \(headers)")
+                    #expect([200, 206].contains(response.status) && response.header("Age") == nil)
+                }
+            }
+            #expect(try node.request("GET", "/v2/team/app/tags/list").0.header("Warning") == mark)
+        }
+    }
+
+    @Test func whatMayBeStaleSaysThatInstead() throws {
+        let node = try node()
+        try push("one", to: node)
+        time.advance(.seconds(3600))
+        node.store.count(asDown: true)
+        node.store.intercept { _, call throws(StoreError) in throw MemoryStore.unreachable(call) }
+        let response = try node.request("GET", manifest).0
+        #expect(response.header("Warning") == "110 forebay \"Response is Stale\"")
+        #expect(response.header("Age") == "3600")
     }
 
     @Test func aPartAndAConditionAreNotGivenTheWhole() throws {

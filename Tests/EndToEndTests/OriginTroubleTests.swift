@@ -170,6 +170,30 @@ struct OriginTroubleTests {
         }
     }
 
+    /// What the disk has no room for is in the bucket alone until the push is done.
+    @Test(arguments: [Operation.copy, .completeUpload, .head, .uploadPart])
+    func aRetryOfThePutAloneFinishesAPushPastTheDisk(_ operation: Operation) throws {
+        let origin = try S3Origin(server: S3Server.required())
+        try withForebay(origin, cacheSize: "32MiB") { forebay in
+            let relay = origin.relay
+            let isLie = operation == .uploadPart
+            let lie = Fault.header("ETag", "\"00000000000000000000000000000000\"")
+            relay.on(.operation(operation), .nth(1), isLie ? lie : .answer(.status(403, "AccessDenied")))
+            let session = try patch(Self.large, forebay)
+            let closing = adding("digest=\(sha256(Self.large))", to: session)
+            if !isLie {
+                let failure = try forebay.endpoint.request("PUT", closing)
+                #expect([403, 502].contains(failure.status), "\(failure.text)")
+                #expect(try forebay.endpoint.request("GET", session)["Range"] == "0-\(Self.large.count - 1)")
+            }
+            let success = try forebay.endpoint.request("PUT", closing)
+            #expect(success.status == 201, "\(success.text)")
+            #expect(relay.count(.operation(.copy)) > 0, "it went past the disk")
+            #expect(relay.count(.operation(.uploadPart)) == (isLie ? 4 : 3))
+            try expectStored(Self.large, origin)
+        }
+    }
+
     /// The bucket's owner has given it so much room and no more.
     @Test func aFullBucketTakesThePushOnceThereIsRoom() throws {
         try withBucket { forebay, _, origin in

@@ -79,6 +79,7 @@ struct OutageTests {
         try withOutage { forebay, origin in
             let repository = Repository(forebay)
             let manifest = try repository.pushImage(tag: "v1")
+            let blob = try repository.push(blob: noise(1_000, seed: 66))
             let cold = "blobs/\(sha256([1]))"
             origin.relay.stop()
             let refusal = try poll(for: "the outage to be known") {
@@ -92,9 +93,18 @@ struct OutageTests {
             let tag = try repository.request("GET", "manifests/v1")
             #expect(tag.status == 200 && same(tag.body, manifest))
             #expect(tag["Warning"]?.hasPrefix("110 ") == true && tag["Age"] != nil)
-            let digest = try repository.request("GET", "manifests/\(sha256(manifest))")
-            #expect(digest.status == 200 && digest["Warning"] == nil)
+            for path in ["manifests/\(sha256(manifest))", "blobs/\(blob)"] {
+                // The third answer is the one that was kept of the second.
+                for method in ["GET", "GET", "GET", "HEAD"] {
+                    let warm = try repository.request(method, path)
+                    #expect(warm.status == 200 && warm["Age"] == nil)
+                    #expect(warm["Warning"] == "112 forebay \"Disconnected Operation\"", "\(method) \(path)")
+                }
+            }
             try end(forebay, origin)
+            for path in ["manifests/\(sha256(manifest))", "blobs/\(blob)", "manifests/v1"] {
+                #expect(try repository.request("GET", path)["Warning"] == nil, "\(path)")
+            }
             #expect(forebay.log.ranges(of: "the origin is down").count == 1)
             #expect(forebay.log.ranges(of: "the origin is back").count == 1)
         }

@@ -68,7 +68,6 @@ extension FaultCell {
         switch fault.name {
         case "403 denied": true
         case "too short a length", "too long a length": operation.operation == .get
-        case "wrong ETag": operation.operation == .uploadPart
         // A store that minds the region has said so to the request before; to say it again is a lie.
         case "301 other region": [.uploadPart, .completeUpload].contains(operation.operation)
         default: false

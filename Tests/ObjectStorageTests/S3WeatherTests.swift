@@ -35,7 +35,7 @@ struct Weather {
 
     static func with(
         _ server: ScriptedServer,
-        endpoint: S3Endpoint? = nil,
+        client: ClientConfiguration = ClientConfiguration(),
         _ change: (inout S3Configuration) -> Void = { _ in },
         _ body: (Weather) throws -> Void
     ) throws {
@@ -47,7 +47,7 @@ struct Weather {
         let time = ManualTime()
         let store = S3Store(
             configuration,
-            client: try Client(ClientConfiguration()),
+            client: try Client(client),
             time: time,
             random: ScriptedStore.FullJitter(),
             sleep: { time.advance($0) }

@@ -44,6 +44,7 @@ public final class MemoryStore: ObjectStore {
     let state = Monitor(State())
     public let multipart: MultipartTraits
     private let known: StoreCapabilities
+    private let down = Atomic(false)
     private let unknown: Mutex<StoreCapabilities?>
     /// How many bytes a GET hands over at a time.
     private let pieceBytes: Int
@@ -85,6 +86,10 @@ public final class MemoryStore: ObjectStore {
 
     public var description: String { "memory" }
     public var capabilities: StoreCapabilities { unknown.withLock { $0 } ?? known }
+
+    /// Whether it counts as down; the calls go on all the same.
+    public var isDown: Bool { down.load(ordering: .relaxed) }
+    public func count(asDown isDown: Bool) { down.store(isDown, ordering: .relaxed) }
 
     /// Runs before each call, with its number counted from 1; what it throws is what the call throws.
     public func intercept(_ hook: (@Sendable (Int, Call) throws(StoreError) -> Void)?) {

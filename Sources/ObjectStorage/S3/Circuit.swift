@@ -7,7 +7,8 @@ public struct CircuitPolicy: Sendable {
     /// So many attempts in a row must have failed for want of an answer, or with a status of 500 and more that is no throttling; of those
     /// answers, one counts for each object…
     public var failures = 5
-    /// …over at least this time. A store that restarts at once is no outage.
+    /// …over at least this time, or all at once where attempts for as many objects had waited for it. A store that restarts at once is no
+    /// outage.
     public var leastMilliseconds = 1_000
     /// Before the first try whether it is back, up to a random part; doubles with each that fails.
     public var firstPauseMilliseconds = 1_000
@@ -26,16 +27,27 @@ public struct CircuitPolicy: Sendable {
 /// An object that the store cannot read fails as often as it is asked for, and on a quiet node no other request shows that the store is
 /// well. So an answer of 500 and more counts once for each object: where the store is down others fail soon, and until then it does answer.
 /// Requests for no object, such as listings, tell of the store itself, as silence does: they count each time.
+///
+/// What fails at one moment may be a store that restarts, or one that nobody has reached for a minute: then it is the attempts that have
+/// taken the time. One object that hangs has many of them, so here each object counts once, however its attempts ended.
 struct Circuit {
     /// What an attempt told about the store.
     enum Evidence {
         case answered
         /// Nobody has answered.
         case unanswered
-        /// The answer to a request for this object, if it was for one, is that the store has trouble of its own.
-        case failed(ObjectKey?)
+        /// The answer is that the store has trouble of its own.
+        case failed
         /// It ended for reasons of its own.
         case none
+    }
+
+    struct Attempt {
+        /// What it was for; `nil`: no object.
+        let key: ObjectKey?
+        let isProbe: Bool
+        /// Since when it has waited for an answer.
+        var start: UInt64
     }
 
     enum Admission: Equatable {
@@ -61,8 +73,20 @@ struct Circuit {
         var pauseOfSuspects: Pause
     }
 
+    /// Failures with no answer between them.
+    private struct Row {
+        /// Of those that count.
+        var count = 0
+        /// When the first came.
+        var since: UInt64 = 0
+        /// What they were for, each object once; no more of it than decides.
+        var targets: [ObjectKey?] = []
+        /// When the first of these attempts began to wait.
+        var start = UInt64.max
+    }
+
     private enum Phase {
-        case closed(failures: Int, since: UInt64)
+        case closed(Row)
         case open(Outage)
         case probing(Outage)
     }
@@ -71,7 +95,9 @@ struct Circuit {
     private static let mostSuspects = 64
 
     private let policy: CircuitPolicy
-    private var phase = Phase.closed(failures: 0, since: 0)
+    private var phase = Phase.closed(Row())
+    /// When the store last did its work.
+    private var answeredAt: UInt64 = 0
     /// For what the store has answered with failures since it last did its work; `nil`: for requests without an object.
     private var suspects: [ObjectKey?] = []
 
@@ -93,46 +119,51 @@ struct Circuit {
     }
 
     /// - Parameter random: decides how long a pause is within its bounds.
-    mutating func learn(_ evidence: Evidence, isProbe: Bool, now: UInt64, random: UInt64) -> Change? {
+    mutating func learn(_ evidence: Evidence, from attempt: Attempt, now: UInt64, random: UInt64) -> Change? {
         switch evidence {
         case .answered:
             let wasClosed = if case .closed = phase { true } else { false }
-            phase = .closed(failures: 0, since: 0)
+            phase = .closed(Row())
+            answeredAt = now
             suspects = []
             return wasClosed ? nil : .closed
         case .unanswered:
-            return fail(counts: true, isSuspect: false, isProbe: isProbe, now, random)
-        case .failed(let key):
-            let isSuspect = suspects.contains(key)
-            if !isSuspect { suspects.append(key) }
+            return fail(attempt, counts: true, isSuspect: false, now, random)
+        case .failed:
+            let isSuspect = suspects.contains(attempt.key)
+            if !isSuspect { suspects.append(attempt.key) }
             if suspects.count > Self.mostSuspects { suspects.removeFirst() }
-            return fail(counts: key == nil || !isSuspect, isSuspect: isSuspect, isProbe: isProbe, now, random)
+            return fail(attempt, counts: attempt.key == nil || !isSuspect, isSuspect: isSuspect, now, random)
         case .none:
             // It told nothing: whoever comes next tries.
-            if isProbe, case .probing(let outage) = phase { phase = .open(outage) }
+            if attempt.isProbe, case .probing(let outage) = phase { phase = .open(outage) }
             return nil
         }
     }
 
     private mutating func fail(
+        _ attempt: Attempt,
         counts: Bool,
         isSuspect: Bool,
-        isProbe: Bool,
         _ now: UInt64,
         _ random: UInt64
     ) -> Change? {
         switch phase {
-        case .closed(let failures, let since):
-            let count = failures + (counts ? 1 : 0)
-            let start = failures == 0 ? now : since
-            guard count >= policy.failures, now >= start + UInt64(policy.leastMilliseconds) * 1_000_000 else {
-                phase = .closed(failures: count, since: start)
+        case .closed(var row):
+            if row.count == 0 { row.since = now }
+            if counts { row.count += 1 }
+            if row.targets.count < policy.failures, attempt.key == nil || !row.targets.contains(attempt.key) {
+                row.targets.append(attempt.key)
+            }
+            row.start = min(row.start, max(attempt.start, answeredAt))
+            guard isOutage(row, now) else {
+                phase = .closed(row)
                 return nil
             }
             let first = pause(tries: 0, now, random)
             phase = .open(Outage(pause: first, pauseOfSuspects: first))
             return .opened
-        case .probing(var outage) where isProbe:
+        case .probing(var outage) where attempt.isProbe:
             if isSuspect {
                 outage.pauseOfSuspects = pause(tries: outage.pauseOfSuspects.tries + 1, now, random)
             } else {
@@ -143,6 +174,12 @@ struct Circuit {
         case .open, .probing:
             return nil
         }
+    }
+
+    private func isOutage(_ row: Row, _ now: UInt64) -> Bool {
+        let least = UInt64(policy.leastMilliseconds) * 1_000_000
+        return row.count >= policy.failures && now >= row.since + least
+            || row.targets.count >= policy.failures && now >= row.start + least
     }
 
     func state(now: UInt64) -> StoreHealth.State {
@@ -174,6 +211,7 @@ final class CircuitBreaker: Sendable {
     }
 
     private let state: Mutex<State>
+    private let isOpenNow = Atomic(false)
     private let time: any TimeSource
     private let random: any RandomSource
     private let report: @Sendable (StoreEvent) -> Void
@@ -196,25 +234,34 @@ final class CircuitBreaker: Sendable {
         let (admission, cause) = state.withLock { state in
             (state.circuit.admit(request.key, now: now), state.cause?.kind.text ?? "")
         }
-        switch admission {
-        case .pass: return CircuitAttempt(self, isProbe: false, request, in: store)
-        case .probe: return CircuitAttempt(self, isProbe: true, request, in: store)
-        case .refused(let seconds):
+        if case .refused(let seconds) = admission {
             throw .unavailable(request, in: store, retryAfterSeconds: seconds, cause: cause)
         }
+        let attempt = Circuit.Attempt(key: request.key, isProbe: admission == .probe, start: now)
+        return CircuitAttempt(self, attempt, request, in: store)
     }
 
-    fileprivate func learn(_ evidence: Circuit.Evidence, isProbe: Bool, _ error: StoreError?) {
+    /// - Parameter hasProgressed: the store may have taken much of its body a moment ago.
+    fileprivate func learn(
+        _ evidence: Circuit.Evidence,
+        from attempt: Circuit.Attempt,
+        hasProgressed: Bool,
+        _ error: StoreError?
+    ) {
         let (now, wallTime, draw) = (time.monotonicNanoseconds(), time.wallTime(), random.next())
+        var attempt = attempt
+        if hasProgressed { attempt.start = now }
         let event: StoreEvent? = state.withLock { state in
-            let change = state.circuit.learn(evidence, isProbe: isProbe, now: now, random: draw)
+            let change = state.circuit.learn(evidence, from: attempt, now: now, random: draw)
             switch change {
             case .opened:
+                isOpenNow.store(true, ordering: .relaxed)
                 state.outages += 1
                 state.downSince = wallTime
                 state.cause = error
                 return error.map { .wentDown(cause: $0) }
             case .closed:
+                isOpenNow.store(false, ordering: .relaxed)
                 let seconds = wallTime.seconds - (state.downSince ?? wallTime).seconds
                 state.downSince = nil
                 state.cause = nil
@@ -226,10 +273,7 @@ final class CircuitBreaker: Sendable {
         if let event { report(event) }
     }
 
-    var isOpen: Bool {
-        let now = time.monotonicNanoseconds()
-        return state.withLock { $0.circuit.state(now: now) != .up }
-    }
+    var isOpen: Bool { isOpenNow.load(ordering: .relaxed) }
 
     func fill(_ health: inout StoreHealth) {
         let now = time.monotonicNanoseconds()
@@ -245,15 +289,15 @@ final class CircuitBreaker: Sendable {
 /// One attempt that the circuit let pass. What it told counts once; an attempt that ends without a word told nothing.
 final class CircuitAttempt: Sendable {
     private let breaker: CircuitBreaker
-    private let isProbe: Bool
+    private let attempt: Circuit.Attempt
     private let request: S3Request
     private let store: String
     private let isTold = Atomic(false)
     private let wasCancelled = Atomic(false)
 
-    fileprivate init(_ breaker: CircuitBreaker, isProbe: Bool, _ request: S3Request, in store: String) {
+    fileprivate init(_ breaker: CircuitBreaker, _ attempt: Circuit.Attempt, _ request: S3Request, in store: String) {
         self.breaker = breaker
-        self.isProbe = isProbe
+        self.attempt = attempt
         self.request = request
         self.store = store
     }
@@ -275,16 +319,16 @@ final class CircuitAttempt: Sendable {
     /// True once the store went down while this attempt still waited for its first sign of life. A large body may be under way, so it
     /// is left to its own limits.
     func isHopeless() -> Bool {
-        guard !isProbe, !isTold.load(ordering: .relaxed), request.body.body.length < S3Limits.bufferBytes,
-            breaker.isOpen
-        else { return false }
+        guard !attempt.isProbe, !hasLargeBody, !isTold.load(ordering: .relaxed), breaker.isOpen else { return false }
         wasCancelled.store(true, ordering: .relaxed)
         return true
     }
 
+    private var hasLargeBody: Bool { request.body.body.length >= S3Limits.bufferBytes }
+
     private func tell(_ evidence: Circuit.Evidence, _ error: StoreError?) {
         guard !isTold.exchange(true, ordering: .relaxed) else { return }
-        breaker.learn(evidence, isProbe: isProbe, error)
+        breaker.learn(evidence, from: attempt, hasProgressed: hasLargeBody && error?.isTimeout == false, error)
     }
 }
 
@@ -292,7 +336,7 @@ extension StoreError {
     /// What it tells about the store: whether anybody is there who can do his work.
     fileprivate var evidence: Circuit.Evidence {
         switch (kind, status) {
-        case (.serverFailure, let status?): status >= 500 ? .failed(key) : .answered
+        case (.serverFailure, let status?): status >= 500 ? .failed : .answered
         // A HEAD's 503 cannot say whether it means too many requests or none at all.
         case (.throttled, 503?) where code == nil: .none
         case (_, _?): .answered
@@ -301,6 +345,8 @@ extension StoreError {
         default: .none
         }
     }
+
+    fileprivate var isTimeout: Bool { if case .timeout = kind { true } else { false } }
 
     fileprivate static func unavailable(
         _ request: S3Request,

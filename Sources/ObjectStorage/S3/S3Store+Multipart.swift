@@ -86,11 +86,11 @@ extension S3Store {
     ) throws(StoreError) -> String {
         var request = S3Request(.put, "PUT", key, query: [("partNumber", "\(number)"), ("uploadId", id)])
         request.body = try payload(body, request)
-        let response = try transport.exchange(request).response
-        guard let etag = response.header("ETag").flatMap(unquotedETag) else {
-            throw transport.failure(of: request, .invalidResponse, "a part without an ETag", response)
+        return try transport.retrying { () throws(StoreError) in
+            let response = try transport.once(request).response
+            // A part of a file can be sent again should the store not take it in the end. What is in memory is nowhere else then.
+            return try etag(of: request, response, isCompared: request.body.isInMemory)
         }
-        return etag
     }
 
     /// Joins the parts. The answer is 200 before the store knows whether it will succeed; an error then comes in the body.

@@ -38,7 +38,7 @@ extension S3Store {
                 // Without an object there is nothing to match; without a bucket there is more wrong than that.
                 guard case .ifMatch = condition, failure.code == "NoSuchKey" else { throw failure }
                 return .conditionFailed
-            default: return .stored(etag: try etag(of: request, response))
+            default: return .stored(etag: try etag(of: request, response, isCompared: true))
             }
         }
     }
@@ -51,17 +51,19 @@ extension S3Store {
         return try stored == md5(of: request)
     }
 
-    /// The stored object's. An answer without one is not the store's; one that is the MD5 of other bytes tells that those were stored.
-    private func etag(of request: S3Request, _ response: Response) throws(StoreError) -> String? {
-        try requireETag(request, response)
+    /// That of what was stored. An answer without one is not the store's; one that is the MD5 of other bytes tells that those were stored.
+    func etag(of request: S3Request, _ response: Response, isCompared: Bool) throws(StoreError) -> String {
+        let etag = try requireETag(request, response)
         var info = ObjectInfo(size: 0, response)
-        if tellsMD5s { info.trustETag(response) }
-        guard let stored = info.md5 else { return info.etag }
+        if tellsMD5s, isCompared { info.trustETag(response) }
+        guard let stored = info.md5 else { return etag }
         let sent = try md5(of: request)
-        guard stored != sent else { return info.etag }
+        guard stored != sent else { return etag }
         // A condition that held for the first attempt does not hold for the next one: a look tells whether it was only the answer.
         let isConditional = request.headers.contains { $0.name == "If-None-Match" || $0.name == "If-Match" }
-        if isConditional, let key = request.key, let there = try head(key), there.md5 == sent { return there.etag }
+        if isConditional, let key = request.key, let there = try head(key), there.md5 == sent, let etag = there.etag {
+            return etag
+        }
         let message = "other bytes were stored: their MD5 is \(stored)"
         throw transport.failure(of: request, .damagedBody, message, response, isRetryable: !isConditional)
     }

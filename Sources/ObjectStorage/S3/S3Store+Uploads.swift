@@ -23,7 +23,9 @@ extension S3Store {
         _ body: ObjectBody
     ) throws(StoreError) -> UploadedPart {
         let start = transport.time.monotonicNanoseconds()
-        let etag = try uploadPart(upload.key, upload.id, number: number, body)
+        let etag = try doubtingLoss(of: upload) { () throws(StoreError) in
+            try uploadPart(upload.key, upload.id, number: number, body)
+        }
         moving.sent(body.length, in: transport.time.monotonicNanoseconds() - start)
         return UploadedPart(number: number, etag: etag, length: body.length)
     }
@@ -36,7 +38,9 @@ extension S3Store {
     ) throws(StoreError) {
         let length = parts.reduce(0) { $0 + $1.length }
         do throws(StoreError) {
-            try completeUpload(upload.key, upload.id, parts.map(\.etag), length: length, mayBeDone: true)
+            try doubtingLoss(of: upload) { () throws(StoreError) in
+                try completeUpload(upload.key, upload.id, parts.map(\.etag), length: length, mayBeDone: true)
+            }
         } catch {
             // Ceph fails with 500 when the upload has gone.
             guard case .serverFailure = error.kind, try !exists(upload) else { throw error }
@@ -54,6 +58,21 @@ extension S3Store {
         try confirm(key, length: length)
         // What stays behind is removed with the abandoned uploads.
         try? delete(upload.key)
+    }
+
+    /// The parts of an upload may be nowhere else, so whoever says once that there is none is asked again, in another way.
+    private func doubtingLoss<Answer>(
+        of upload: MultipartUpload,
+        _ body: () throws(StoreError) -> Answer
+    ) throws(StoreError) -> Answer {
+        do throws(StoreError) {
+            return try body()
+        } catch {
+            guard case .noSuchUpload = error.kind, try exists(upload) else { throw error }
+            let request = S3Request(.put, "PUT", upload.key)
+            let message = "the store denied an upload that it lists"
+            throw transport.failure(of: request, .conflict, message, isRetryable: true)
+        }
     }
 
     /// Amazon S3 API Reference, "ListParts".

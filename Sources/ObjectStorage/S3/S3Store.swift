@@ -56,6 +56,7 @@ public final class S3Store: ObjectStore {
     public var description: String { configuration.endpoint.description }
 
     public var health: StoreHealth { transport.health }
+    public var isDown: Bool { transport.circuit.isOpen }
 
     /// Listing is what it tries: unlike a HEAD of the bucket, that brings an error's code and message.
     public func check() throws(StoreError) {
@@ -105,8 +106,9 @@ public final class S3Store: ObjectStore {
     var tellsMD5s: Bool { findings.withLock { $0?.etagIsContentHash ?? false } }
 
     /// A page of something between us and the store has none.
-    func requireETag(_ request: S3Request, _ response: Response) throws(StoreError) {
-        guard response.header("ETag").flatMap(unquotedETag) == nil else { return }
+    @discardableResult
+    func requireETag(_ request: S3Request, _ response: Response) throws(StoreError) -> String {
+        if let etag = response.header("ETag").flatMap(unquotedETag) { return etag }
         let message = "an object without an ETag"
         throw transport.failure(of: request, .invalidResponse, message, response, isRetryable: true)
     }

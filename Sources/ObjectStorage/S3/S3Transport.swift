@@ -44,6 +44,8 @@ package struct S3Payload: Sendable {
     /// The SHA-256 in hexadecimal, or `UNSIGNED-PAYLOAD`.
     let hash: String
 
+    var isInMemory: Bool { if case .source = body { false } else { true } }
+
     static let unsigned = "UNSIGNED-PAYLOAD"
 
     package static let none = S3Payload(body: .none, hash: Digest(of: []).hex)
