@@ -30,9 +30,7 @@ import Threading
     private func interrupted(_ content: [UInt8], at stop: Int = 6 * mebibyte) throws -> (Edge, Digest) {
         let edge = try Edge(smallParts)
         let digest = edge.seed(content)
-        edge.store.interceptPieces { call, offset throws(StoreError) in
-            if offset >= stop { throw MemoryStore.unreachable(call) }
-        }
+        edge.store.fail(from: stop)
         #expect(throws: EdgeError.self) { try edge.read(digest) }
         edge.cache.waitForFills()
         edge.store.interceptPieces(nil)
@@ -100,9 +98,7 @@ import Threading
         let content = noise(24 * mebibyte)
         let digest = before.seed(content)
         let gate = Gate()
-        before.store.interceptPieces { _, offset throws(StoreError) in
-            if offset >= 16 * mebibyte { gate.pass() }
-        }
+        before.store.hold(from: 16 * mebibyte, at: gate)
         let opened = try #require(try before.cache.blob(digest))
         gate.waitForArrivals()
         let folder = TemporaryFolder()
@@ -252,9 +248,7 @@ import Threading
         }
         let digest = edge.seed(noise(12 * mebibyte))
         let gate = Gate()
-        edge.store.interceptPieces { _, offset throws(StoreError) in
-            if offset >= mebibyte / 2 { gate.pass() }
-        }
+        edge.store.hold(from: mebibyte / 2, at: gate)
         _ = try edge.cache.blob(digest)
         gate.waitForArrivals()
         #expect(try edge.cache.deleteBlob(digest))
@@ -324,9 +318,7 @@ import Threading
         #expect(try edge.read(edge.seed(kept)) == kept)
         let content = noise(20 * mebibyte)
         let digest = edge.seed(content)
-        store.interceptPieces { call, offset throws(StoreError) in
-            if offset >= 10 * mebibyte { throw MemoryStore.unreachable(call) }
-        }
+        store.fail(from: 10 * mebibyte)
         #expect(throws: EdgeError.self) { try edge.read(digest) }
         edge.cache.waitForFills()
         store.interceptPieces(nil)
@@ -344,9 +336,7 @@ import Threading
         let (edge, _) = try interrupted(noise(12 * mebibyte))
         let other = edge.seed(noise(12 * mebibyte, seed: 2))
         edge.time.advance(.seconds(25 * 3600))
-        edge.store.interceptPieces { call, offset throws(StoreError) in
-            if offset >= 2 * mebibyte { throw MemoryStore.unreachable(call) }
-        }
+        edge.store.fail(from: 2 * mebibyte)
         #expect(throws: EdgeError.self) { try edge.read(other) }
         edge.cache.waitForFills()
         #expect(edge.tier.statistics.reservedBytes < 4 * mebibyte)
