@@ -32,7 +32,8 @@ public struct FileError: Error, Equatable, CustomStringConvertible {
     public var isUnreadable: Bool { code == EIO }
 
     public var description: String {
-        "\(operation) \(path): \(String(cString: strerror(code))) (errno \(code))"
+        if code == EMEDIUMTYPE { return "\(operation) \(path): it is no regular file; take it away" }
+        return "\(operation) \(path): \(String(cString: strerror(code))) (errno \(code))"
     }
 }
 
@@ -42,6 +43,6 @@ extension FileError {
 
     /// The kernel has no number of its own for it.
     public static func notRegular(_ path: String) -> FileError {
-        FileError(operation: "open as a file", path: path, code: EMEDIUMTYPE)
+        FileError(operation: "open", path: path, code: EMEDIUMTYPE)
     }
 }

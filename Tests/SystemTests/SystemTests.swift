@@ -81,6 +81,7 @@ final class TemporaryFolder {
         for name in ["pipe", "socket", "link", "directory"] {
             let error = try #require(throws: FileError.self) { try files.openRegular("\(folder.path)/\(name)", mode) }
             #expect(error.isReplaced && !error.isNotFound, "\(error)")
+            #expect(error.description.contains("\(folder.path)/\(name): "))
         }
         #expect(try files.contents(at: folder.path + "/link") == [1, 2], "others' files may be links")
         let missing = #expect(throws: FileError.self) { try files.openRegular(folder.path + "/none", mode) }
