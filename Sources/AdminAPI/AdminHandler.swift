@@ -49,7 +49,11 @@ public final class AdminHandler: RequestHandler {
         return .receive(CollectedBody(limitBytes: Self.requestLimitBytes) { [self] body in answer(operation, body) })
     }
 
-    public func refusal(status: Int, reason: String) -> Response {
+    public func refusal(of request: Request, status: Int, reason: String) -> Response {
+        refusal(status: status, reason: reason)
+    }
+
+    private func refusal(status: Int, reason: String) -> Response {
         let failure = CacheFailure(status == 503 ? .unavailable : .invalid, reason)
         return Response(
             status: status,

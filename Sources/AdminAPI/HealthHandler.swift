@@ -18,7 +18,11 @@ public struct HealthHandler: RequestHandler {
         )
     }
 
-    public func refusal(status: Int, reason: String) -> Response { text(status, reason + "\n") }
+    public func refusal(of request: Request, status: Int, reason: String) -> Response {
+        refusal(status: status, reason: reason)
+    }
+
+    private func refusal(status: Int, reason: String) -> Response { text(status, reason + "\n") }
 
     /// `nil` for all other paths.
     func answer(_ request: Request) -> Response? {
@@ -79,6 +83,9 @@ public struct MonitoredHandler: RequestHandler {
 
     public func answerAtOnce(_ request: Request) -> ReadyAnswer? { registry.answerAtOnce(request) }
 
-    public func refusal(status: Int, reason: String) -> Response { registry.refusal(status: status, reason: reason) }
+    public func refusal(of request: Request, status: Int, reason: String) -> Response {
+        registry.refusal(of: request, status: status, reason: reason)
+    }
+
     public func ended(_ request: Request, _ end: ExchangeEnd) { registry.ended(request, end) }
 }

@@ -20,18 +20,23 @@ extension CacheAdministration {
                 wanted.append((item.item, size))
             }
         }
-        meter.total(blobs: wanted.count, bytes: wanted.reduce(0) { $0 + $1.size })
+        try meter.begin(blobs: wanted.count, bytes: wanted.reduce(0) { $0 + $1.size })
         for (item, size) in wanted { try verify(item, size, meter, output) }
         try meter.end()
     }
 
+    private static let hashedKinds = [InventoryKind.blob, .manifest]
+
     private func verifyAll(_ meter: ProgressMeter, _ output: EventOutput) throws(CacheFailure) {
-        let totals = try onDisk { () throws(DiskTierError) in try tier.inventoryTotals() }
-        meter.total(
-            blobs: totals.blobFiles + totals.inlineBlobs + totals.manifests,
-            bytes: totals.fileBytes
-        )
-        for kind in [InventoryKind.blob, .manifest] {
+        var (count, bytes) = (0, Int64(0))
+        for kind in Self.hashedKinds {
+            try forEachEntry(of: kind) { entry in
+                count += 1
+                bytes += entry.size
+            }
+        }
+        try meter.begin(blobs: count, bytes: bytes)
+        for kind in Self.hashedKinds {
             try forEachEntry(of: kind) { entry throws(CacheFailure) in
                 let item: TierItem =
                     if case .manifest(let name) = entry.content { .manifest(name, entry.digest) } else {
@@ -100,19 +105,26 @@ private final class ProgressMeter {
         self.output = output
     }
 
-    func total(blobs: Int, bytes: Int64) {
+    func begin(blobs: Int, bytes: Int64) throws(CacheFailure) {
         progress.totalBlobs = blobs
         progress.totalBytes = bytes
+        try output.send(.progress(progress))
     }
 
     func add(_ bytes: Int64) throws(CacheFailure) {
         progress.blobs += 1
         progress.bytes += bytes
+        progress.totalBlobs = max(progress.totalBlobs, progress.blobs)
+        progress.totalBytes = max(progress.totalBytes, progress.bytes)
         let now = ContinuousClock.now
         guard now - last >= Self.interval else { return }
         last = now
         try output.send(.progress(progress))
     }
 
-    func end() throws(CacheFailure) { try output.send(.progress(progress)) }
+    /// What came or went meanwhile makes the total another: the end is always the whole.
+    func end() throws(CacheFailure) {
+        (progress.totalBlobs, progress.totalBytes) = (progress.blobs, progress.bytes)
+        try output.send(.progress(progress))
+    }
 }

@@ -16,6 +16,8 @@ let pageChartScript = #"""
       if (text !== undefined) node.textContent = text;
       return node;
     };
+    // Both ends of a name tell it from others: a host's first part, and its port.
+    const short = (text, limit) => text.length <= limit ? text : `${text.slice(0, Math.ceil(limit / 2) - 1)}…${text.slice(-Math.floor(limit / 2))}`;
     const colour = index => `var(--run${index % 8})`;
     const trim = text => text.includes(".") ? text.replace(/\.?0+$/, "") : text;
     const number = value => !isFinite(value) ? "–" : Math.abs(value) >= 1000 ? Math.round(value).toLocaleString("en-US")
@@ -72,8 +74,9 @@ let pageChartScript = #"""
       return root;
     };
 
-    // entries: [{name, value, low, high, color, cells, bad}]; text is how a value reads; heads are above the cells, the value's own first.
-    const bars = (entries, text, heads) => {
+    // entries: [{name, value, low, high, color, cells, bad}]; text is how a value reads; heads are above the cells, the value's own first;
+    // limit is that of a name's characters.
+    const bars = (entries, text, heads, limit) => {
       const most = Math.max(...entries.map(entry => Math.max(entry.value, entry.high ?? 0)), 0) || 1;
       const share = value => Math.max(0, value / most * 100);
       const line = (kind, ...nodes) => el("div", { class: kind, "--cells": heads.length }, ...nodes);
@@ -88,7 +91,7 @@ let pageChartScript = #"""
           spread.style.width = share(entry.high - entry.low) + "%";
           track.append(spread);
         }
-        return line("bar", el("span", { title: entry.name }, entry.name), track, el("span", {}, text(entry.value)),
+        return line("bar", el("span", { title: entry.name }, short(entry.name, limit)), track, el("span", {}, text(entry.value)),
           ...entry.cells.map(cell => el("span", { class: entry.bad ? "side bad" : "side" }, cell)));
       });
       return [line("bar heads", el("span"), el("span"), ...heads.map(head => el("span", { title: head }, head))), ...lines];

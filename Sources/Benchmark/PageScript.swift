@@ -61,13 +61,14 @@ let pageScript = #"""
     // One run is compared with itself: a bar for each case. Several are compared case by case, with the first.
     const oneRun = all => [true, false].map(inBytes => all.filter(({ rows }) => isInBytes(rows) === inBytes)).filter(some => some.length)
       .map(some => el("div", { class: "card wide titles" },
-        ...bars(some.map(({ title, rows }) => bar(rows, title, colour(0), [])(rows[0])), number, [unit(isInBytes(some[0].rows)), "p99"])));
+        ...bars(some.map(({ title, rows }) => bar(rows, title, colour(0), [])(rows[0])), number, [unit(isInBytes(some[0].rows)), "p99"], 60)));
     const beside = ({ title, rows }) => {
       const [first] = rows, inBytes = isInBytes(rows), names = cost(rows);
       const ratio = row => `${number(speedOf(row, inBytes) / speedOf(first.row, inBytes))} ×`;
       const entries = rows.map(entry => bar(rows, label(entry.run), colour(entry.run), [entry === first ? "" : ratio(entry.row)])(entry));
       rows.forEach(({ row }, index) => entries[index].cells.push(...names.map(name => figure(row, name) ? number(figure(row, name).value) : "–")));
-      const node = card(title, ...bars(entries, number, [unit(inBytes), `× ${label(first.run)}`, "p99", ...names.map(name => name.replace("server ", ""))]));
+      const heads = [unit(inBytes), `× ${label(first.run).length < 10 ? label(first.run) : "the first"}`, "p99", ...names.map(name => name.replace("server ", ""))];
+      const node = card(title, ...bars(entries, number, heads, names.length ? 28 : 18));
       if (names.length) node.classList.add("wide");
       return node;
     };

@@ -56,7 +56,9 @@ let pageStyle = """
     ul { margin: 6px 0; padding-left: 20px; color: var(--soft); font-size: .9rem; }
     li { overflow-wrap: anywhere; }
     @media (max-width: 600px) {
-      .bar, .card.wide .bar, .card.titles .bar { grid-template-columns: repeat(auto-fit, minmax(5.2em, 1fr)); gap: 0 10px; margin: 8px 0; }
+      .bar, .card.wide .bar { grid-template-columns: repeat(auto-fit, minmax(5.2em, 1fr)); gap: 0 10px; margin: 8px 0; }
+      .card:not(.wide) .bar, .card.titles .bar { grid-template-columns: repeat(var(--cells), 1fr); }
+      .heads > span:nth-child(-n + 2) { display: none; }
       .bar > span:first-child, .bar > .track { grid-column: 1 / -1; text-align: left; }
     }
     """

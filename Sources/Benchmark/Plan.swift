@@ -49,12 +49,13 @@ public struct Plan: Sendable {
     public var isKept = false
     /// The content of this seed is there, from a run that kept it: nothing is pushed, so that servers can be measured that take no pushes.
     public var isPushed = false
+    /// What the run is called beside others.
     public var label: String
 
     public init(target: Target, seed: UInt64) {
         self.target = target
         self.seed = seed
-        label = target.description
+        label = target.place
     }
 
     public struct Invalid: Error, CustomStringConvertible {

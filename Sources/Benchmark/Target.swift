@@ -27,6 +27,11 @@ public struct Target: Sendable, Hashable, CustomStringConvertible {
         root = scheme + authority
     }
 
+    /// Without the scheme: host, port, and the path if there is one.
+    var place: String {
+        String(description[(description.firstRange(of: "://")?.upperBound ?? description.startIndex)...])
+    }
+
     var isEncrypted: Bool { root.hasPrefix("https://") }
 
     /// What a `Location` means.

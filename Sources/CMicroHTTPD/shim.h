@@ -46,6 +46,13 @@ static inline int forebay_mhd_socket(struct MHD_Connection *connection)
     return info ? info->connect_fd : -1;
 }
 
+/// Of the answer that is on its way; 0 when there is none.
+static inline unsigned int forebay_mhd_status(struct MHD_Connection *connection)
+{
+    const union MHD_ConnectionInfo *info = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_HTTP_STATUS);
+    return info ? info->http_status : 0;
+}
+
 /// What becomes readable when the daemon has something to do; -1 when it has none.
 static inline int forebay_mhd_epoll(struct MHD_Daemon *daemon)
 {

@@ -72,19 +72,24 @@ extension DiskTier {
         case damaged
     }
 
-    /// The index and the file must agree before a byte is served: one that is gone is forgotten, one of another size put aside.
+    /// The index and the file must agree before a byte is served: one that is gone is forgotten, one of another size put aside, and so is what
+    /// is no file.
     func open(_ digest: Digest, _ record: BlobRecord, _ facts: BlobRecord.FileFacts) throws(DiskTierError) -> Opened {
         let lease = readers.begin(Key.hash(Key.digest(digest)))
         let file: File
+        let status: FileStatus
         do throws(FileError) {
-            file = try fileSystem.open(path(of: digest), .read)
+            (file, status) = try fileSystem.openRegular(path(of: digest))
             file.keep(lease)
         } catch {
-            guard error.isNotFound else { throw .file(error) }
-            try missed(digest, record)
-            return .missing
+            if error.isNotFound {
+                try missed(digest, record)
+                return .missing
+            }
+            guard error.isReplaced else { throw .file(error) }
+            try putAside(digest, record)
+            return .damaged
         }
-        let status = try onDisk { () throws(FileError) in try fileSystem.status(of: file) }
         if status.size == facts.size { return .file(file, status) }
         try quarantine(digest, record)
         return .damaged
@@ -230,6 +235,7 @@ extension DiskTier {
             _ = try fileSystem.remove(path)
             return true
         } catch {
+            if error.isDirectory, putAside(path) != nil { return true }
             ledger.strand(path, bytes)
             note(.file(error))
             return false

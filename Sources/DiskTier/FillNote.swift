@@ -121,8 +121,15 @@ extension FillNote {
         _ fileSystem: any FileSystem
     ) throws(FileError) -> FillNote? {
         let notePath = FillNote.path(besides: path)
-        guard let status = try fileSystem.status(at: notePath), status.size <= limitBytes else { return nil }
+        let (file, status): (File, FileStatus)
+        do throws(FileError) {
+            (file, status) = try fileSystem.openRegular(notePath)
+        } catch {
+            guard error.isNotFound || error.isReplaced else { throw error }
+            return nil
+        }
+        guard status.size <= limitBytes else { return nil }
         let count = isWhole ? status.size : min(status.size, headLimitBytes)
-        return try FillNote(fileSystem.read(fileSystem.open(notePath, .read), at: 0, count: Int(count)))
+        return try FillNote(fileSystem.read(file, at: 0, count: Int(count)))
     }
 }

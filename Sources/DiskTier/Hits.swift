@@ -125,9 +125,9 @@ extension DiskTier {
     private func openUntouched(_ digest: Digest, _ facts: BlobRecord.FileFacts) -> File? {
         let lease = readers.begin(digest.keyHash)
         do throws(FileError) {
-            let file = try fileSystem.open(path(of: digest), .read)
+            let (file, status) = try fileSystem.openRegular(path(of: digest))
             file.keep(lease)
-            return facts.describes(try fileSystem.status(of: file)) ? file : nil
+            return facts.describes(status) ? file : nil
         } catch {
             return nil
         }

@@ -111,8 +111,9 @@ public final class IncomingFile {
 
     private func openNote() throws(FileError) -> (File, end: Int64) {
         isNoted = true
-        if let status = try tier.fileSystem.status(at: notePath) {
-            return (try tier.fileSystem.open(notePath, .readWrite), FillNote.end(of: status.size))
+        if try tier.fileSystem.status(at: notePath) != nil {
+            let (file, status) = try tier.fileSystem.openRegular(notePath, .readWrite)
+            return (file, FillNote.end(of: status.size))
         }
         return (try tier.fileSystem.open(notePath, .create), 0)
     }

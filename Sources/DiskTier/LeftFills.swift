@@ -58,7 +58,7 @@ extension DiskTier {
             } else {
                 knowledge = try FillNote.read(besides: entry.path, fileSystem).map { .noted($0) }
             }
-            file = try fileSystem.open(entry.path, .readWrite)
+            file = try fileSystem.openRegular(entry.path, .readWrite).file
         } catch {
             removeLeftFile(entry.path, entry.bytes)
             throw .file(error)
@@ -122,13 +122,21 @@ extension DiskTier {
         for name in names.sorted() where !name.contains(".") {
             let path = "\(directory)/\(name)"
             guard names.contains(name + FillNote.suffix), try adoptLeftFill(path, notBefore: oldest) else {
-                try onDisk { () throws(FileError) in _ = try fileSystem.remove(path) }
+                try removeRest(path)
                 continue
             }
         }
         let kept = Set(leftFills.entries.withLock { $0.values.map { $0.path + FillNote.suffix } })
         for name in names where name.contains(".") && !kept.contains("\(directory)/\(name)") {
-            try onDisk { () throws(FileError) in _ = try fileSystem.remove("\(directory)/\(name)") }
+            try removeRest("\(directory)/\(name)")
+        }
+    }
+
+    private func removeRest(_ path: String) throws(DiskTierError) {
+        do throws(FileError) {
+            _ = try fileSystem.remove(path)
+        } catch {
+            guard error.isDirectory, putAside(path) != nil else { throw .file(error) }
         }
     }
 

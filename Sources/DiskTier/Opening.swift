@@ -17,7 +17,7 @@ struct CleanMark: Equatable {
     }
 
     func isWritten(_ directory: String, _ fileSystem: any FileSystem) throws(FileError) -> Bool {
-        try fileSystem.contents(at: directory + "/clean") == Array(text.utf8)
+        try fileSystem.contents(at: directory + "/clean", .readOwn) == Array(text.utf8)
     }
 }
 
@@ -62,7 +62,7 @@ extension DiskTier {
     }
 
     private static func checkFormat(_ directory: String, _ fileSystem: any FileSystem) throws(DiskTierError) {
-        let found = try onDisk { () throws(FileError) in try fileSystem.contents(at: directory + "/format") }
+        let found = try onDisk { () throws(FileError) in try fileSystem.contents(at: directory + "/format", .readOwn) }
         if let found {
             let text = String(decoding: found.prefix(100).prefix { $0 != UInt8(ascii: "\n") }, as: UTF8.self)
             guard text == format else { throw .unknownFormat(directory: directory, found: text) }

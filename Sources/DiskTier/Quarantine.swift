@@ -59,6 +59,21 @@ extension DiskTier {
         report(damage: digest, kept: "\(quarantineDirectory)/\(name)")
     }
 
+    /// Puts aside what lies in the place of a blob's file and is none.
+    func putAside(_ digest: Digest, _ record: BlobRecord) throws(DiskTierError) {
+        guard case .file(let facts) = record.place, try unlink(digest, record) else { return }
+        ledger.update { $0.committedBytes -= facts.allocated }
+        let kept = putAside(path(of: digest))
+        if kept == nil { discard(path(of: digest), bytes: 0) }
+        report(damage: digest, kept: kept)
+    }
+
+    /// Takes what is no file of ours out of the way: it takes no room, and whoever made it may look for it. Where it is then.
+    func putAside(_ path: String) -> String? {
+        let place = "\(quarantineDirectory)/\(random.token())"
+        return move(path, to: place) ? place : nil
+    }
+
     private func move(_ source: String, to destination: String) -> Bool {
         do throws(FileError) {
             try fileSystem.rename(source, to: destination)
@@ -86,7 +101,7 @@ extension DiskTier {
     func loadQuarantine() throws(DiskTierError) {
         let names = try onDisk { () throws(FileError) in try fileSystem.entries(of: quarantineDirectory) }
         var found: [(entry: Quarantine.Entry, changed: Int64)] = []
-        for name in names {
+        for name in names where !name.isDirectory && !name.isLink {
             let path = "\(quarantineDirectory)/\(name.name)"
             guard let status = try onDisk({ () throws(FileError) in try fileSystem.status(at: path) }) else { continue }
             found.append((Quarantine.Entry(name: name.name, bytes: status.allocated), status.changedNanoseconds))

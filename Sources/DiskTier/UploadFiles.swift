@@ -21,21 +21,20 @@ extension DiskTier {
         return try newFile(at: path, reservation, isKept: true)
     }
 
-    /// A file of an earlier run, cut to `size`; `nil` when it is missing or shorter.
+    /// A file of an earlier run, cut to `size`; `nil` when it is missing or shorter, or is no file.
     public func reopenUploadFile(
         _ name: String,
         size: Int64,
         _ reservation: Reservation
     ) throws(DiskTierError) -> IncomingFile? {
-        let file: File
+        let (file, status): (File, FileStatus)
         do throws(FileError) {
-            file = try fileSystem.open(uploadPath(name), .readWrite)
+            (file, status) = try fileSystem.openRegular(uploadPath(name), .readWrite)
         } catch {
-            guard error.isNotFound else { throw .file(error) }
+            guard error.isNotFound || error.isReplaced else { throw .file(error) }
             return nil
         }
-        let isWhole = try onDisk { () throws(FileError) in try fileSystem.status(of: file).size >= size }
-        guard isWhole else { return nil }
+        guard status.size >= size else { return nil }
         let incoming = IncomingFile(self, reservation, file, isKept: true)
         try incoming.cut(to: size)
         return incoming

@@ -21,9 +21,6 @@ public struct VerificationProgress: Sendable, Equatable {
     public var bytes: Int64 = 0
     public var damaged = 0
     public var missing = 0
-    /// What there was to do in the beginning.
-    public var totalBlobs = 0
-    public var totalBytes: Int64 = 0
 }
 
 // MARK: - On demand
@@ -55,8 +52,6 @@ extension DiskTier {
         _ visit: (VerificationProgress, Digest, Verdict) -> Bool
     ) throws(DiskTierError) -> VerificationProgress {
         var state = VerificationProgress()
-        state.totalBytes = ledger.current.committedBytes
-        state.totalBlobs = try blobCount()
         var next = start.map { Key.digest($0) } ?? []
         while true {
             let batch = try digests(from: next)
@@ -71,13 +66,6 @@ extension DiskTier {
             guard let last = batch.last else { return state }
             // The least key above it.
             next = Key.digest(last.digest) + [0]
-        }
-    }
-
-    func blobCount() throws(DiskTierError) -> Int {
-        let blobs = index.blobs
-        return try inIndex { () throws(LMDBError) in
-            try index.read { transaction throws(LMDBError) in try transaction.count(blobs) }
         }
     }
 

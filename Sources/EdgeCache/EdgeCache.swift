@@ -131,17 +131,35 @@ extension EdgeCache {
     ///
     /// - Parameter near: where the client wants to read, as far as is known: of a blob that is nowhere here, these bytes come first.
     public func blob(_ digest: Digest, near: Int64 = 0) throws(EdgeError) -> BlobContent? {
-        try find(digest, near: near)?.content
+        try find(digest, near: near) { _ in }
     }
 
-    /// ``blob(_:near:)``, and where it came from.
+    /// ``blob(_:near:)`` for a client.
+    ///
+    /// - Parameter note: told where the answer came from, also where there is none.
     public func find(
         _ digest: Digest,
-        near: Int64 = 0
-    ) throws(EdgeError) -> (content: BlobContent, status: CacheStatus)? {
+        near: Int64 = 0,
+        noting note: (CacheStatus) -> Void
+    ) throws(EdgeError) -> BlobContent? {
         var status = CacheStatus.hit
-        defer { activity.count(status) }
-        return try look(digest, near, &status).map { ($0, status) }
+        defer { count(status, note) }
+        return try look(digest, near, &status)
+    }
+
+    /// ``blobSize(_:)`` for a client. What the origin has said a moment ago is from the origin too.
+    public func findSize(_ digest: Digest, noting note: (CacheStatus) -> Void) throws(EdgeError) -> Int64? {
+        var status = CacheStatus.hit
+        defer { count(status, note) }
+        if let size = cachedSize(digest) { return size }
+        status = .miss
+        return try sizeAtOrigin(digest)
+    }
+
+    /// What is counted is what is told.
+    func count(_ status: CacheStatus, _ note: (CacheStatus) -> Void) {
+        activity.count(status)
+        note(status)
     }
 
     private func look(_ digest: Digest, _ near: Int64, _ status: inout CacheStatus) throws(EdgeError) -> BlobContent? {
@@ -172,6 +190,10 @@ extension EdgeCache {
     /// A blob's size in bytes, without fetching it. `nil` when nobody has it.
     public func blobSize(_ digest: Digest) throws(EdgeError) -> Int64? {
         if let size = cachedSize(digest) { return size }
+        return try sizeAtOrigin(digest)
+    }
+
+    private func sizeAtOrigin(_ digest: Digest) throws(EdgeError) -> Int64? {
         if fills.isAbsent(digest) { return nil }
         let pushes = fills.pushes
         let info = try atOrigin { () throws(RegistryError) in try registry.blobInfo(digest) }

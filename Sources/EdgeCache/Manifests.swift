@@ -34,9 +34,15 @@ extension EdgeCache {
     ///
     /// A digest on disk is served without asking anyone. A tag is believed for ``Configuration/tagTTL``; while the origin is down, for
     /// ``Configuration/staleIfError``.
-    public func manifest(_ name: RepositoryName, _ reference: Reference) throws(EdgeError) -> ManifestAnswer? {
+    ///
+    /// - Parameter note: told where the answer came from, also where there is none.
+    public func manifest(
+        _ name: RepositoryName,
+        _ reference: Reference,
+        noting note: (CacheStatus) -> Void = { _ in }
+    ) throws(EdgeError) -> ManifestAnswer? {
         var status = CacheStatus.miss
-        defer { activity.count(status) }
+        defer { count(status, note) }
         let answer = try look(name, reference)
         status = answer?.status ?? .miss
         return answer

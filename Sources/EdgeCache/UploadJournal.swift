@@ -92,8 +92,8 @@ final class UploadJournal: Sendable {
             enter(names)
             var records: [(id: String, record: UploadRecord)] = []
             for id in names where !id.contains(".") {
-                let remote = try fileSystem.contents(at: path(id + Self.remoteSuffix)).flatMap { RemoteRecord($0) }
-                guard let bytes = try fileSystem.contents(at: path(id)),
+                let remote = try contents(of: id + Self.remoteSuffix).flatMap { RemoteRecord($0) }
+                guard let bytes = try contents(of: id),
                     let record = UploadRecord(bytes, remote: remote),
                     !record.isInFile || room(of: Self.dataName(id)).held > 0
                 else {
@@ -112,6 +112,16 @@ final class UploadJournal: Sendable {
         } catch {
             log.error("uploads cannot be taken up again", metadata: ["error": "\(error)"])
             return []
+        }
+    }
+
+    /// `nil` when there is no such file, or something else in its place.
+    private func contents(of name: String) throws(FileError) -> [UInt8]? {
+        do throws(FileError) {
+            return try fileSystem.contents(at: path(name), .readOwn)
+        } catch {
+            guard error.isReplaced else { throw error }
+            return nil
         }
     }
 

@@ -10,10 +10,7 @@ func queue(_ connection: OpaquePointer, _ exchange: Exchange, _ response: Respon
         return queue(connection, response, made, closes: closes)
     }
     // The file is shorter than the answer would announce: the client would wait for ever for the rest.
-    let refusal = exchange.loop.exchanges.handler.refusal(
-        status: 500,
-        reason: "the content changed while it was opened"
-    )
+    let refusal = exchange.refusal(status: 500, reason: "the content changed while it was opened")
     _ = exchange.answer(refusal, closes: true)
     guard let made = make(refusal.body, connection, exchange) else { return MHD_Result.NO }
     return queue(connection, refusal, made, closes: true)

@@ -66,6 +66,9 @@ final class Exchange: @unchecked Sendable {
         case answered
     }
 
+    /// The client left before there was an answer.
+    private static let unanswered = 499
+
     let loop: EventLoop
     private let target: Target
     private let startedAt = SystemTime().monotonicNanoseconds()
@@ -75,7 +78,7 @@ final class Exchange: @unchecked Sendable {
     /// Keeps what belongs to a file whose descriptor libmicrohttpd has until it is through with the request.
     private var file: File?
     private var request: Request?
-    private var status = 499
+    private var status = unanswered
     private var length: Int64 = 0
     /// Set where the body is streamed.
     var stream: BodyStream?
@@ -133,7 +136,7 @@ final class Exchange: @unchecked Sendable {
             request.contentLength = body.contentLength
             request.hasBody = body.isChunked || (body.contentLength ?? 0) > 0
         } catch {
-            return answer(exchanges.handler.refusal(status: 400, reason: error.reason), closes: true)
+            return answer(refusal(status: 400, reason: error.reason), closes: true)
         }
         phase = request.hasBody ? .deciding(request) : .ready(request)
         return request.hasBody ? handOver(connection) { $0.decide() } : .goOn
@@ -196,6 +199,11 @@ final class Exchange: @unchecked Sendable {
         }
     }
 
+    func refusal(status: Int, reason: String) -> Response {
+        guard let request else { preconditionFailure("nothing is answered before its header section is in") }
+        return exchanges.handler.refusal(of: request, status: status, reason: reason)
+    }
+
     /// This answer is on its way.
     func answer(_ response: Response, closes: Bool) -> Step {
         phase = .answered
@@ -213,12 +221,13 @@ final class Exchange: @unchecked Sendable {
     /// libmicrohttpd is through with the request, whatever became of it.
     func end(_ connection: OpaquePointer, isComplete: Bool) {
         isBack()
+        if status == Self.unanswered { noteForeignAnswer(connection) }
         if let request {
             let end = ExchangeEnd(
                 status: status,
                 bodyBytes: stream?.produced ?? (isComplete ? length : lengthSent(connection)),
                 nanoseconds: SystemTime().monotonicNanoseconds() - startedAt,
-                isComplete: isComplete && status != 499,
+                isComplete: isComplete && status != Self.unanswered,
                 isBroken: stream?.hasFailed ?? false
             )
             exchanges.handler.ended(request, end)
@@ -230,6 +239,15 @@ final class Exchange: @unchecked Sendable {
         default: loop.exchangeEnded()
         }
         phase = .answered
+    }
+
+    /// libmicrohttpd itself refuses header sections and chunks that it cannot read, with a page of its own and without asking.
+    private func noteForeignAnswer(_ connection: OpaquePointer) {
+        let answered = Int(forebay_mhd_status(connection))
+        guard answered > 0 else { return }
+        status = answered
+        // Its method may not have been read.
+        request = request ?? Request(connection, method: "", target)
     }
 
     /// Of a body that is no stream and was broken off; a short one does not count.
@@ -260,7 +278,7 @@ extension Exchange {
     private func wait(_ connection: OpaquePointer, _ begin: (@escaping @Sendable () -> Void) -> Void) -> Step {
         if loop.refusesWork {
             if case .receiving(let intake) = phase { intake.abandon {} }
-            return answer(exchanges.handler.refusal(status: 503, reason: "the server is stopping"), closes: true)
+            return answer(refusal(status: 503, reason: "the server is stopping"), closes: true)
         }
         isAway = true
         begin(loop.suspend(connection))

@@ -95,8 +95,8 @@ public protocol RequestHandler: Sendable {
     /// Asked first for a request without a body, on a thread that many connections share: this must not wait for anything. `nil` leaves it
     /// to ``handle(_:)``.
     func answerAtOnce(_ request: Request) -> ReadyAnswer?
-    /// The answer to a request that is refused for its form.
-    func refusal(status: Int, reason: String) -> Response
+    /// The answer to a request that is refused for its form, or since the server is stopping.
+    func refusal(of request: Request, status: Int, reason: String) -> Response
     /// Called once for each request, when it is through, whatever became of it, on a thread that many connections share. Its headers can still
     /// be read.
     func ended(_ request: Request, _ end: ExchangeEnd)

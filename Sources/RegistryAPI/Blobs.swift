@@ -8,14 +8,16 @@ extension RegistryHandler {
     func blob(_ digest: Digest, _ request: Request) throws(APIError) -> Response {
         let unknown = { APIError(status: 404, code: .blobUnknown, message: "blob \(digest) does not exist") }
         guard request.method == "GET" else {
-            guard let size = try edge({ () throws(EdgeError) in try edge.blobSize(digest) }) else { throw unknown() }
+            let size = try edge { () throws(EdgeError) in try edge.findSize(digest, noting: request.note(_:)) }
+            guard let size else { throw unknown() }
             let response = Response(status: 200, headers: blobHeaders(digest), body: .withheld(length: size))
-            return response.marked(isOriginDown: edge.isOriginDown)
+            return response.marked(isOriginDown: request.isHit && edge.isOriginDown)
         }
-        let found = try edge { () throws(EdgeError) in try edge.find(digest, near: rangeStart(request)) }
-        guard let (content, status) = found else { throw unknown() }
-        request.note(status)
-        return try answer(digest, content, request).marked(isOriginDown: status == .hit && edge.isOriginDown)
+        let found = try edge { () throws(EdgeError) in
+            try edge.find(digest, near: rangeStart(request), noting: request.note(_:))
+        }
+        guard let content = found else { throw unknown() }
+        return try answer(digest, content, request).marked(isOriginDown: request.isHit && edge.isOriginDown)
     }
 
     func blobHeaders(_ digest: Digest) -> [(name: String, value: String)] {

@@ -60,7 +60,8 @@ extension RegistryHandler {
             let response = try answer(digest, content, request).marked(isOriginDown: isOriginDown)
             return .response(finished(response).named(request.id))
         } catch {
-            return nil
+            // A range that is none of the blob's. It is counted as a hit already.
+            return .response(failed(error, "\(request.method) \(request.path)").named(request.id))
         }
     }
 

@@ -9,10 +9,8 @@ extension RegistryHandler {
         _ reference: Reference,
         _ request: Request
     ) throws(APIError) -> Response {
-        guard let answer = try edge({ () throws(EdgeError) in try edge.manifest(name, reference) }) else {
-            throw unknownManifest(name, reference)
-        }
-        request.note(answer.status)
+        let found = try edge { () throws(EdgeError) in try edge.manifest(name, reference, noting: request.note(_:)) }
+        guard let answer = found else { throw unknownManifest(name, reference) }
         let response = self.answer(
             answer.digest,
             manifestHeaders(answer.digest, answer.mediaType),
@@ -21,7 +19,7 @@ extension RegistryHandler {
         )
         return response.marked(
             staleSeconds: answer.staleSeconds,
-            isOriginDown: answer.status == .hit && edge.isOriginDown
+            isOriginDown: request.isHit && edge.isOriginDown
         )
     }
 

@@ -50,8 +50,9 @@ public struct RegistryHandler: RequestHandler {
         }
     }
 
-    public func refusal(status: Int, reason: String) -> Response {
-        finished(APIError(status: status, code: .unsupported, message: reason).response)
+    public func refusal(of request: Request, status: Int, reason: String) -> Response {
+        observer.began(request)
+        return finished(APIError(status: status, code: .unsupported, message: reason).response).named(request.id)
     }
 
     private func route(_ request: Request) throws(APIError) -> Reply {

@@ -24,7 +24,8 @@ public final class RequestObserver: Sendable {
 
     private static let methods = ["GET", "HEAD", "PUT", "POST", "PATCH", "DELETE", "other"]
     private static let codes = [
-        200, 201, 202, 204, 206, 304, 400, 401, 403, 404, 405, 409, 413, 416, 429, 499, 500, 501, 502, 503, 504, 507,
+        200, 201, 202, 204, 206, 304, 400, 401, 403, 404, 405, 409, 413, 414, 416, 429, 431, 499, 500, 501, 502, 503,
+        504, 507,
     ]
     private static let pathLimitBytes = 1024
 
@@ -90,7 +91,7 @@ public final class RequestObserver: Sendable {
             guard end.status >= 500 || end.isBroken || number % UInt64(oneIn) == 0 else { return }
         case .full: break
         }
-        // One that was refused for its framing was never shown to a handler.
+        // One that the server could not even read was never shown to a handler.
         began(request)
         log?.write(line(request, note, end))
     }
@@ -166,6 +167,9 @@ public struct RequestNote {
 }
 
 extension Request {
+    /// What was asked for was here.
+    var isHit: Bool { RequestNote(note).cache == .hit }
+
     func note(_ status: CacheStatus) {
         var known = RequestNote(note)
         known.cache = status

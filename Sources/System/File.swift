@@ -45,6 +45,8 @@ public struct FileStatus: Sendable, Equatable {
     /// Bytes that the file takes on the volume (`st_blocks` × 512).
     public let allocated: Int64
     public let isDirectory: Bool
+    /// Neither a directory nor a pipe, a device or a socket.
+    public let isRegular: Bool
     /// Last modification, in nanoseconds since 1970.
     public let modifiedNanoseconds: Int64
     /// Last change of bytes or attributes, in nanoseconds since 1970: nobody can set it back (`st_ctim`).
@@ -55,6 +57,7 @@ public struct FileStatus: Sendable, Equatable {
         size: Int64,
         allocated: Int64,
         isDirectory: Bool,
+        isRegular: Bool,
         modifiedNanoseconds: Int64,
         changedNanoseconds: Int64,
         inode: UInt64
@@ -62,6 +65,7 @@ public struct FileStatus: Sendable, Equatable {
         self.size = size
         self.allocated = allocated
         self.isDirectory = isDirectory
+        self.isRegular = isRegular
         self.modifiedNanoseconds = modifiedNanoseconds
         self.changedNanoseconds = changedNanoseconds
         self.inode = inode
@@ -98,9 +102,12 @@ public struct VolumeSpace: Sendable, Equatable {
 
 /// How to open a file.
 public enum OpenMode: Sendable {
-    /// An existing file, for reading.
+    /// An existing file of somebody else's, for reading: through links, and waiting for a pipe's other end.
     case read
-    /// An existing file, for reading and writing.
+    /// An existing file of our own, for reading. It may have been replaced: links are not followed, and nothing waits for a pipe
+    /// (`O_NOFOLLOW`, `O_NONBLOCK`).
+    case readOwn
+    /// The same, for reading and writing.
     case readWrite
     /// A new file, for reading and writing; it is an error if one exists (`O_EXCL`).
     case create

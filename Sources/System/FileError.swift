@@ -21,15 +21,28 @@ public struct FileError: Error, Equatable, CustomStringConvertible {
     /// The volume or the quota is full (`ENOSPC`, `EDQUOT`).
     public var isNoSpace: Bool { code == ENOSPC || code == EDQUOT }
 
+    /// Something else lies there in the place of a file: a link (`ELOOP`), a directory (`EISDIR`), a socket (`ENXIO`), a pipe or a device.
+    public var isReplaced: Bool { [ELOOP, EISDIR, ENXIO, EMEDIUMTYPE].contains(code) }
+    /// A link that was not followed (`ELOOP`).
+    public var isLink: Bool { code == ELOOP }
+    /// A directory, where a file was meant (`EISDIR`).
+    public var isDirectory: Bool { code == EISDIR }
+
     /// The disk cannot give the bytes back (`EIO`).
     public var isUnreadable: Bool { code == EIO }
 
     public var description: String {
-        "\(operation) \(path): \(String(cString: strerror(code))) (errno \(code))"
+        if code == EMEDIUMTYPE { return "\(operation) \(path): it is no regular file; take it away" }
+        return "\(operation) \(path): \(String(cString: strerror(code))) (errno \(code))"
     }
 }
 
 extension FileError {
     /// A file that ended before the bytes it should have.
     public static func truncated(_ path: String) -> FileError { FileError(operation: "pread", path: path, code: EIO) }
+
+    /// The kernel has no number of its own for it.
+    public static func notRegular(_ path: String) -> FileError {
+        FileError(operation: "open", path: path, code: EMEDIUMTYPE)
+    }
 }

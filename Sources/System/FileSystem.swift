@@ -81,16 +81,29 @@ extension FileSystem {
         }
     }
 
+    /// Opens a file of our own. What else may lie there in its place is an error at once (``FileError/isReplaced``).
+    public func openRegular(
+        _ path: String,
+        _ mode: OpenMode = .readOwn
+    ) throws(FileError) -> (file: File, status: FileStatus) {
+        let file = try open(path, mode)
+        let status = try status(of: file)
+        guard status.isRegular else { throw FileError.notRegular(path) }
+        return (file, status)
+    }
+
     /// The whole file, or `nil` when there is none.
-    public func contents(at path: String) throws(FileError) -> [UInt8]? {
+    public func contents(at path: String, _ mode: OpenMode = .read) throws(FileError) -> [UInt8]? {
         let file: File
         do throws(FileError) {
-            file = try open(path, .read)
+            file = try open(path, mode)
         } catch {
             guard error.isNotFound else { throw error }
             return nil
         }
-        return try read(file, at: 0, count: Int(status(of: file).size))
+        let status = try status(of: file)
+        guard mode == .read || status.isRegular else { throw FileError.notRegular(path) }
+        return try read(file, at: 0, count: Int(status.size))
     }
 
     /// The durable order, written once: bytes, file sync, rename, directory sync.

@@ -9,7 +9,8 @@ public struct LocalFileSystem: FileSystem {
         let flags =
             switch mode {
             case .read: O_RDONLY
-            case .readWrite: O_RDWR
+            case .readOwn: O_RDONLY | O_NOFOLLOW | O_NONBLOCK
+            case .readWrite: O_RDWR | O_NOFOLLOW | O_NONBLOCK
             case .create: O_RDWR | O_CREAT | O_EXCL
             }
         let descriptor = try call("open", path) { Glibc.open(path, flags | O_CLOEXEC, 0o644) }
@@ -290,6 +291,7 @@ extension FileStatus {
             size: Int64(raw.st_size),
             allocated: Int64(raw.st_blocks) * 512,
             isDirectory: raw.st_mode & S_IFMT == S_IFDIR,
+            isRegular: raw.st_mode & S_IFMT == S_IFREG,
             modifiedNanoseconds: Int64(raw.st_mtim.tv_sec) * 1_000_000_000 + Int64(raw.st_mtim.tv_nsec),
             changedNanoseconds: Int64(raw.st_ctim.tv_sec) * 1_000_000_000 + Int64(raw.st_ctim.tv_nsec),
             inode: UInt64(raw.st_ino)

@@ -116,7 +116,9 @@ struct BenchRun: AsyncParsableCommand {
     )
     var noPush = false
 
-    @Option(help: ArgumentHelp("What the run is called beside others. Default: URL.", valueName: "TEXT"))
+    @Option(
+        help: ArgumentHelp("What the run is called beside others. Default: URL without http://.", valueName: "TEXT")
+    )
     var label: String?
 
     @Option(help: ArgumentHelp("Write everything as JSON; - is standard output.", valueName: "FILE"))

@@ -24,7 +24,7 @@ extension CacheOptions {
         try CacheSession(settings: settings).perform(request) { event in
             if let progress = event.progress, !json { line.show(rate.describe(progress)) }
             if let problem = event.problem, !json {
-                line.end()
+                line.interrupt()
                 writeToStandardError("forebay: \(problem.what): \(problem.reason)\n")
             }
             if event.done != nil || event.error != nil { line.end() }

@@ -7,6 +7,8 @@ final class ProgressLine {
     private let isTerminal = standardErrorIsTerminal()
     private let isForTerminalsOnly: Bool
     private var last: ContinuousClock.Instant?
+    /// What it was too soon for: the last word is not to be lost.
+    private var unsaid: String?
 
     init(isForTerminalsOnly: Bool = false) { self.isForTerminalsOnly = isForTerminalsOnly }
 
@@ -19,8 +21,10 @@ final class ProgressLine {
         } else if last.map({ now - $0 >= Self.linesBetween }) ?? true {
             writeToStandardError(text + "\n")
         } else {
+            unsaid = text
             return
         }
+        unsaid = nil
         last = now
     }
 
@@ -30,9 +34,18 @@ final class ProgressLine {
         last = nil
     }
 
-    /// What comes next begins on a line of its own.
+    /// What comes next begins on a line of its own, and then it goes on.
+    func interrupt() {
+        guard isTerminal else { return }
+        if last != nil { writeToStandardError("\n") }
+        last = nil
+    }
+
+    /// The work is done.
     func end() {
-        if isTerminal, last != nil { writeToStandardError("\n") }
+        if let unsaid { writeToStandardError(unsaid + "\n") }
+        unsaid = nil
+        interrupt()
         last = nil
     }
 }

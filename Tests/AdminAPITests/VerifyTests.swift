@@ -23,6 +23,46 @@ import Testing
         #expect(events.contains { $0.progress?.blobs == 4 && $0.progress?.totalBlobs == 4 })
     }
 
+    /// Blobs in the index and manifests count, and no file is a multiple of a block.
+    @Test func progressBeginsWithNothingAndEndsWithTheWhole() throws {
+        let admin = try Admin()
+        admin.seedImage("v1", layers: [pattern(300_001), pattern(200_001, seed: 1), pattern(100, seed: 2)])
+        _ = try admin.events(CacheRequest(.prewarm, ["team/app:v1"]))
+        for targets in [[], ["team/app:v1"]] {
+            let events = try admin.events(CacheRequest(.verify, targets))
+            let (first, last) = (events.compactMap(\.progress).first, events.compactMap(\.progress).last)
+            let done = try #require(events.last?.done)
+            #expect(first?.blobs == 0 && first?.bytes == 0)
+            #expect(first?.totalBlobs == 5 && first?.totalBytes == done.bytes)
+            #expect(last?.blobs == 5 && last?.totalBlobs == 5)
+            #expect(last?.bytes == done.bytes && last?.totalBytes == done.bytes)
+        }
+    }
+
+    @Test(arguments: [true, false])
+    func whatComesOrGoesMeanwhileChangesTheTotal(comes: Bool) throws {
+        let admin = try Admin()
+        let image = admin.seedImage("v1", layers: [pattern(300_000), pattern(200_000, seed: 1)])
+        _ = try admin.events(CacheRequest(.prewarm, ["team/app:v1"]))
+        let more = admin.seed(pattern(100_000, seed: 2))
+        var seen: [CacheEvent.Progress] = []
+        var blobs: Int?
+        CacheAdministration(tier: admin.tier, edge: admin.cache).run(CacheRequest(.verify)) { event in
+            blobs = event.done?.blobs ?? blobs
+            guard let progress = event.progress else { return true }
+            if seen.isEmpty {
+                if comes { _ = try? admin.events(CacheRequest(.prewarm, [more.description])) }
+                if !comes { try? admin.tier.remove(image.blobs[1]) }
+            }
+            seen.append(progress)
+            return true
+        }
+        #expect(blobs == (comes ? 4 : 2))
+        #expect(seen.first?.totalBlobs == 4)
+        #expect(seen.last?.blobs == (comes ? 5 : 3) && seen.last?.totalBlobs == seen.last?.blobs)
+        #expect(seen.last.map { $0.bytes == $0.totalBytes } == true)
+    }
+
     @Test func damageIsNamedAndLeavesTheCache() throws {
         let admin = try Admin()
         let image = admin.seedImage("v1", layers: [pattern(300_000), pattern(200_000, seed: 1)])

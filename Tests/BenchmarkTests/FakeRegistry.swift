@@ -64,7 +64,7 @@ private final class Handler: RequestHandler {
 
     init(_ behaviour: FakeRegistry.Behaviour) { self.behaviour = behaviour }
 
-    func refusal(status: Int, reason: String) -> Response { Response(status: status) }
+    func refusal(of request: Request, status: Int, reason: String) -> Response { Response(status: status) }
 
     func handle(_ request: Request) -> Reply {
         let line = "\(request.method) \(request.path)"

@@ -40,6 +40,15 @@ struct ReportTests {
         #expect(report.notes == ["warm pull, 640 KiB: status 503 × 2, the first: the first"])
     }
 
+    /// In a column of the page, what differs used to be cut off.
+    @Test(arguments: [
+        ("http://127.0.0.1:5000", "127.0.0.1:5000"), ("https://registry.example.com/v2/", "registry.example.com"),
+        ("http://[::1]:5000/mirror/", "[::1]:5000/mirror"),
+    ])
+    func aRunIsCalledByItsPlaceUnlessItHasAName(url: String, name: String) throws {
+        #expect(try Plan(target: Target(url), seed: 1).label == name)
+    }
+
     @Test func rowsOfOtherProgramsMayLeaveOutWhatTheyDoNotKnow() throws {
         let json = #"""
             {"format": 1, "label": "nginx", "target": "x", "repository": "", "seed": "", "startedAt": "", "program": "", "machine": {},

@@ -250,7 +250,7 @@ func overwrite(_ path: String, at offset: Int64 = 500, _ bytes: [UInt8] = [0, 1,
         var steps = 0
         let done = try tier.verifyAll { state in
             steps += 1
-            return state.totalBlobs == 4
+            return state.blobs == steps
         }
         #expect(steps == 4)
         #expect(done.blobs == 4 && done.damaged == 1 && done.missing == 1)

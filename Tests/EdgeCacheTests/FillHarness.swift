@@ -52,6 +52,18 @@ func noise(_ count: Int, seed: UInt64 = 1) -> [UInt8] {
     return words.withUnsafeBytes { Array($0.prefix(count)) }
 }
 
+extension MemoryStore {
+    /// From this byte on of each object, the origin stands still until the gate opens.
+    func hold(from offset: Int, at gate: Gate) {
+        interceptPieces { _, place in if place >= offset { gate.pass() } }
+    }
+
+    /// From this byte on of each object, the origin is away.
+    func fail(from offset: Int) {
+        interceptPieces { call, place throws(StoreError) in if place >= offset { throw Self.unreachable(call) } }
+    }
+}
+
 extension Edge {
     /// Some bytes of a blob, as a ranged request gets them.
     func read(_ digest: Digest, _ range: Range<Int>, step: Int = 100_000) throws -> [UInt8]? {

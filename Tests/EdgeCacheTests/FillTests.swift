@@ -59,9 +59,7 @@ import Threading
         let content = noise(4 * mebibyte)
         let digest = edge.seed(content)
         let gate = Gate()
-        edge.store.interceptPieces { _, offset throws(StoreError) in
-            if offset >= mebibyte / 2 { gate.pass() }
-        }
+        edge.store.hold(from: mebibyte / 2, at: gate)
         #expect(try edge.read(digest, 0..<mebibyte / 2) == Array(content[..<(mebibyte / 2)]))
         gate.open()
         edge.cache.waitForFills()
@@ -73,9 +71,7 @@ import Threading
         let content = noise(4 * mebibyte)
         let digest = edge.seed(content)
         let gate = Gate()
-        edge.store.interceptPieces { _, offset throws(StoreError) in
-            if offset >= mebibyte / 2 { gate.pass() }
-        }
+        edge.store.hold(from: mebibyte / 2, at: gate)
         let blob = try #require(try edge.cache.blob(digest))
         let stream = try #require(blob.stream)
         #expect(try bytes(0..<mebibyte / 2, of: blob) == Array(content[..<(mebibyte / 2)]))
@@ -91,9 +87,7 @@ import Threading
         let content = noise(2 * mebibyte)
         let digest = edge.seed(content, named: Digest(of: noise(2 * mebibyte, seed: 2)))
         let gate = Gate()
-        edge.store.interceptPieces { _, offset throws(StoreError) in
-            if offset >= mebibyte { gate.pass() }
-        }
+        edge.store.hold(from: mebibyte, at: gate)
         let blob = try #require(try edge.cache.blob(digest))
         let stream = try #require(blob.stream)
         gate.open()
@@ -352,9 +346,7 @@ import Threading
         let content = noise(4 * mebibyte)
         let digest = edge.seed(content)
         let gate = Gate()
-        edge.store.interceptPieces { _, offset throws(StoreError) in
-            if offset >= 3 * mebibyte { gate.pass() }
-        }
+        edge.store.hold(from: 3 * mebibyte, at: gate)
         let opened = try #require(try edge.cache.blob(digest))
         gate.waitForArrivals()
         // A part that is asked for after the delete is not there any more.
@@ -375,9 +367,7 @@ import Threading
         let content = noise(8 * mebibyte)
         let digest = edge.seed(content)
         let gate = Gate()
-        edge.store.interceptPieces { _, offset throws(StoreError) in
-            if offset >= mebibyte { gate.pass() }
-        }
+        edge.store.hold(from: mebibyte, at: gate)
         for _ in 0..<5 {
             #expect(try edge.read(digest, 0..<1000) == Array(content[..<1000]))
         }
@@ -408,9 +398,7 @@ import Threading
         let content = noise(12 * mebibyte)
         let digest = edge.seed(content)
         let gate = Gate()
-        edge.store.interceptPieces { _, offset throws(StoreError) in
-            if offset >= mebibyte / 2 { gate.pass() }
-        }
+        edge.store.hold(from: mebibyte / 2, at: gate)
         do {
             // One that left right away would leave before all parts are asked for.
             let client = try edge.cache.blob(digest)

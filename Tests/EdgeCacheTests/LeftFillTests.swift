@@ -30,9 +30,7 @@ import Threading
     private func interrupted(_ content: [UInt8], at stop: Int = 6 * mebibyte) throws -> (Edge, Digest) {
         let edge = try Edge(smallParts)
         let digest = edge.seed(content)
-        edge.store.interceptPieces { call, offset throws(StoreError) in
-            if offset >= stop { throw MemoryStore.unreachable(call) }
-        }
+        edge.store.fail(from: stop)
         #expect(throws: EdgeError.self) { try edge.read(digest) }
         edge.cache.waitForFills()
         edge.store.interceptPieces(nil)
@@ -100,9 +98,7 @@ import Threading
         let content = noise(24 * mebibyte)
         let digest = before.seed(content)
         let gate = Gate()
-        before.store.interceptPieces { _, offset throws(StoreError) in
-            if offset >= 16 * mebibyte { gate.pass() }
-        }
+        before.store.hold(from: 16 * mebibyte, at: gate)
         let opened = try #require(try before.cache.blob(digest))
         gate.waitForArrivals()
         let folder = TemporaryFolder()
@@ -252,9 +248,7 @@ import Threading
         }
         let digest = edge.seed(noise(12 * mebibyte))
         let gate = Gate()
-        edge.store.interceptPieces { _, offset throws(StoreError) in
-            if offset >= mebibyte / 2 { gate.pass() }
-        }
+        edge.store.hold(from: mebibyte / 2, at: gate)
         _ = try edge.cache.blob(digest)
         gate.waitForArrivals()
         #expect(try edge.cache.deleteBlob(digest))
@@ -324,9 +318,7 @@ import Threading
         #expect(try edge.read(edge.seed(kept)) == kept)
         let content = noise(20 * mebibyte)
         let digest = edge.seed(content)
-        store.interceptPieces { call, offset throws(StoreError) in
-            if offset >= 10 * mebibyte { throw MemoryStore.unreachable(call) }
-        }
+        store.fail(from: 10 * mebibyte)
         #expect(throws: EdgeError.self) { try edge.read(digest) }
         edge.cache.waitForFills()
         store.interceptPieces(nil)
@@ -344,9 +336,7 @@ import Threading
         let (edge, _) = try interrupted(noise(12 * mebibyte))
         let other = edge.seed(noise(12 * mebibyte, seed: 2))
         edge.time.advance(.seconds(25 * 3600))
-        edge.store.interceptPieces { call, offset throws(StoreError) in
-            if offset >= 2 * mebibyte { throw MemoryStore.unreachable(call) }
-        }
+        edge.store.fail(from: 2 * mebibyte)
         #expect(throws: EdgeError.self) { try edge.read(other) }
         edge.cache.waitForFills()
         #expect(edge.tier.statistics.reservedBytes < 4 * mebibyte)
@@ -380,83 +370,5 @@ import Threading
             if !files.hasFailed { return }
         }
         Issue.record("the disk was never left in peace")
-    }
-}
-
-@Suite struct AbsenceTests {
-    @Test func whatIsNowhereIsAskedForOncePerTTL() throws {
-        let edge = try Edge()
-        let content = noise(1000)
-        let digest = Digest(of: content)
-        for _ in 0..<3 {
-            #expect(try edge.read(digest) == nil)
-            #expect(try edge.cache.blobSize(digest) == nil)
-        }
-        #expect(edge.store.calls.count == 1)
-        // Another node pushes it.
-        _ = edge.seed(content)
-        #expect(try edge.read(digest) == nil)
-        edge.time.advance(.seconds(3))
-        #expect(try edge.cache.blobSize(digest) == 1000)
-        #expect(try edge.read(digest) == content)
-    }
-
-    @Test func aPushEndsItAtOnce() throws {
-        let edge = try Edge()
-        let content = noise(100_000)
-        let digest = Digest(of: content)
-        #expect(try edge.cache.blobSize(digest) == nil)
-        try edge.push(content)
-        try edge.tier.remove(digest)
-        #expect(try edge.cache.blobSize(digest) == 100_000)
-        #expect(try edge.read(digest) == content)
-    }
-
-    /// The origin says no, then the push ends, then that answer arrives.
-    @Test(arguments: ["HEAD", "GET"])
-    func anAnswerFromBeforeAPushIsNotRemembered(_ operation: String) throws {
-        let store = MemoryStore()
-        let edge = try Edge(store: store)
-        let content = noise(100_000)
-        let digest = Digest(of: content)
-        let gate = Gate()
-        store.interceptMisses { call in
-            if call.operation == operation { gate.pass() }
-        }
-        let (cache, done) = (edge.cache, Monitor(false))
-        spawnThread(name: "client") {
-            if operation == "HEAD" { _ = try? cache.blobSize(digest) } else { _ = try? cache.blob(digest) }
-            done.update { $0 = true }
-        }
-        gate.waitForArrivals()
-        store.interceptMisses(nil)
-        try edge.push(content)
-        gate.open()
-        _ = done.wait { $0 ? true : nil }
-        try edge.tier.remove(digest)
-        #expect(try edge.cache.blobSize(digest) == 100_000)
-        #expect(try edge.read(digest) == content)
-    }
-
-    @Test func itIsBoundedAndCanBeSwitchedOff() throws {
-        let edge = try Edge { $0.absentBlobLimit = 2 }
-        for seed in 0..<5 as Range<UInt8> { #expect(try edge.read(Digest(of: [seed])) == nil) }
-        let asked = edge.store.calls.count
-        for seed in 0..<5 as Range<UInt8> { #expect(try edge.read(Digest(of: [seed])) == nil) }
-        #expect(edge.store.calls.count >= asked + 3, "at most two were remembered")
-        let always = try Edge { $0.absentTTL = .zero }
-        for _ in 0..<2 { #expect(try always.read(Digest(of: [1])) == nil) }
-        #expect(always.store.calls.count == 2)
-    }
-
-    @Test func anOriginInTroubleIsNotRemembered() throws {
-        let edge = try Edge()
-        let content = noise(1000)
-        let digest = edge.seed(content)
-        edge.store.intercept { _, call throws(StoreError) in throw MemoryStore.unreachable(call) }
-        #expect(throws: EdgeError.self) { try edge.read(digest) }
-        #expect(throws: EdgeError.self) { try edge.cache.blobSize(digest) }
-        edge.store.intercept(nil)
-        #expect(try edge.read(digest) == content)
     }
 }

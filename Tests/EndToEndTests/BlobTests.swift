@@ -178,6 +178,27 @@ struct BlobTests {
         }
     }
 
+    /// Bytes that the process has written by write(2) or sendfile(2); what send(2) sends is not among them (`proc(5)`, "io").
+    private func bytesWritten(_ forebay: Forebay) throws -> Int? {
+        let page = text(of: "/proc/\(try #require(forebay.processIdentifier))/io")
+        let line = page.split(separator: "\n").first { $0.hasPrefix("wchar: ") }
+        return line.flatMap { Int($0.dropFirst("wchar: ".count)) }
+    }
+
+    @Test func aWarmBlobGoesOutBySendfile() throws {
+        try withForebay { forebay in
+            try require(bytesWritten(forebay) != nil, "the kernel does not count a process's I/O")
+            let repository = Repository(forebay)
+            let content = noise(16 << 20, seed: 13)
+            let digest = try repository.push(blob: content)
+            // Brings it into memory, if it is not there since it was pushed.
+            #expect(try same(repository.request("GET", "blobs/\(digest)").body, content))
+            let before = try #require(try bytesWritten(forebay))
+            #expect(try same(repository.request("GET", "blobs/\(digest)").body, content))
+            #expect(try #require(try bytesWritten(forebay)) - before >= content.count)
+        }
+    }
+
     @Test func aReaderThatLeavesDoesNotHurtTheNext() throws {
         try withForebay { forebay in
             let repository = Repository(forebay)

@@ -106,6 +106,9 @@ struct CacheCommandTests {
                 good.status == 0 && good.output == "verified 2 blobs, 1 manifest, 196 KiB\n",
                 "\(good.output)\(good.errors)"
             )
+            let lines = good.errors.split(separator: "\n")
+            #expect(lines.first?.hasPrefix("0 of 3 blobs, 0 B of 196 KiB") == true, "\(good.errors)")
+            #expect(lines.last?.hasPrefix("3 of 3 blobs, 196 KiB of 196 KiB") == true, "\(good.errors)")
             let path = "\(forebay.cacheDirectory)/blobs/sha256/\(hex.prefix(2))/\(hex)"
             let file = try #require(FileHandle(forUpdatingAtPath: path))
             try file.seek(toOffset: 100_000)

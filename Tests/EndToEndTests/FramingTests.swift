@@ -127,6 +127,45 @@ struct FramingTests {
         }
     }
 
+    private static let refused = [
+        (name: "two-lengths", fields: "Host: a\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello", status: 400),
+        (
+            name: "both", fields: "Host: a\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+            status: 400
+        ),
+        (name: "long", fields: "Host: a\r\nX-Long: \(String(repeating: "x", count: 17 << 10))\r\n\r\n", status: 400),
+        (name: "no-host", fields: "\r\n", status: 400),
+        // libmicrohttpd answers these by itself, without a name; they are counted and logged all the same.
+        (name: "chunks", fields: "Host: a\r\nTransfer-Encoding: chunked\r\n\r\nnine\r\n", status: 400),
+        (name: "endless", fields: "Host: a\r\nX-Long: \(String(repeating: "x", count: 200_000))\r\n\r\n", status: 431),
+    ]
+
+    @Test func whatIsRefusedIsNamedLoggedAndCountedOnce() throws {
+        try withForebay(flags: ["--access-log", "full"]) { forebay in
+            for (name, fields, _) in Self.refused {
+                let connection = try Connection(to: forebay.endpoint)
+                let head = "PUT /v2/library/test/manifests/v1 HTTP/1.1\r\nX-Request-Id: \(name)\r\n"
+                // A reset while this is sent means that the refusal is already on its way.
+                try? connection.socket.send((head + fields).utf8)
+                let answer = try String(decoding: connection.readToEnd(), as: UTF8.self)
+                let isOurs = !["chunks", "endless"].contains(name)
+                #expect(answer.contains("\r\nX-Request-Id: \(name)\r\n") == isOurs, "\(name): \(answer)")
+            }
+            for (name, _, status) in Self.refused {
+                let line = try poll(for: "the line of \(name)") {
+                    forebay.log.split(separator: "\n").first { $0.contains("\"id\":\"\(name)\"") }
+                }
+                #expect(line.contains("\"status\":\(status),"), "\(line)")
+            }
+            let page = try forebay.endpoint.request("GET", "/metrics").text
+            let counts = page.split(separator: "\n").filter {
+                $0.hasPrefix("forebay_requests_total{") && $0.contains("code=\"4")
+            }.map { Int($0.split(separator: " ")[1]) ?? 0 }
+            #expect(counts.reduce(0, +) == Self.refused.count, "\(page)")
+            #expect(forebay.log.components(separatedBy: "\"status\":4").count - 1 == Self.refused.count)
+        }
+    }
+
     @Test func aConnectionServesManyRequests() throws {
         try withForebay { forebay in
             let repository = Repository(forebay)

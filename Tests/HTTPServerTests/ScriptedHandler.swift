@@ -1,7 +1,26 @@
 import HTTPServer
 import Synchronization
 import System
+import Testing
 import Threading
+
+/// A server with that handler, on a port of its own, for as long as `body` runs.
+func withServer(
+    _ handler: ScriptedHandler = ScriptedHandler(),
+    loops: Int = 1,
+    _ change: (inout ServerConfiguration) -> Void = { _ in },
+    _ body: (Server, ScriptedHandler) throws -> Void
+) throws {
+    var configuration = ServerConfiguration(host: "127.0.0.1", port: 0)
+    configuration.loops = loops
+    change(&configuration)
+    let server = try Server(configuration, handler: handler)
+    defer {
+        handler.open()
+        #expect(server.stop(drain: .seconds(20)))
+    }
+    try body(server, handler)
+}
 
 /// Answers by path, and tells what it saw.
 final class ScriptedHandler: RequestHandler {
@@ -19,13 +38,18 @@ final class ScriptedHandler: RequestHandler {
     let gate = Monitor(false)
     let seen = Monitor(Seen())
     let file: File?
+    /// Called on the loop, when a request has come and when it is through.
+    private let onLoop: @Sendable () -> Void
     private let prepared = PreparedResponse(
         status: 200,
         headers: [("X-Kind", "prepared")],
         bytes: Array("ready".utf8).span
     )
 
-    init(file: File? = nil) { self.file = file }
+    init(file: File? = nil, onLoop: @escaping @Sendable () -> Void = {}) {
+        self.file = file
+        self.onLoop = onLoop
+    }
 
     func open() { gate.update { $0 = true } }
 
@@ -45,6 +69,7 @@ final class ScriptedHandler: RequestHandler {
 
     func answerAtOnce(_ request: Request) -> ReadyAnswer? {
         note()
+        onLoop()
         switch request.path {
         case "/prepared": return prepared.map { .prepared($0) }
         case "/now": return .response(text("now"))
@@ -91,9 +116,12 @@ final class ScriptedHandler: RequestHandler {
         }
     }
 
-    func refusal(status: Int, reason: String) -> Response { text(reason, status: status) }
+    func refusal(of request: Request, status: Int, reason: String) -> Response { text(reason, status: status) }
 
-    func ended(_ request: Request, _ end: ExchangeEnd) { seen.update { $0.ends.append(end) } }
+    func ended(_ request: Request, _ end: ExchangeEnd) {
+        onLoop()
+        seen.update { $0.ends.append(end) }
+    }
 
     private func note() {
         // The name of the thread that runs this.

@@ -15,7 +15,9 @@ private struct LinesHandler: RequestHandler {
         .respond(HTTPServer.Response(status: 200, body: .chunked(Lines(lines))))
     }
 
-    func refusal(status: Int, reason: String) -> HTTPServer.Response { HTTPServer.Response(status: status) }
+    func refusal(of request: HTTPServer.Request, status: Int, reason: String) -> HTTPServer.Response {
+        HTTPServer.Response(status: status)
+    }
     func ended(_ request: HTTPServer.Request, _ end: ExchangeEnd) { ends.update { $0.append(end) } }
 
     private final class Lines: BodyProducer {

@@ -68,6 +68,26 @@ final class TemporaryFolder {
         #expect(throws: FileError.self) { try files.open(folder.path + "/none", .read) }
     }
 
+    /// Opening a pipe waits for its other end, unless it is told not to.
+    @Test(.timeLimit(.minutes(1)), arguments: [OpenMode.readOwn, .readWrite])
+    func aFileOfOurOwnIsNothingElse(_ mode: OpenMode) throws {
+        let file = folder.path + "/file"
+        try files.write([1, 2].span, to: files.open(file, .create), at: 0)
+        #expect(try files.openRegular(file, mode).status.size == 2)
+        try #require(mkfifo(folder.path + "/pipe", 0o600) == 0)
+        try #require(mknod(folder.path + "/socket", S_IFSOCK | 0o600, 0) == 0)
+        try #require(symlink(file, folder.path + "/link") == 0)
+        try files.createDirectory(folder.path + "/directory")
+        for name in ["pipe", "socket", "link", "directory"] {
+            let error = try #require(throws: FileError.self) { try files.openRegular("\(folder.path)/\(name)", mode) }
+            #expect(error.isReplaced && !error.isNotFound, "\(error)")
+            #expect(error.description.contains("\(folder.path)/\(name): "))
+        }
+        #expect(try files.contents(at: folder.path + "/link") == [1, 2], "others' files may be links")
+        let missing = #expect(throws: FileError.self) { try files.openRegular(folder.path + "/none", mode) }
+        #expect(missing?.isNotFound == true)
+    }
+
     @Test func directoriesAreMadeWithTheirParents() throws {
         let deep = folder.path + "/x/y/z"
         try files.createDirectory(deep)

@@ -44,8 +44,10 @@ extension DirectoryStore {
             guard listing.mayContain(name) else { continue }
             if name.utf8.last == UInt8(ascii: "/") {
                 rest.append(try names(in: name, listing))
-            } else if let key = try? ObjectKey(name), let status = try fileSystem.status(at: "\(root)/\(name)") {
-                // A name that is no key is some other program's.
+            } else if let key = try? ObjectKey(name), let status = try fileSystem.status(at: "\(root)/\(name)"),
+                status.isRegular
+            {
+                // A name that is no key, and what is no file, is some other program's.
                 guard listing.add(key, status) else { return }
             }
         }

@@ -36,10 +36,11 @@ extension DirectoryStore {
         guard let path = path(of: key) else { return nil }
         return try reporting(operation, key) {
             do {
-                let file = try fileSystem.open(path, .read)
+                let file = try fileSystem.open(path, .readOwn)
                 guard try fileSystem.resolve(path) == path else { throw linkOnPath(operation, key) }
                 return try info(of: file).map { (file, $0) }
             } catch let error as FileError {
+                if error.isLink { throw linkOnPath(operation, key) }
                 guard error.isNotFound else { throw error }
                 try checkPresence(operation)
                 return nil
@@ -57,6 +58,7 @@ extension DirectoryStore {
     private func info(of file: File) throws(FileError) -> ObjectInfo? {
         let status = try fileSystem.status(of: file)
         guard !status.isDirectory else { return nil }
+        guard status.isRegular else { throw FileError.notRegular(file.path) }
         let limit = Self.contentTypeLimitBytes
         let type = try fileSystem.attribute(Self.contentTypeAttribute, of: file, limitBytes: limit)
         return ObjectInfo(

@@ -127,7 +127,7 @@ extension DirectoryStore {
     private func note(_ id: String) throws(FileError) -> (key: ObjectKey, contentType: String?, started: WallTime)? {
         let file: File
         do throws(FileError) {
-            file = try fileSystem.open("\(uploadFolder)/\(id)\(Self.noteSuffix)", .read)
+            file = try fileSystem.open("\(uploadFolder)/\(id)\(Self.noteSuffix)", .readOwn)
         } catch {
             guard error.isNotFound else { throw error }
             return nil

@@ -1,0 +1,45 @@
+import HTTPServer
+import Testing
+
+/// Requests that no handler is shown.
+@Suite struct RefusalTests {
+    private static let refused: [(request: String, status: Int)] = [
+        // By us.
+        ("GET /now HTTP/1.1\r\n\r\n", 400),
+        ("GET /../now HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+        ("POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\nabc", 400),
+        ("POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400),
+        ("GET /now HTTP/1.1\r\nHost: a\r\nX-A: \(String(repeating: "x", count: 17 << 10))\r\n\r\n", 400),
+        // By libmicrohttpd.
+        ("GET /now HTTP/1.1\r\nHost: a\r\nX-A: \(String(repeating: "x", count: 100 << 10))\r\n\r\n", 431),
+        ("POST /echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nfive\r\nhello\r\n0\r\n\r\n", 400),
+        ("POST /echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello6\r\n0\r\n\r\n", 400),
+        ("POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: x\r\n\r\nhello", 400),
+        ("POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 99999999999999999999999\r\n\r\nhello", 413),
+    ]
+
+    @Test(arguments: refused)
+    func whatIsRefusedForItsFormEndsOnceWithItsStatus(request: String, status: Int) throws {
+        try withServer { server, handler in
+            let client = try RawClient(port: server.port)
+            // A reset while this is sent means that the refusal is already on its way.
+            try? client.send(request)
+            #expect(try client.status() == status)
+            #expect(handler.waitForEnds(1)?.first?.status == status)
+            #expect(try RawClient(port: server.port).get("/now").text == "now")
+            #expect(handler.waitForEnds(2)?.count == 2)
+        }
+    }
+
+    @Test func aHeaderSectionThatIsTooLargeIsRefused() throws {
+        try withServer {
+            $0.headerLimitBytes = 1_000
+        } _: { server, _ in
+            let client = try RawClient(port: server.port)
+            try client.send("GET /now HTTP/1.1\r\nHost: a\r\nX-A: \(String(repeating: "x", count: 2_000))\r\n\r\n")
+            #expect(try client.answer().status == 400)
+            #expect(client.isAtEnd())
+            #expect(try RawClient(port: server.port).get("/now").text == "now")
+        }
+    }
+}
