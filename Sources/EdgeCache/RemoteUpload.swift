@@ -253,7 +253,10 @@ extension RemoteUpload {
             if error.isNoSuchUpload || !error.isRetryable && state.withLock({ $0.file != nil }) { abort() }
             throw error
         }
-        state.update { $0.forget() }
+        state.update { state in
+            state.forget()
+            state.available = 0
+        }
     }
 
     /// Something ended the sending before all was sent.
@@ -335,11 +338,13 @@ extension RemoteUpload.State {
         next = 0
     }
 
-    /// The next part to send; it counts as on its way from now on. One alone begins the upload.
+    /// The next part of the file to send; it counts as on its way from now on. One alone begins the upload.
+    ///
+    /// Whoever has sent one asks, which may be long after the file has gone or all of it was made the blob.
     mutating func take(_ grid: PartGrid, limit: Int, isClosing: Bool) -> Int? {
-        guard !isClosing, !isPaused, !isThere, failure == nil, inFlight.count < (upload == nil ? 1 : limit) else {
-            return nil
-        }
+        guard file != nil, !isClosing, !isPaused, !isThere, failure == nil,
+            inFlight.count < (upload == nil ? 1 : limit)
+        else { return nil }
         while true {
             let (index, range) = (next, grid.range(next))
             guard range.lowerBound < available, range.upperBound <= available || isWhole else { return nil }
