@@ -87,9 +87,9 @@ final class PartTransfer {
             guard isOpen, content == nil else { return }
             fills.complete(fill, memory)
         } catch {
-            guard let stop else { return fills.originFailed(fill, error) }
             switch stop {
-            case .cancelled, .cut, .startOver: fill.fail(.origin(.closing))
+            case nil where !isCancelled(): fills.originFailed(fill, error)
+            case nil, .cancelled, .cut, .startOver: fill.fail(.origin(.closing))
             case .changed: fills.damaged(fill, .originChanged(fill.digest))
             case .storage(let error): fills.storageFailed(fill, error)
             }
@@ -100,7 +100,7 @@ final class PartTransfer {
         while true {
             let before = position
             do throws(RegistryError) {
-                try fills.registry.streamBlob(fill.digest, range: range) { info in
+                try fills.registry.streamBlob(fill.digest, range: range, isCancelled: isCancelled) { info in
                     try stopping { () throws(Stop) in try self.begin(info) }
                 } receive: { piece in
                     try stopping { () throws(Stop) in try self.accept(piece) }
@@ -132,6 +132,11 @@ final class PartTransfer {
                 )
             }
         }
+    }
+
+    /// Whoever goes on with what a failed fill has left waits for its last transfer, which may wait for a silent origin.
+    private var isCancelled: @Sendable () -> Bool {
+        { [fills, fill] in fills.isClosing || !fill.isLive }
     }
 
     /// Remembers why it ends: what comes back is the store's error.

@@ -78,11 +78,13 @@ public final class MeteredStore: ObjectStore {
         _ key: ObjectKey,
         range: Range<Int64>?,
         ifNoneMatch: String?,
+        isCancelled: @escaping @Sendable () -> Bool,
         begin: (ObjectInfo) throws -> Void,
         receive: (Span<UInt8>) throws -> Void
     ) throws(StoreError) -> GetOutcome {
         try count("get", \.code) { () throws(StoreError) in
-            try store.get(key, range: range, ifNoneMatch: ifNoneMatch, begin: begin) { piece in
+            try store.get(key, range: range, ifNoneMatch: ifNoneMatch, isCancelled: isCancelled, begin: begin) {
+                piece in
                 meter.received(piece.count)
                 try receive(piece)
             }

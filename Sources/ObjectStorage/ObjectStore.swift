@@ -20,12 +20,14 @@ public protocol ObjectStore: Sendable, CustomStringConvertible {
     /// - Parameters:
     ///   - range: half-open and not empty. A start at or past the end is an error of kind ``StoreError/Kind/invalidRange``.
     ///   - ifNoneMatch: an ETag without quotes; when it is still the object's, nothing is delivered.
+    ///   - isCancelled: asked about once a second where the store may be silent for long; true ends the transfer with an error.
     ///   - begin: called once, before the first byte. `size` is that of the whole object.
     ///   - receive: called for each piece. What it or `begin` throws ends the transfer, as ``StoreError/Kind/receiver(_:)``.
     func get(
         _ key: ObjectKey,
         range: Range<Int64>?,
         ifNoneMatch: String?,
+        isCancelled: @escaping @Sendable () -> Bool,
         begin: (ObjectInfo) throws -> Void,
         receive: (Span<UInt8>) throws -> Void
     ) throws(StoreError) -> GetOutcome
@@ -251,6 +253,23 @@ public struct StoreCapabilities: Sendable, Equatable {
 }
 
 extension ObjectStore {
+    public func get(
+        _ key: ObjectKey,
+        range: Range<Int64>?,
+        ifNoneMatch: String?,
+        begin: (ObjectInfo) throws -> Void,
+        receive: (Span<UInt8>) throws -> Void
+    ) throws(StoreError) -> GetOutcome {
+        try get(
+            key,
+            range: range,
+            ifNoneMatch: ifNoneMatch,
+            isCancelled: { false },
+            begin: begin,
+            receive: receive
+        )
+    }
+
     public func holds(_ key: ObjectKey, _ body: ObjectBody) throws(StoreError) -> Bool {
         try head(key)?.size == body.length
     }

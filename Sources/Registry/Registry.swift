@@ -78,16 +78,25 @@ extension Registry {
     /// Streams a blob, or a half-open range of its bytes. Nothing is verified: the bytes are what the store holds.
     ///
     /// - Parameters:
+    ///   - isCancelled: asked about once a second where the store may be silent for long; true ends the transfer with an error.
     ///   - begin: called once with the whole object's size before the first byte.
     ///   - receive: called for each piece; what the closures throw comes back inside ``RegistryError/store(_:)``.
     public func streamBlob(
         _ digest: Digest,
         range: Range<Int64>? = nil,
+        isCancelled: @escaping @Sendable () -> Bool = { false },
         begin: (ObjectInfo) throws -> Void = { _ in },
         receive: (Span<UInt8>) throws -> Void
     ) throws(RegistryError) {
         let outcome = try ask { () throws(StoreError) in
-            try store.get(layout.blob(digest), range: range, ifNoneMatch: nil, begin: begin, receive: receive)
+            try store.get(
+                layout.blob(digest),
+                range: range,
+                ifNoneMatch: nil,
+                isCancelled: isCancelled,
+                begin: begin,
+                receive: receive
+            )
         }
         guard case .complete = outcome else { throw .notFound("blob \(digest)") }
     }

@@ -179,6 +179,24 @@ import Threading
     }
 
     /// As long as this process runs, what it fetched is not read again to go on.
+    /// Bug: the next fill waited two seconds for a transfer of a silent origin to end, and then fetched everything again.
+    @Test func aFailedFillIsTakenUpWhileOneOfItsTransfersIsSilent() throws {
+        let edge = try Edge(smallParts)
+        let content = noise(4 * mebibyte)
+        let digest = edge.seed(content)
+        edge.store.silence(from: 3 * mebibyte)
+        edge.store.interceptPieces { call, place throws(StoreError) in
+            if place >= 5 * mebibyte / 2 { throw MemoryStore.unreachable(call) }
+        }
+        #expect(throws: EdgeError.self) { try edge.read(digest) }
+        edge.store.interceptPieces { _, _ in }
+        edge.cache.waitForFills()
+        edge.store.silence(from: nil)
+        let before = edge.store.deliveredBytes
+        #expect(try edge.read(digest) == content)
+        #expect(edge.store.deliveredBytes - before < 2 * mebibyte)
+    }
+
     @Test func aPausedFillGoesOnWithoutReadingWhatIsHere() throws {
         let files = FaultyFileSystem()
         let content = noise(32 * mebibyte)

@@ -1,3 +1,4 @@
+internal import Glibc
 internal import Hashing
 public import ObjectStorage
 internal import Synchronization
@@ -37,6 +38,7 @@ public final class MemoryStore: ObjectStore {
         var breakAfterBytes: Int?
         var tampering: (gets: Int, change: @Sendable ([UInt8]) -> [UInt8])?
         var deliveredBytes = 0
+        var silentFrom: Int?
     }
 
     private struct Broken: Error {}
@@ -173,10 +175,22 @@ public final class MemoryStore: ObjectStore {
         return found
     }
 
+    /// From this byte on of each object, the origin says nothing; until it does, or nobody waits.
+    public func silence(from offset: Int?) { state.withLock { $0.silentFrom = offset } }
+
+    private func waitInSilence(_ call: Call, at offset: Int, _ isCancelled: () -> Bool) throws(StoreError) {
+        // As a client does that asks now and then.
+        while state.withLock({ $0.silentFrom.map { offset >= $0 } ?? false }) {
+            if isCancelled() { throw Self.unreachable(call) }
+            usleep(1_000)
+        }
+    }
+
     public func get(
         _ key: ObjectKey,
         range: Range<Int64>?,
         ifNoneMatch: String?,
+        isCancelled: @escaping @Sendable () -> Bool,
         begin: (ObjectInfo) throws -> Void,
         receive: (Span<UInt8>) throws -> Void
     ) throws(StoreError) -> GetOutcome {
@@ -202,6 +216,7 @@ public final class MemoryStore: ObjectStore {
             let (limit, onPiece) = state.withLock { ($0.breakAfterBytes.take(), $0.onPiece) }
             for start in stride(from: wanted.lowerBound, to: wanted.upperBound, by: pieceBytes) {
                 if let limit, start - wanted.lowerBound >= limit { throw Broken() }
+                try waitInSilence(call, at: start, isCancelled)
                 try onPiece?(call, Int64(start))
                 let piece = object.bytes[start..<min(start + pieceBytes, wanted.upperBound)]
                 state.withLock { $0.deliveredBytes += piece.count }

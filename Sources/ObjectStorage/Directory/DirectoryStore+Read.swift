@@ -7,6 +7,7 @@ extension DirectoryStore {
         _ key: ObjectKey,
         range: Range<Int64>?,
         ifNoneMatch: String?,
+        isCancelled: @escaping @Sendable () -> Bool,
         begin: (ObjectInfo) throws -> Void,
         receive: (Span<UInt8>) throws -> Void
     ) throws(StoreError) -> GetOutcome {
@@ -21,6 +22,7 @@ extension DirectoryStore {
         var offset = first
         let end = min(range?.upperBound ?? info.size, info.size)
         while offset < end {
+            if isCancelled() { throw failure(.get, key, .other, "cancelled") }
             let bytes = try read(file, at: offset, count: Int(min(Int64(Self.bufferBytes), end - offset)), key)
             try receiving(key) { try receive(bytes.span) }
             offset += Int64(bytes.count)

@@ -9,6 +9,7 @@ extension S3Store {
         _ key: ObjectKey,
         range: Range<Int64>?,
         ifNoneMatch: String?,
+        isCancelled: @escaping @Sendable () -> Bool,
         begin: (ObjectInfo) throws -> Void,
         receive: (Span<UInt8>) throws -> Void
     ) throws(StoreError) -> GetOutcome {
@@ -16,12 +17,13 @@ extension S3Store {
         var download = Download(key: key, range: range, ifNoneMatch: ifNoneMatch)
         download.trustsETags = tellsMD5s
         return try transport.retrying { () throws(StoreError) in
-            try attempt(&download, begin: begin, receive: receive)
+            try attempt(&download, isCancelled, begin: begin, receive: receive)
         }
     }
 
     private func attempt(
         _ download: inout Download,
+        _ isCancelled: @escaping @Sendable () -> Bool,
         begin: (ObjectInfo) throws -> Void,
         receive: (Span<UInt8>) throws -> Void
     ) throws(StoreError) -> GetOutcome {
@@ -35,7 +37,7 @@ extension S3Store {
         do throws(TransferError) {
             response = try transport.client.perform(
                 signed,
-                isCancelled: attempt.isHopeless,
+                isCancelled: { attempt.isHopeless() || isCancelled() },
                 onHead: { response in
                     guard isContent(response) else { return }
                     attempt.answered()
