@@ -74,11 +74,7 @@ extension CacheAdministration {
     private func verdict(on item: TierItem) throws(DiskTierError) -> Verdict {
         switch item {
         case .blob(let digest): return try tier.verify(digest)
-        case .manifest(let name, let digest):
-            guard let manifest = try tier.manifest(repository: name, digest: digest) else { return .unknown }
-            if Digest(of: manifest.bytes, digest.algorithm) == digest { return .verified }
-            try tier.forget(manifest: digest, repository: name)
-            return .damaged
+        case .manifest(let name, let digest): return try tier.verify(manifest: digest, repository: name)
         }
     }
 

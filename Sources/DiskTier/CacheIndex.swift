@@ -133,6 +133,11 @@ extension CacheIndex {
     private static let trustedKey = Array("trusted".utf8)
     private static let scrubKey = Array("scrub".utf8)
 
+    /// Of a record's number; above them is the run that entered it.
+    private static let sequenceBits: UInt64 = 34
+
+    static func run(of number: UInt64) -> UInt64 { number >> sequenceBits }
+
     struct Run: Sendable {
         /// Counts the openings.
         let number: UInt64
@@ -163,7 +168,7 @@ extension CacheIndex {
             return Run(number: number, trustedSince: trusted, isFirst: isFirst, wasUnclean: wasUnclean)
         }
         // No run enters so many, and none reads the queues for the last number at its start.
-        lastSequence.store(run.number << 34, ordering: .relaxed)
+        lastSequence.store(run.number << Self.sequenceBits, ordering: .relaxed)
         try recallPolicy()
         return run
     }

@@ -25,7 +25,7 @@ extension DiskTier {
         index.policy.visit(Key.hash(Key.digest(digest)))
         switch record.place {
         case .inline(let bytes):
-            if isTrusted(record) { return .inline(bytes) }
+            if isTrusted(record), isIntact(digest, record.sequence, bytes.span) { return .inline(bytes) }
             return try isVerified(digest, record, bytes) ? .inline(bytes) : nil
         case .file(let facts):
             guard case .file(let file, let status) = try open(digest, record, facts) else { return nil }

@@ -71,6 +71,7 @@ public final class DiskTier: Sendable {
     let run: CacheIndex.Run
     let evictor = Evictor()
     let leftFills = LeftFills()
+    let intactRecords = IntactRecords()
     let pinnedBytes = Atomic<Int64>(0)
     let checks = Monitor<[FileCheck.Key: FileCheck]>([:])
     let damagedFiles = Quarantine()

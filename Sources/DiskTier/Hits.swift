@@ -2,8 +2,8 @@ internal import LMDB
 public import OCI
 public import System
 
-// What lies ready, for threads that must not wait: these reads change nothing, verify nothing, and copy nothing out of the index. Whoever gets
-// `nil` asks the calls that may block.
+// What lies ready, for threads that must not wait: these reads change nothing, hash no more than what lies in the index itself, and that once, and
+// copy nothing out of it. Whoever gets `nil` asks the calls that may block.
 
 extension DiskTier {
     /// What was found in the index, for whoever keeps what he made of it.
@@ -44,6 +44,7 @@ extension DiskTier {
                         facts = BlobRecord.FileFacts(content)
                         return facts != nil
                     }
+                    guard isIntact(digest, header.sequence, content) else { return false }
                     inline(
                         Sighting(number: header.sequence, checkedAt: nil, commits: commits, keyHash: keyHash),
                         content
@@ -146,8 +147,9 @@ extension DiskTier {
             try transaction.withValue(index.manifests, key) { record in
                 guard let parts = CachedManifest.parts(record) else { return false }
                 index.policy.visit(digest.keyHash)
-                let number = bigEndianNumber(record, at: 0)
-                body(number, record.extracting(parts.type), record.extracting(parts.manifest))
+                let (number, content) = (bigEndianNumber(record, at: 0), record.extracting(parts.manifest))
+                guard isIntact(digest, number, content) else { return false }
+                body(number, record.extracting(parts.type), content)
                 return true
             } ?? false
         }

@@ -1,3 +1,4 @@
+internal import Hashing
 internal import LMDB
 public import OCI
 public import System
@@ -24,35 +25,64 @@ enum SmallRank: UInt8, CaseIterable {
 extension DiskTier {
     /// A manifest of a repository, in one look.
     public func manifest(repository: RepositoryName, digest: Digest) throws(DiskTierError) -> CachedManifest? {
-        let table = index.manifests
         index.policy.visit(Key.hash(Key.digest(digest)))
-        return try inIndex { () throws(LMDBError) in
-            try index.read { transaction throws(LMDBError) in
-                try transaction.withValue(table, Key.manifest(repository, digest)) { CachedManifest($0) } ?? nil
-            }
+        let found = try inIndex { () throws(LMDBError) in
+            try index.read { transaction throws(LMDBError) in try find(repository, digest, transaction) }
         }
+        return try intact(found, repository, digest)
+    }
+
+    /// Hashes a manifest, whatever is believed of it. Damage is forgotten.
+    public func verify(manifest digest: Digest, repository: RepositoryName) throws(DiskTierError) -> Verdict {
+        let found = try inIndex { () throws(LMDBError) in
+            try index.read { transaction throws(LMDBError) in try find(repository, digest, transaction) }
+        }
+        guard let (manifest, _) = found else { return .unknown }
+        let isIntact = Digest(of: manifest.bytes, digest.algorithm) == digest
+        return try intact((manifest, isIntact), repository, digest) == nil ? .damaged : .verified
+    }
+
+    private func find(
+        _ repository: RepositoryName,
+        _ digest: Digest,
+        _ transaction: borrowing ReadTransaction
+    ) throws(LMDBError) -> (CachedManifest, isIntact: Bool)? {
+        try transaction.withValue(index.manifests, Key.manifest(repository, digest)) { record in
+            guard let manifest = CachedManifest(record) else { return nil }
+            return (manifest, isIntact(digest, bigEndianNumber(record, at: 0), manifest.bytes.span))
+        } ?? nil
+    }
+
+    private func intact(
+        _ found: (manifest: CachedManifest, isIntact: Bool)?,
+        _ repository: RepositoryName,
+        _ digest: Digest
+    ) throws(DiskTierError) -> CachedManifest? {
+        guard let found, !found.isIntact else { return found?.manifest }
+        try forget(manifest: digest, repository: repository)
+        report(damage: digest, kept: nil)
+        return nil
     }
 
     /// A tag with its manifest, in one look.
     public func tag(repository: RepositoryName, tag: Tag) throws(DiskTierError) -> CachedTag? {
-        let (tags, manifests, policy) = (index.tags, index.manifests, index.policy)
-        return try inIndex { () throws(LMDBError) in
-            try index.read { transaction throws(LMDBError) in
-                guard let bytes = try transaction.get(tags, Key.tag(repository, tag)), let record = TagRecord(bytes)
-                else { return nil }
-                policy.visit(Key.hash(Key.digest(record.digest)))
-                let manifest =
-                    try transaction.withValue(manifests, Key.manifest(repository, record.digest)) {
-                        CachedManifest($0)
-                    } ?? nil
-                return CachedTag(
-                    digest: record.digest,
-                    etag: record.etag,
-                    checkedAt: record.checkedAt,
-                    manifest: manifest
-                )
+        let found = try inIndex { () throws(LMDBError) in
+            try index.read { transaction throws(LMDBError) -> (TagRecord, (CachedManifest, isIntact: Bool)?)? in
+                let key = Key.tag(repository, tag)
+                guard let bytes = try transaction.get(index.tags, key), let record = TagRecord(bytes) else {
+                    return nil
+                }
+                return (record, try find(repository, record.digest, transaction))
             }
         }
+        guard let (record, manifest) = found else { return nil }
+        index.policy.visit(Key.hash(Key.digest(record.digest)))
+        return CachedTag(
+            digest: record.digest,
+            etag: record.etag,
+            checkedAt: record.checkedAt,
+            manifest: try intact(manifest, repository, record.digest)
+        )
     }
 }
 

@@ -68,6 +68,48 @@ func overwrite(_ path: String, at offset: Int64 = 500, _ bytes: [UInt8] = [0, 1,
         used.close()
     }
 
+    /// Bug: a flipped bit in the index was served; after a clean stop nothing hashed what lies there.
+    @Test func whatLiesInADamagedIndexIsNeverServed() throws {
+        let (content, manifest) = (pattern(5_000), Array(#"{"schemaVersion":2,"annotations":{"a":"b"}}"#.utf8))
+        let (digest, name) = (Digest(of: manifest), try RepositoryName("library/x"))
+        let blob = Digest(of: content)
+        try withExtendedLifetime(DiskTier(folder.path)) { tier in
+            try tier.store(content)
+            _ = try tier.record(
+                tag: Tag("t"),
+                repository: name,
+                digest: digest,
+                mediaType: .imageManifest,
+                bytes: manifest,
+                etag: nil,
+                checkedAt: WallTime(seconds: 1),
+                since: tier.stamp()
+            )
+            tier.close()
+        }
+        let path = folder.path + "/index/data.mdb"
+        let index = try files.read(files.open(path, .read), at: 0, count: 1 << 20)
+        for part in [Array(content[100..<164]), Array(manifest[10..<30])] {
+            for start in index.indices.dropLast(part.count) where index[start] == part[0] {
+                guard index[start..<start + part.count].elementsEqual(part) else { continue }
+                try overwrite(path, at: Int64(start) + 7, [part[7] ^ 4])
+            }
+        }
+        let tier = try DiskTier(folder.path)
+        #expect(!tier.hit(blob, inline: { _, _ in }, file: { _, _ in }))
+        #expect(!tier.hit(repository: name, digest: digest) { _, _, _ in })
+        #expect(!tier.hit(repository: name, tag: try Tag("t"), isFresh: { _ in true }) { _, _, _, _ in })
+        #expect(try tier.contents(blob) == nil)
+        #expect(try tier.tag(repository: name, tag: Tag("t"))?.manifest == nil)
+        #expect(try tier.manifest(repository: name, digest: digest) == nil)
+        #expect(tier.statistics.damagedBlobs == 2)
+        try tier.store(content)
+        var served: [UInt8] = []
+        let isThere = tier.hit(blob, inline: { _, bytes in served = [UInt8](bytes) }, file: { _, _ in })
+        #expect(isThere && served == content)
+        tier.close()
+    }
+
     /// A copy of the directory has other inodes and change times: hashed once, and then trusted.
     @Test func aTouchedFileIsHashedOnceAndKept() throws {
         let tier = try DiskTier(folder.path)
