@@ -36,6 +36,8 @@ public enum FillOutcome: String, Sendable, CaseIterable {
     case failed
     /// There was no room, or the disk failed: streamed past it.
     case notStored = "not_stored"
+    /// The last reader left, and too much was missing: what came is kept for the next.
+    case paused
 }
 
 /// What the cache has done since it was opened.
@@ -73,6 +75,7 @@ extension FillStatistics {
         case .damaged: damaged
         case .failed: failed
         case .notStored: notStored
+        case .paused: paused
         }
     }
 }

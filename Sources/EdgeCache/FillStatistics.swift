@@ -15,6 +15,8 @@ public struct FillStatistics: Sendable, Equatable {
     public let failed: Int64
     /// There was no room, or the disk failed: streamed past it.
     public let notStored: Int64
+    /// The last reader left, and too much was missing.
+    public let paused: Int64
     /// Requests that joined a fill under way.
     public let coalescedRequests: Int64
     /// Bytes of blobs that the origin sent.
@@ -29,6 +31,7 @@ final class FillCounters: Sendable {
     let damaged = Atomic<Int64>(0)
     let failed = Atomic<Int64>(0)
     let notStored = Atomic<Int64>(0)
+    let paused = Atomic<Int64>(0)
     let coalesced = Atomic<Int64>(0)
     let originBytes = Atomic<Int64>(0)
 
@@ -41,6 +44,7 @@ final class FillCounters: Sendable {
             damaged: damaged.load(ordering: .relaxed),
             failed: failed.load(ordering: .relaxed),
             notStored: notStored.load(ordering: .relaxed),
+            paused: paused.load(ordering: .relaxed),
             coalescedRequests: coalesced.load(ordering: .relaxed),
             originBytes: originBytes.load(ordering: .relaxed)
         )
