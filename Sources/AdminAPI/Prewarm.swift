@@ -18,7 +18,7 @@ extension CacheAdministration {
         try output.forEach(request.targets) { target throws(CacheFailure) in
             switch target {
             case .digest(let digest):
-                guard let size = try atEdge({ () throws(EdgeError) in try edge.blobSize(digest) }) else {
+                guard let size = try atEdge({ () throws(EdgeError) in try edge.sizeAnew(digest) }) else {
                     throw CacheFailure(.failed, "there is no such blob, neither here nor at the origin")
                 }
                 if seen.insert(digest).inserted { wanted.append((digest, size)) }

@@ -193,8 +193,16 @@ extension EdgeCache {
         return try sizeAtOrigin(digest)
     }
 
-    private func sizeAtOrigin(_ digest: Digest) throws(EdgeError) -> Int64? {
-        if fills.isAbsent(digest) { return nil }
+    /// A blob's size for somebody who says that it is there: the origin is asked, also when it did not have the blob a moment ago.
+    public func sizeAnew(_ digest: Digest) throws(EdgeError) -> Int64? {
+        if let size = cachedSize(digest) { return size }
+        let size = try sizeAtOrigin(digest, anew: true)
+        if size != nil { fills.foundPresent(digest) }
+        return size
+    }
+
+    private func sizeAtOrigin(_ digest: Digest, anew: Bool = false) throws(EdgeError) -> Int64? {
+        if !anew, fills.isAbsent(digest) { return nil }
         let pushes = fills.pushes
         let info = try atOrigin { () throws(RegistryError) in try registry.blobInfo(digest) }
         if info == nil { fills.foundAbsent(digest, since: pushes) }

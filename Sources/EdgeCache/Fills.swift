@@ -153,6 +153,9 @@ extension Fills {
         return state.withLock { $0.absent.contains(digest, at: now) }
     }
 
+    /// The origin has it, whatever it said a moment ago.
+    func foundPresent(_ digest: Digest) { state.withLock { $0.absent.remove(digest) } }
+
     /// Counts pushes, to be taken before the origin is asked.
     var pushes: UInt64 { state.withLock { $0.pushes } }
 
@@ -342,6 +345,7 @@ extension Fills {
 
     /// No other thread works on the fill, which ended in vain.
     private func conclude(_ fill: Fill) {
+        if case .paused = fill.state.withLock({ $0.phase }) { counters.paused.wrappingAdd(1, ordering: .relaxed) }
         putAway(fill)
         forget(fill)
     }

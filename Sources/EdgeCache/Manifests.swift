@@ -245,6 +245,7 @@ extension EdgeCache {
         let needed = Set(layers + (manifest.config.map { [$0.digest] } ?? []))
         let unseen = needed.filter { cachedSize($0) == nil }
         let missing = try atOrigin { () throws(RegistryError) in try registry.missingBlobs(among: unseen.sorted()) }
+        for digest in unseen.subtracting(missing) { fills.foundPresent(digest) }
         let lacksConfig = manifest.config.map { missing.contains($0.digest) } ?? false
         let lacksLayers = !layers.isEmpty && layers.allSatisfy(missing.contains)
         guard !lacksConfig, !lacksLayers else { throw .manifestBlobsUnknown(missing) }

@@ -109,7 +109,7 @@ extension RegistryHandler {
 
     /// Blobs are shared by all repositories of the bucket, so a mount is a look whether the blob is there.
     private func mount(_ name: RepositoryName, _ digest: Digest) throws(APIError) -> Response? {
-        guard try edge({ () throws(EdgeError) in try edge.blobSize(digest) }) != nil else { return nil }
+        guard try edge({ () throws(EdgeError) in try edge.sizeAnew(digest) }) != nil else { return nil }
         return created(name, digest)
     }
 

@@ -26,6 +26,30 @@ import Threading
         #expect(try edge.read(digest) == content)
     }
 
+    /// Bug: a node that had asked for a blob a moment ago believed neither a mount nor a manifest that named it.
+    @Test(arguments: [true, false])
+    func whoeverSaysThatItIsThereIsBelieved(_ mounts: Bool) throws {
+        let edge = try Edge()
+        let content = noise(1000)
+        let digest = Digest(of: content)
+        #expect(try edge.read(digest) == nil)
+        _ = edge.seed(content)
+        #expect(try edge.read(digest) == nil)
+        if mounts {
+            #expect(try edge.cache.sizeAnew(digest) == 1000)
+        } else {
+            let config = #"{"mediaType":"application/vnd.oci.image.config.v1+json","digest":"\#(digest)","size":1000}"#
+            let manifest = Array(#"{"schemaVersion":2,"config":\#(config),"layers":[]}"#.utf8)
+            _ = try edge.cache.pushManifest(
+                library,
+                .digest(Digest(of: manifest)),
+                manifest,
+                contentType: .imageManifest
+            )
+        }
+        #expect(try edge.read(digest) == content)
+    }
+
     @Test func aPushEndsItAtOnce() throws {
         let edge = try Edge()
         let content = noise(100_000)
