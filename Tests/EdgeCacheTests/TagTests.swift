@@ -52,15 +52,16 @@ import Threading
         _ = try push(edge, first)
         let other = try Edge(store: edge.store)
         _ = try push(other, second)
-        let speaks = Monitor(false)
-        edge.store.intercept { _, _ in _ = speaks.wait { $0 ? true : nil } }
+        let gate = Gate()
+        edge.store.intercept { _, _ in gate.pass() }
         edge.time.advance(.seconds(60))
         for _ in 0..<3 {
             let answer = try #require(try read(edge))
             #expect(answer.bytes == first && answer.staleSeconds == 60 && answer.status == .stale)
         }
+        gate.waitForArrivals()
         #expect(edge.store.calls("GET") == 1, "one asks for all")
-        speaks.update { $0 = true }
+        gate.open()
         edge.store.intercept(nil)
         while try read(edge)?.bytes != second {}
     }
