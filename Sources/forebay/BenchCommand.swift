@@ -31,7 +31,8 @@ struct BenchReport: AsyncParsableCommand {
         commandName: "report",
         abstract: "Compare several runs: a table, or a page with plots.",
         discussion: """
-            Runs are shown in the order given, under their --label. Rows are compared when workload, size and clients are the same.
+            Runs are shown in the order given, under their --label, and where several have the same, with their files' names. Rows \
+            are compared when workload, size and clients are the same.
             """
     )
 
@@ -53,6 +54,7 @@ struct BenchReport: AsyncParsableCommand {
                 throw Unavailable(description: error.description)
             }
         }
+        runs = RunReport.toldApart(runs, files: files)
         if let report {
             try Output(report).write(Array(ReportPage(runs).html.utf8))
         } else {

@@ -92,6 +92,27 @@ struct ReportTests {
         #expect(lines[2].contains("faster") && lines[2].contains("48") && lines[2].contains("1.5 ×"))
     }
 
+    /// Two runs of one URL used to be two rows and curves of one name.
+    @Test(arguments: [
+        (["old.json", "new.json"], ["old", "new"]), (["runs/old.json", "new"], ["old", "new"]),
+        (["old/run.json", "new/run.json"], ["old/run.json", "new/run.json"]),
+        (["run.json", "run.json"], ["2026-01-02T03:04:05Z", "2026-01-03T03:04:05Z"]),
+    ])
+    func runsOfOneNameAreToldApart(files: [String], marks: [String]) {
+        var later = report(label: "same")
+        later.startedAt = "2026-01-03T03:04:05Z"
+        let runs = RunReport.toldApart(
+            [report(label: "same"), report(label: "other"), later],
+            files: [files[0], "other.json", files[1]]
+        )
+        #expect(runs.map(\.label) == ["same (\(marks[0]))", "other", "same (\(marks[1]))"])
+    }
+
+    @Test func oneFileGivenTwiceIsTwoRunsAllTheSame() {
+        let runs = RunReport.toldApart([report(), report()], files: ["a.json", "a.json"])
+        #expect(runs.map(\.label) == ["one (no. 1)", "one (no. 2)"])
+    }
+
     @Test(arguments: ["", "{}", "[]", #"{"format": 2}"#])
     func whatIsNoneIsNamed(text: String) {
         let error = #expect(throws: UnreadableReport.self) { try RunReport(json: Array(text.utf8), name: "file.json") }
