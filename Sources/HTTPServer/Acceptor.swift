@@ -11,6 +11,8 @@ final class Acceptor: Sendable {
     private let socket: Int32
     private let loops: [EventLoop]
     private let clients: Clients
+    /// Out of descriptors, `accept4` says so before it says that the socket is shut down.
+    private let isStopping = Atomic(false)
     private let hasEnded = Monitor(false)
 
     init(_ socket: Int32, _ loops: [EventLoop], _ clients: Clients) {
@@ -22,13 +24,14 @@ final class Acceptor: Sendable {
 
     /// Refuses new connections from now on, and closes the socket.
     func stop() {
+        isStopping.store(true, ordering: .relaxed)
         shutdown(socket, Int32(SHUT_RDWR))
         _ = hasEnded.wait { $0 ? true : nil }
         close(socket)
     }
 
     private func run() {
-        while accept() {}
+        while !isStopping.load(ordering: .relaxed), accept() {}
         hasEnded.update { $0 = true }
     }
 

@@ -50,10 +50,20 @@ public struct ServerError: Error, CustomStringConvertible {
     /// `errno`, or a code of `getaddrinfo(3)` below zero.
     public let code: Int32
 
-    public var isAddressInUse: Bool { code == EADDRINUSE }
+    /// What to do, to follow the description; empty when that is not known.
+    public var advice: String {
+        switch code {
+        case EADDRINUSE: "; choose another address or stop what uses it"
+        case EADDRNOTAVAIL: "; choose an address that this machine has"
+        case EACCES: "; choose a port from 1024, or allow the program lower ones (CAP_NET_BIND_SERVICE)"
+        case EMFILE: "; raise the limit on its open files (ulimit -n, LimitNOFILE)"
+        case ENFILE: "; raise the system's limit on open files (fs.file-max)"
+        default: code < 0 ? "; choose another address" : ""
+        }
+    }
 
     public var description: String {
-        "\(operation) \(address): \(code < 0 ? String(cString: gai_strerror(code)) : String(cString: strerror(code)))"
+        "\(operation)\(address.isEmpty ? "" : " " + address): \(code < 0 ? String(cString: gai_strerror(code)) : String(cString: strerror(code)))"
     }
 }
 

@@ -67,7 +67,7 @@ struct Node {
         } catch {
             _ = edge.close()
             tier.close()
-            throw Unavailable(description: "listen: \(error); choose another address or stop what uses it")
+            throw Unavailable(description: "listen: \(error)\((error as? ServerError)?.advice ?? "")")
         }
         address = "\(settings.host):\(server.port)"
     }

@@ -7,8 +7,8 @@ struct Serve: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Serve the registry.",
         discussion: """
-            Ends on SIGTERM or SIGINT: it stops accepting, finishes what is in flight within the drain timeout, and exits with \
-            status 0; a second signal ends it at once. Exits with status 78 for a setting that is no good and with 69 when \
+            Ends on SIGTERM, SIGINT or SIGHUP: it stops accepting, finishes what is in flight within the drain timeout, and exits with \
+            status 0; a second SIGTERM or SIGINT ends it at once. Exits with status 78 for a setting that is no good and with 69 when \
             something it needs is unavailable. An origin that is away for now is no such thing: what is cached is served.
             """
     )
@@ -16,11 +16,12 @@ struct Serve: AsyncParsableCommand {
     @OptionGroup var flags: Flags
 
     func run() async throws {
-        let settings = try Settings(await flags.effective())
+        var settings = try Settings(await flags.effective())
         Logs.start(settings)
         let log = Logger(label: "forebay")
         let signals = Signals()
         limitMemoryArenas()
+        settings.keepConnections(within: raiseOpenFileLimit(), log)
         let node = try Node(settings, log: log)
         log.notice(
             "serving",
@@ -37,6 +38,28 @@ struct Serve: AsyncParsableCommand {
         }
         // Threads that still serve a client would outlive an orderly return.
         endProcess(status: .success)
+    }
+}
+
+extension Settings {
+    /// Files that are open whatever the number of clients: connections to the origin, the cache's index, the event loops.
+    private static let ownFiles = 128
+    /// Below this it is better to run out of files now and then than to serve nobody.
+    private static let fewestConnections = 16
+
+    /// A connection without a file to send from would be accepted, and then neither answered nor closed: each needs two.
+    fileprivate mutating func keepConnections(within openFileLimit: Int, _ log: Logger) {
+        let connections = max(Self.fewestConnections, (openFileLimit - Self.ownFiles) / 2)
+        guard connections < connectionLimit else { return }
+        log.warning(
+            "too few open files are allowed for connection-limit: raise ulimit -n (LimitNOFILE in systemd), or lower it",
+            metadata: [
+                "connection-limit": "\(connectionLimit)", "open-file-limit": "\(openFileLimit)",
+                "open-file-limit-needed": "\(2 * connectionLimit + Self.ownFiles)",
+                "connections-kept": "\(connections)",
+            ]
+        )
+        connectionLimit = connections
     }
 }
 

@@ -10,10 +10,12 @@ final class Forebay {
     let cacheDirectory: String
     private let workspace: TemporaryDirectory
     private let flags: [String]
+    /// What the process may have open (`ulimit -n`); `nil` is what the tests may.
+    private let openFiles: Int?
     private var process: Command?
 
     /// Skips the test when there is no binary.
-    init(_ origin: any Origin, cacheSize: String = "2GiB", flags: [String] = []) throws {
+    init(_ origin: any Origin, cacheSize: String = "2GiB", flags: [String] = [], openFiles: Int? = nil) throws {
         try require(
             access(Settings.binary, X_OK) == 0,
             "no binary at \(Settings.binary): build it with `swift build -c release`, or set FOREBAY_BINARY"
@@ -21,6 +23,7 @@ final class Forebay {
         workspace = try TemporaryDirectory()
         cacheDirectory = try workspace.folder("cache")
         self.origin = origin
+        self.openFiles = openFiles
         endpoint = Endpoint(port: try Ports.free())
         self.flags =
             ["--cache-dir", cacheDirectory, "--cache-size", cacheSize, "--tag-ttl", "0s"] + origin.flags + flags
@@ -46,8 +49,9 @@ final class Forebay {
 
     /// A process with this one's flags, not waited for.
     func launch(listening endpoint: Endpoint, log: String = "log") throws -> Command {
-        try Command(
-            [Settings.binary, "serve", "--listen", endpoint.authority] + flags,
+        let limited = openFiles.map { ["sh", "-c", "ulimit -n \($0) && exec \"$@\"", "sh"] } ?? []
+        return try Command(
+            limited + [Settings.binary, "serve", "--listen", endpoint.authority] + flags,
             environment: origin.environment,
             directory: workspace.path,
             log: "\(workspace.path)/\(log)"
@@ -96,9 +100,10 @@ func withForebay(
     _ kind: OriginKind = .directory,
     cacheSize: String = "2GiB",
     flags: [String] = [],
+    openFiles: Int? = nil,
     _ body: (Forebay) throws -> Void
 ) throws {
-    try withForebay(kind.make(), cacheSize: cacheSize, flags: flags, body)
+    try withForebay(kind.make(), cacheSize: cacheSize, flags: flags, openFiles: openFiles, body)
 }
 
 /// The same, in front of an origin that is already there.
@@ -106,9 +111,10 @@ func withForebay(
     _ origin: any Origin,
     cacheSize: String = "2GiB",
     flags: [String] = [],
+    openFiles: Int? = nil,
     _ body: (Forebay) throws -> Void
 ) throws {
-    let forebay = try Forebay(origin, cacheSize: cacheSize, flags: flags)
+    let forebay = try Forebay(origin, cacheSize: cacheSize, flags: flags, openFiles: openFiles)
     let hasFailed = Atomic(false)
     defer {
         forebay.kill()
