@@ -27,7 +27,7 @@ let pageScript = #"""
       const failed = runs.reduce((total, run) => total + run.rows.reduce((count, row) => count + sum(row.errors), 0), 0);
       page.append(el("h1", {}, runs.length === 1 ? `Registry benchmark: ${label(0)}` : `Registry benchmark: ${runs.length} runs compared`));
       page.append(failed ? el("p", { class: "bad" }, `${failed} operation${failed === 1 ? "" : "s"} failed: see Errors and notes.`)
-        : el("p", {}, "No operation failed."));
+        : el("p", {}, cases.size ? "No operation failed." : "Nothing was measured."));
       const facts = runs.map(factsOf), [first] = facts;
       const common = runs.length > 1 ? Object.keys(first).filter(name => facts.every(other => other[name] === first[name])) : [];
       if (common.length) page.append(listOf(Object.fromEntries(common.map(name => [name, first[name]]))));

@@ -143,6 +143,8 @@ public final class Run {
             }
             result.append(next)
         }
+        // Ended before anything was done.
+        if stop.isSet, result.main.latencies.count == 0, result.main.failures.isEmpty { return }
         report.add(result, name, detail, schedule)
     }
 

@@ -5,8 +5,8 @@ extension RunReport {
             "workload", "of", "clients", "done", "errors", "MiB/s", "ops/s", "p50", "p90", "p99", "p99.9", "max",
             "client CPU",
         ]
-        var text = Self.aligned([head] + rows.map(Self.cells), left: 2)
-        text.append(legend)
+        var text = rows.isEmpty ? [] : Self.aligned([head] + rows.map(Self.cells), left: 2)
+        text.append(rows.isEmpty ? "Nothing was measured. seed \(seed)." : legend)
         text += notes.map { "- \($0)" }
         return text.joined(separator: "\n") + "\n"
     }
@@ -16,6 +16,7 @@ extension RunReport {
         let head = ["workload", "of", "clients", "run", "errors", "MiB/s", "ops/s", "", "p50", "p99", "max"]
         var keys: [Key] = []
         for key in runs.flatMap({ $0.rows.map(Key.init) }) where !keys.contains(key) { keys.append(key) }
+        guard !keys.isEmpty else { return "Nothing was measured.\n" }
         let lines = keys.flatMap { key in
             let entries = runs.compactMap { run in run.rows.first { Key($0) == key }.map { (run.label, $0) } }
             return entries.map { label, row in

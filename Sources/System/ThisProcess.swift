@@ -78,7 +78,7 @@ public func writeToStandardOutput(_ text: String) -> Bool {
 /// Keeps glibc from making an arena for each thread: with a thread for each connection they would multiply (`mallopt(3)`).
 public func limitMemoryArenas() { mallopt(M_ARENA_MAX, 4) }
 
-/// SIGTERM and SIGINT, as something to wait for.
+/// SIGTERM, SIGINT and SIGHUP, as something to wait for. Who started the program with SIGHUP ignored (`nohup(1)`) does not mean to end it by that.
 ///
 /// The handler writes a byte into a pipe, which is all that one may do; any thread may be the one that the kernel interrupts.
 public struct Signals: Sendable {
@@ -90,6 +90,7 @@ public struct Signals: Sendable {
         reader = File(owning: ends[0], path: "signals")
         signalPipe.store(ends[1], ordering: .releasing)
         for number in [SIGTERM, SIGINT] { signal(number, onSignal) }
+        if !isIgnored(SIGHUP) { signal(SIGHUP, onSignal) }
     }
 
     /// Waits for the first one; its name.
@@ -98,13 +99,23 @@ public struct Signals: Sendable {
         while read(reader.descriptor, &number, 1) != 1 {
             precondition(errno == EINTR, "read: \(String(cString: strerror(errno)))")
         }
-        return Int32(number) == SIGTERM ? "SIGTERM" : "SIGINT"
+        switch Int32(number) {
+        case SIGTERM: return "SIGTERM"
+        case SIGHUP: return "SIGHUP"
+        default: return "SIGINT"
+        }
     }
 
-    /// Whoever asks twice does not want to wait.
+    /// Whoever asks twice does not want to wait. A terminal that is closed asks nothing, and may send SIGHUP more than once.
     public func endProcessOnNext() {
         for number in [SIGTERM, SIGINT] { signal(number, SIG_DFL) }
     }
+}
+
+private func isIgnored(_ number: Int32) -> Bool {
+    var action = sigaction()
+    sigaction(number, nil, &action)
+    return unsafeBitCast(action.__sigaction_handler.sa_handler, to: Int.self) == unsafeBitCast(SIG_IGN, to: Int.self)
 }
 
 private let signalPipe = Atomic<Int32>(-1)

@@ -25,13 +25,13 @@ struct BenchRun: AsyncParsableCommand {
             request was due. Those of a herd count from the common start.
 
             Content comes from the seed: incompressible, and never seen before unless the seed is given. It is deleted \
-            afterwards, also on Ctrl-C; where a registry does not delete, what is left is said. Some free the space only when they \
-            collect garbage.
+            afterwards, also on Ctrl-C or when the terminal is closed; where a registry does not delete, what is left is said. \
+            Some free the space only when they collect garbage.
 
             Credentials: a file or FOREBAY_BENCH_CREDENTIALS that holds name:password, and FOREBAY_BENCH_ORIGIN_CREDENTIALS \
             for --origin. They go to the registry, and to the realm that it names for tokens.
 
-            Exits with status 1 when an operation failed, 69 when there is no registry at URL, 130 on Ctrl-C.
+            Exits with status 1 when an operation failed, 69 when there is no registry at URL, 130 when a signal ended it.
             """
     )
 
@@ -133,7 +133,10 @@ struct BenchRun: AsyncParsableCommand {
         for output in outputs { try output.check() }
         let stop = StopFlag()
         stopOnSignal(stop)
+        // With the terminal goes whoever reads, and there is still something to delete.
+        ignoreBrokenPipes()
         limitMemoryArenas()
+        _ = raiseOpenFileLimit()
         let progress = ProgressLine(isForTerminalsOnly: true)
         let result: RunReport
         do {

@@ -176,6 +176,19 @@ struct RunTests {
         #expect(registry.isEmpty)
     }
 
+    /// An empty table used to be shown, below which every byte had been compared.
+    @Test(arguments: [Workload.cold, .warm, .herd, .range, .mixed])
+    func stoppedBeforeItMeasuresARunSaysSo(workload: Workload) throws {
+        let stop = StopFlag()
+        let registry = try FakeRegistry(.init(onRequest: { if $0.hasPrefix("POST") { stop.set() } }))
+        let report = try run(plan(registry) { $0.workloads = [workload, .push] }, stop: stop)
+        #expect(report.isInterrupted && report.rows.isEmpty, "\(report.rows)")
+        #expect(report.table().hasPrefix("Nothing was measured."))
+        #expect(!report.table().contains("compared") && !report.table().contains("latencies"))
+        #expect(RunReport.comparison([report]) == "Nothing was measured.\n")
+        #expect(registry.isEmpty)
+    }
+
     @Test func coldContentGoesToTheOriginWhenThereIsOne() throws {
         let origin = try FakeRegistry()
         let edge = try FakeRegistry(.init(blobRedirect: origin.url))

@@ -62,6 +62,12 @@ struct BenchTests {
             let page = try run([Settings.binary, "bench", "report"] + files + ["--report", "-"])
             #expect(page.contains("\"label\" : \"before\"") && page.contains("\"label\" : \"after\""))
             let table = try run([Settings.binary, "bench", "report"] + files).split(separator: "\n")
+            let unlabelled = ["1st", "2nd"].map { "\(folder.path)/\($0).json" }
+            for path in unlabelled {
+                #expect(try bench(forebay.endpoint, ["--workloads", "push", "--json", path]).status == 0)
+            }
+            let sameURL = try run([Settings.binary, "bench", "report"] + unlabelled)
+            #expect(sameURL.contains("\(forebay.endpoint.authority) (1st)") && sameURL.contains("(2nd)"), "\(sameURL)")
             #expect(table[1].contains("before") && table[2].contains("after"), "\(table)")
             let failed = try runAllowingFailure([
                 Settings.binary, "bench", "report", page.isEmpty ? "" : "/dev/null", "--report", "-",
@@ -106,7 +112,9 @@ struct BenchTests {
         #expect(result.errors.contains(flags[0]) || result.errors.contains(flags[1]), "\(result.errors)")
     }
 
-    @Test func anInterruptCleansUp() throws {
+    /// SIGHUP is what a closed terminal sends, more than once; it used to leave everything there.
+    @Test(arguments: [SIGINT, SIGTERM, SIGHUP])
+    func anInterruptCleansUp(signal: Int32) throws {
         try withForebay { forebay in
             let folder = try TemporaryDirectory()
             let command = try Command(
@@ -118,7 +126,8 @@ struct BenchTests {
                 log: folder.path + "/log"
             )
             _ = try poll(for: "the run to begin") { try leftovers(forebay.origin).isEmpty ? nil : true }
-            command.signal(SIGINT)
+            command.signal(signal)
+            if signal == SIGHUP { command.signal(signal) }
             let result = try command.wait(seconds: 30)
             #expect(result.status == 130, "\(result.errors)")
             #expect(text(of: folder.path + "/run.json").contains("\"isInterrupted\" : true"))

@@ -94,7 +94,7 @@ struct LifeCycleTests {
         }
     }
 
-    @Test(arguments: [SIGTERM, SIGINT])
+    @Test(arguments: [SIGTERM, SIGINT, SIGHUP])
     func aSignalEndsAnIdleProcess(signal: Int32) throws {
         try withForebay { forebay in
             kill(try #require(forebay.processIdentifier), signal)
@@ -194,7 +194,7 @@ struct LifeCycleTests {
             let folder = try TemporaryDirectory()
             let result = try runForebay(["--listen", forebay.endpoint.authority, "--cache-dir", folder.path + "/cache"])
             #expect(result.status == unavailable)
-            expectOneLine(result, naming: ["\(forebay.endpoint.port)"])
+            expectOneLine(result, naming: ["\(forebay.endpoint.port)", "; choose another address"])
         }
     }
 
