@@ -193,7 +193,8 @@ import Threading
         }
         for _ in 0..<40 { _ = try node.request("GET", "/v2/") }
         for _ in 0..<3 { #expect(try node.request("GET", "/v2/broken/manifests/x").0.status == 503) }
-        let lines = node.lines.wait { lines in lines.filter { $0.contains("503") }.count == 3 ? lines : nil } ?? []
+        let failures = { (lines: [String]) in lines.count { $0.contains(#""status":503"#) } }
+        let lines = node.lines.wait { failures($0) == 3 ? $0 : nil } ?? []
         #expect(lines.filter { $0.contains(#""route":"support""#) }.count == 4)
     }
 
