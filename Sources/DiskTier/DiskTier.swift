@@ -105,6 +105,7 @@ public final class DiskTier: Sendable {
         index = try Self.openIndex(configuration, fileSystem, report)
         fixedBytes = try Self.fixedBytes(directory, fileSystem)
         run = try Self.beginRun(index, directory, fileSystem)
+        Self.keepStartReserve(directory, fileSystem)
         ledger = Ledger(ceilingBytes: configuration.ceilingBytes)
         readers = Readers(ledger)
         scrubPacer = Pacer(bytesPerSecond: configuration.scrubBytesPerSecond)
@@ -127,7 +128,9 @@ public final class DiskTier: Sendable {
     /// Ends what runs in the background, and marks the directory as cleanly stopped. No call may be under way any more.
     public func close() {
         stop()
-        guard !isClosed.exchange(true, ordering: .relaxed), settlement.isComplete else { return }
+        guard !isClosed.exchange(true, ordering: .relaxed) else { return }
+        Self.keepStartReserve(configuration.directory, fileSystem)
+        guard settlement.isComplete else { return }
         // Without the mark the next start verifies more than it must, no worse.
         try? CleanMark(run: run.number, transaction: index.statistics.lastTransaction)
             .write(configuration.directory, fileSystem)
@@ -145,7 +148,7 @@ public final class DiskTier: Sendable {
 
     private static func fixedBytes(_ directory: String, _ fileSystem: any FileSystem) throws(DiskTierError) -> Int64 {
         let readers = try onDisk { () throws(FileError) in try fileSystem.status(at: directory + "/index/lock.mdb") }
-        return Ledger.blocks(readers?.size ?? 0) + 3 * Ledger.blockBytes + indexGrowthBytes
+        return Ledger.blocks(readers?.size ?? 0) + 3 * Ledger.blockBytes + startReserveBytes + indexGrowthBytes
     }
 
     public var directory: String { configuration.directory }

@@ -98,7 +98,32 @@ extension DiskTier {
         let last = try inIndex { () throws(LMDBError) in try index.runNumber() }
         let mark = CleanMark(run: last, transaction: index.statistics.lastTransaction)
         let isClean = try onDisk { () throws(FileError) in try mark.isWritten(directory, fileSystem) }
-        return try inIndex { () throws(LMDBError) in try index.beginRun(isClean: isClean) }
+        do throws(DiskTierError) {
+            return try inIndex { () throws(LMDBError) in try index.beginRun(isClean: isClean) }
+        } catch {
+            let reserve = startReserve(directory)
+            guard error.isNoSpace, try onDisk({ () throws(FileError) in try fileSystem.remove(reserve) }) else {
+                throw error
+            }
+            return try inIndex { () throws(LMDBError) in try index.beginRun(isClean: isClean) }
+        }
+    }
+
+    // A start writes to the index, also where others have filled the volume since the last one.
+
+    static let startReserveBytes: Int64 = 32 << 10
+
+    private static func startReserve(_ directory: String) -> String { directory + "/start-reserve" }
+
+    /// Without it, a start on a full volume may fail, no worse.
+    static func keepStartReserve(_ directory: String, _ fileSystem: any FileSystem) {
+        let path = startReserve(directory)
+        do throws(FileError) {
+            guard try fileSystem.status(at: path) == nil else { return }
+            try fileSystem.allocate(fileSystem.open(path, .create), size: startReserveBytes)
+        } catch {
+            _ = try? fileSystem.remove(path)  // What is there of it is of no use.
+        }
     }
 }
 

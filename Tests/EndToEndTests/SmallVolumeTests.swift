@@ -87,6 +87,23 @@ struct SmallVolumeTests {
         }
     }
 
+    /// Bug: with an index that was nearly empty, the first commit of a start found no room.
+    @Test func itStartsWhereOthersHaveFilledTheVolume() throws {
+        try withVolume(minimumFree: "0") { forebay, volume in
+            let hog = volume.path + "/hog"
+            for _ in 0..<4 {
+                #expect(try forebay.stop() == 0)
+                unlink(hog)
+                try fill(hog)
+                try forebay.start()
+                let content = noise(3 << 20, seed: 9_000)
+                #expect(try isPushed(Repository(forebay), content), "past the disk")
+                let response = try Repository(forebay).request("GET", "blobs/\(sha256(content))")
+                #expect(response.status == 200 && same(response.body, content))
+            }
+        }
+    }
+
     @Test func theFloorIsLeftToOthers() throws {
         try withVolume(minimumFree: "16MiB") { forebay, volume in
             let repository = Repository(forebay)
