@@ -149,7 +149,7 @@ struct OriginTroubleTests {
 
     /// What a node began that is gone for good, with its disk, is aborted by any other.
     @Test func abandonedUploadsGoAfterTheGracePeriod() throws {
-        try withBucket(["--push-ahead", "always", "--upload-expiry", "1s", "--upload-grace", "2s"]) {
+        try withBucket(["--push-ahead", "always", "--upload-expiry", "10s", "--upload-grace", "11s"]) {
             forebay,
             relay,
             origin in
