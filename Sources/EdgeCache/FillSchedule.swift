@@ -124,11 +124,11 @@ extension Fill {
     }
 
     /// Where the part ends now: readers who wait behind may have it cut.
-    func end(ofPartAt start: Int64) -> Int64? { state.withLock { $0.map?.end(ofPartAt: start) } }
+    func endOfPart(at start: Int64) -> Int64? { state.withLock { $0.map?.endOfPart(at: start) } }
 
     /// The rest of a part does not come.
-    func end(partAt start: Int64, _ position: Int64) {
-        state.withLock { $0.map?.end(partAt: start, position) }
+    func finishPart(at start: Int64, upTo position: Int64) {
+        state.withLock { $0.map?.finishPart(at: start, upTo: position) }
     }
 
     /// What was noted is not there after all.

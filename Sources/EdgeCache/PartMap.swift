@@ -88,10 +88,10 @@ struct PartMap: Sendable {
     }
 
     /// Where a part on its way ends.
-    func end(ofPartAt start: Int64) -> Int64? { flying[start] }
+    func endOfPart(at start: Int64) -> Int64? { flying[start] }
 
     /// No more comes of a part on its way than up to `position`.
-    mutating func end(partAt start: Int64, _ position: Int64) {
+    mutating func finishPart(at start: Int64, upTo position: Int64) {
         guard let end = flying.removeValue(forKey: start), position < end else { return }
         giveBack(position..<end)
     }

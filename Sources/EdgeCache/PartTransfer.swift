@@ -79,7 +79,7 @@ final class PartTransfer {
     func run() {
         defer {
             landRest()
-            fill.end(partAt: start, position)
+            fill.finishPart(at: start, upTo: position)
             if let content { fills.settle(fill, content) }
         }
         do throws(EdgeError) {
@@ -270,14 +270,14 @@ extension PartTransfer {
         fills.settle(fill, content, block, at: start, blocks: Self.hashedBlocks)
         block.removeAll(keepingCapacity: true)
         writtenAt = fills.time.monotonicNanoseconds()
-        try look()
+        try heedCut()
     }
 }
 
 extension PartTransfer {
     /// Where the part ends now. A cut is made so far ahead that no byte behind it has come before this look.
-    private func look() throws(Stop) {
-        guard let now = fill.end(ofPartAt: start), now < end else {
+    private func heedCut() throws(Stop) {
+        guard let now = fill.endOfPart(at: start), now < end else {
             if isCut, position == end { throw .cut }
             return
         }
