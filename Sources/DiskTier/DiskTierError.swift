@@ -51,9 +51,8 @@ public enum DiskTierError: Error, CustomStringConvertible {
             "\(item) is not in the cache, and nothing says how large it is; fetch it first"
         case .pinName(let name):
             "'\(name.prefix(60))' cannot name a pin: write 1 to \(PinTables.nameLimitBytes) bytes"
-        case .file(let error) where error.isNoSpace: "the file system of the cache is full; free space there (\(error))"
-        case .index(let error) where error.isNoSpace:
-            "the file system of the cache is full, the index does not fit; free space there (\(error))"
+        case .file(let error) where error.isNoSpace: "the cache's file system is full (\(error))"
+        case .index(let error) where error.isNoSpace: "the cache's file system has no room for its index (\(error))"
         case .file(let error): "\(error)"
         case .index(let error): "cache index: \(error)"
         case .held(let directory, let processID):
