@@ -114,17 +114,7 @@ private let key = ScriptedStore.key
 
     @Test(arguments: [Operation.uploadPart, .completeUpload])
     func anUploadThatIsDeniedAndListedIsThere(_ operation: Operation) throws {
-        try run { request, _ in
-            switch request.operation {
-            case operation: .status(404, "NoSuchUpload")
-            case .head: .status(404)
-            default: nil
-            }
-        } _: { test in
-            let error = try test.error { store in
-                let part = try send(test)
-                try store.completeUpload(Self.upload, [part], as: key)
-            }
+        try expectError(where: [operation]) { error, test in
             guard case .conflict = error.kind, error.isRetryable else {
                 Issue.record("\(error)")
                 return
@@ -135,21 +125,25 @@ private let key = ScriptedStore.key
 
     @Test(arguments: [Operation.uploadPart, .completeUpload])
     func oneThatIsNotListedIsGone(_ operation: Operation) throws {
-        try run { request, _ in
-            switch request.operation {
-            case operation, .listParts: .status(404, "NoSuchUpload")
-            case .head: .status(404)
-            default: nil
+        try expectError(where: [operation, .listParts]) { error, _ in
+            guard case .noSuchUpload = error.kind else {
+                Issue.record("\(error)")
+                return
             }
+        }
+    }
+
+    /// An upload that these operations know nothing of.
+    private func expectError(where denying: [Operation], _ check: (StoreError, Weather) throws -> Void) throws {
+        try run { request, _ in
+            if denying.contains(request.operation) { return .status(404, "NoSuchUpload") }
+            return request.operation == .head ? .status(404) : nil
         } _: { test in
             let error = try test.error { store in
                 let part = try send(test)
                 try store.completeUpload(Self.upload, [part], as: key)
             }
-            guard case .noSuchUpload = error.kind else {
-                Issue.record("\(error)")
-                return
-            }
+            try check(error, test)
         }
     }
 }
