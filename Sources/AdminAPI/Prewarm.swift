@@ -132,10 +132,16 @@ private final class PrewarmWork: Sendable {
         }
     }
 
+    /// Whoever asks for it here says that it is there, whatever the origin said a moment ago.
+    private func found(_ digest: Digest) throws(EdgeError) -> BlobContent? {
+        if let content = try edge.blob(digest) { return content }
+        return try edge.sizeAnew(digest) == nil ? nil : edge.blob(digest)
+    }
+
     /// Reads the blob as a client does, until the tier has it; why it has not in the end, or `nil`.
     private func fetch(_ digest: Digest) -> String? {
         do {
-            guard let content = try edge.blob(digest) else { return "there is no such blob at the origin" }
+            guard let content = try found(digest) else { return "there is no such blob at the origin" }
             guard case .stream(let stream, let size) = content else {
                 state.withLock { $0.bytes += content.size }
                 return nil

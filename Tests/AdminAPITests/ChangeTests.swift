@@ -1,5 +1,6 @@
 import AdminAPI
 import DiskTier
+import EdgeCache
 import Hashing
 import OCI
 import Testing
@@ -51,6 +52,16 @@ import Testing
         let admin = try Admin()
         let events = try admin.events(CacheRequest(.pin, [Digest(of: [1]).description]))
         #expect(events.compactMap { $0.problem?.reason }.first?.contains("not in the cache") == true)
+    }
+
+    /// Another node pushed it a moment after this one had looked for it.
+    @Test func whatTheOriginDidNotHaveAMomentAgoIsFetched() throws {
+        let admin = try Admin()
+        let layer = pattern(300_000)
+        #expect(try admin.cache.blobSize(Digest(of: layer)) == nil)
+        admin.seedImage("v1", layers: [layer])
+        let done = try admin.events(CacheRequest(.prewarm, ["team/app:v1"])).last?.done
+        #expect(done?.blobs == 2 && done?.problems == 0)
     }
 
     /// The tag's manifest is asked for at the origin when it was evicted here.
