@@ -148,37 +148,41 @@ final class PreparedAnswers: Sendable {
     private static let places = 1024
 
     private let answers = InlineArray<1024, Mutex<PreparedAnswer?>> { _ in Mutex(nil) }
+    /// The hashes of their paths: most answers that are not here are not looked for, which would move what all loops share to and fro.
+    private let kept = AtomicArray(count: places)
     /// The hash of the path whose answer was made last.
     private let candidates = AtomicArray(count: places)
 
     /// A path, and where its answer goes.
     struct Place: Equatable {
         private let path: String
-        fileprivate let hash: Int
+        fileprivate let hash: UInt64
 
         init(_ path: String) {
             self.path = path
-            hash = path.hashValue
+            hash = UInt64(bitPattern: Int64(path.hashValue))
         }
 
-        fileprivate var index: Int { hash & (places - 1) }
+        fileprivate var index: Int { Int(hash & UInt64(places - 1)) }
 
         static func == (a: Place, b: Place) -> Bool { a.hash == b.hash && a.path == b.path }
     }
 
     subscript(place: Place) -> PreparedAnswer? {
-        guard let answer = answers[place.index].withLock({ $0 }), answer.place == place else { return nil }
+        guard kept.loadRelaxed(place.index) == place.hash, let answer = answers[place.index].withLock({ $0 }),
+            answer.place == place
+        else { return nil }
         return answer
     }
 
     /// Keeps the answer when its path is asked for a second time.
     func offer(_ place: Place, _ answer: () -> PreparedAnswer) {
-        let mark = UInt64(bitPattern: Int64(place.hash))
-        guard candidates.loadRelaxed(place.index) == mark else {
-            return candidates.storeRelaxed(mark, at: place.index)
+        guard candidates.loadRelaxed(place.index) == place.hash else {
+            return candidates.storeRelaxed(place.hash, at: place.index)
         }
         let answer = answer()
         answers[place.index].withLock { $0 = answer }
+        kept.storeRelaxed(place.hash, at: place.index)
     }
 }
 
