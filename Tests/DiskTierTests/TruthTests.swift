@@ -406,6 +406,96 @@ func overwrite(_ path: String, at offset: Int64 = 500, _ bytes: [UInt8] = [0, 1,
         tier.close()
     }
 
+    private func fillIndex() throws {
+        let tier = try DiskTier(folder.path)
+        for seed in 1..<40 { try tier.store(pattern(10_000, seed: seed)) }
+        tier.close()
+    }
+
+    /// Each page of the index, but for the two that it begins with.
+    private func forEachPage(_ body: (Int64) throws -> Void) throws {
+        let size = try #require(try files.status(at: folder.path + "/index/data.mdb")).size
+        for page in 2..<size / 4096 { try body(page * 4096) }
+    }
+
+    /// Bug: LMDB followed a damaged page and ended the process by a signal, at every start.
+    @Test(arguments: [true, false])
+    func damageInsideTheIndexIsFoundBeforeItIsFollowed(cleanly: Bool) throws {
+        try fillIndex()
+        if !cleanly { try withCrashing(DiskTier(folder.path)) { _ in } }
+        try forEachPage { try overwrite(folder.path + "/index/data.mdb", at: $0, pattern(32, seed: 3)) }
+        let refusal = try #require(openingError(folder.path))
+        guard case .unusableIndex = refusal else { throw refusal }
+        #expect(refusal.description.contains("--cache-unreadable rebuild"))
+        #expect(openingError(folder.path, rebuilds: true) == nil)
+        #expect(openingError(folder.path) == nil)
+    }
+
+    /// What nobody has written to since it was closed is not looked at again: a start does not wait for that.
+    @Test func aLargeIndexIsLookedAtToItsEndOnlyAfterASecondUncleanStop() throws {
+        try fillIndex()
+        /// Whether a start that looks no longer than that has left it, and then crashes.
+        func leaves(_ limit: Duration) throws -> Bool {
+            try withCrashing(DiskTier(configuration { $0.structureCheckLimit = limit })) { _ in }
+            return try files.status(at: folder.path + "/unchecked") != nil
+        }
+        #expect(try !leaves(.zero), "it was closed in order")
+        #expect(try leaves(.zero))
+        #expect(try !leaves(.zero), "it was looked through")
+        #expect(try leaves(.zero))
+        try forEachPage { try overwrite(folder.path + "/index/data.mdb", at: $0, pattern(32, seed: 3)) }
+        let refusal = openingError(folder.path)
+        guard case .unusableIndex = refusal else { throw try #require(refusal) }
+        // The next start looks to the end too.
+        try DiskTier(configuration { ($0.structureCheckLimit, $0.rebuildsIndex) = (.zero, true) }).close()
+        #expect(openingError(folder.path) == nil)
+    }
+
+    /// Bug: a flipped bit in a number of the index was believed, or ended the process at every start.
+    @Test func whatTheIndexAsAWholeKnowsIsNotBelievedWhenDamaged() throws {
+        try fillIndex()
+        let index = folder.path + "/index/data.mdb"
+        let bytes = try #require(try files.contents(at: index))
+        for key in ["segments", "run", "trusted"] {
+            for start in bytes.indices.dropLast(20) where bytes[start...].starts(with: Array(key.utf8)) {
+                try overwrite(index, at: Int64(start + key.utf8.count), [bytes[start + key.utf8.count] ^ 128])
+            }
+        }
+        let refusal = openingError(folder.path)
+        guard case .unusableIndex = refusal else { throw try #require(refusal) }
+        #expect(openingError(folder.path, rebuilds: true) == nil)
+    }
+
+    /// Bug: a tag led to another digest, and a revalidation confirmed it.
+    @Test func aDamagedTagIsAMiss() throws {
+        let (manifest, name) = (Array(#"{"schemaVersion":2}"#.utf8), try RepositoryName("library/x"))
+        let digest = Digest(of: manifest)
+        try withExtendedLifetime(DiskTier(folder.path)) { tier in
+            _ = try tier.record(
+                tag: Tag("t"),
+                repository: name,
+                digest: digest,
+                mediaType: .imageManifest,
+                bytes: manifest,
+                etag: "e",
+                checkedAt: WallTime(seconds: 1),
+                since: tier.stamp()
+            )
+            tier.close()
+        }
+        let path = folder.path + "/index/data.mdb"
+        let index = try #require(try files.contents(at: path))
+        let key = Array("library/x\0t".utf8)
+        for start in index.indices.dropLast(80) where index[start...].starts(with: key) {
+            try overwrite(path, at: Int64(start + key.count + 30), [index[start + key.count + 30] ^ 1])
+        }
+        let tier = try DiskTier(folder.path)
+        #expect(try tier.tag(repository: name, tag: Tag("t")) == nil)
+        #expect(!tier.hit(repository: name, tag: try Tag("t"), isFresh: { _ in true }) { _, _, _, _ in })
+        #expect(try tier.manifest(repository: name, digest: digest)?.bytes == manifest)
+        tier.close()
+    }
+
     /// What is taken over is not believed.
     @Test func anAdoptedFileIsVerifiedBeforeItIsServed() throws {
         let (good, bad) = (pattern(100_000), pattern(100_000, seed: 1))
