@@ -77,6 +77,7 @@ public final class DiskTier: Sendable {
     let intactRecords = IntactRecords()
     let pinnedBytes = Atomic<Int64>(0)
     let checks = Monitor<[FileCheck.Key: FileCheck]>([:])
+    let examined = Mutex<Set<Digest>>([])
     let damagedFiles = Quarantine()
     let counters = Counters()
     let settlement = Settlement()
