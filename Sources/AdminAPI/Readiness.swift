@@ -83,7 +83,7 @@ private final class OriginCheck: Sendable {
             try origin.check()
         } catch {
             // It answers: a public bucket may let everybody read and nobody list.
-            if case .denied = error.kind {} else { trouble = "\(error)" }
+            if !error.kind.isDenial { trouble = "\(error)" }
         }
         state.update { state in
             state.trouble = trouble

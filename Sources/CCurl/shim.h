@@ -58,6 +58,12 @@ static inline CURLcode forebay_curl_on_request(CURL *handle, curl_prereq_callbac
     return code ? code : curl_easy_setopt(handle, CURLOPT_PREREQDATA, context);
 }
 
+/// The memory must stay as it is until the transfer has ended.
+static inline CURLcode forebay_curl_set_body(CURL *handle, const void *memory, curl_off_t length) {
+    CURLcode code = curl_easy_setopt(handle, CURLOPT_POSTFIELDSIZE_LARGE, length);
+    return code ? code : curl_easy_setopt(handle, CURLOPT_POSTFIELDS, memory);
+}
+
 static inline CURLcode forebay_curl_get_long(CURL *handle, CURLINFO info, long *value) {
     return curl_easy_getinfo(handle, info, value);
 }

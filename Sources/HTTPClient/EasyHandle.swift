@@ -75,7 +75,18 @@ final class EasyHandle: @unchecked Sendable {
             return RunResult(refused: error.code)
         }
         errorText[0] = 0
-        return result(withExtendedLifetime(transfer) { curl_easy_perform(handle) })
+        return result(perform(transfer))
+    }
+
+    private func perform(_ transfer: Transfer) -> CURLcode {
+        guard let body = transfer.wire.smallBody else {
+            return withExtendedLifetime(transfer) { curl_easy_perform(handle) }
+        }
+        // libcurl sends what it has as a whole in one go with the head.
+        return body.withUnsafeBytes { memory in
+            let code = forebay_curl_set_body(handle, memory.baseAddress, curl_off_t(memory.count))
+            return code == CURLE_OK ? withExtendedLifetime(transfer) { curl_easy_perform(handle) } : code
+        }
     }
 
     private func result(_ code: CURLcode) -> RunResult {
@@ -137,10 +148,10 @@ final class EasyHandle: @unchecked Sendable {
         if wire.request.method == "HEAD" {
             try set(CURLOPT_NOBODY, 1)
         } else {
-            if wire.sendsBody { try set(CURLOPT_UPLOAD, 1) }
+            if wire.sendsBody, wire.smallBody == nil { try set(CURLOPT_UPLOAD, 1) }
             try set(CURLOPT_CUSTOMREQUEST, wire.request.method)
         }
-        if wire.sendsBody {
+        if wire.sendsBody, wire.smallBody == nil {
             try check(
                 forebay_curl_set_offset(handle, CURLOPT_INFILESIZE_LARGE, curl_off_t(wire.request.body.length))
             )

@@ -7,6 +7,11 @@ struct WireRequest {
     let headerLines: [String]
     /// Whether the request has a `Content-Length`, if only of 0 (RFC 9110, section 8.6).
     let sendsBody: Bool
+    /// A body that is sent together with the head.
+    let smallBody: [UInt8]?
+
+    /// libcurl's own limit for that (`MAX_INITIAL_POST_SIZE`).
+    private static let smallBodyBytes = 64 << 10
 
     init(_ request: Request, headerLimitBytes: Int) throws(TransferError) {
         let operation = WireRequest.operation(request.method, request.url)
@@ -17,6 +22,11 @@ struct WireRequest {
         let length = request.body.length
         guard length >= 0 else { throw refuse("the body has a negative length") }
         guard request.method != "HEAD" || length == 0 else { throw refuse("HEAD takes no body") }
+        if case .bytes(let bytes) = request.body, 1...Self.smallBodyBytes ~= bytes.count {
+            smallBody = bytes
+        } else {
+            smallBody = nil
+        }
         var lines = ["Expect:"]
         var size = request.method.utf8.count + request.url.utf8.count
         for (name, value) in request.headers {
@@ -34,6 +44,9 @@ struct WireRequest {
             lines.append(value.utf8.allSatisfy(isBlank) ? "\(name);" : "\(name): \(value)")
         }
         guard size <= headerLimitBytes else { throw refuse("the head is longer than \(headerLimitBytes) bytes") }
+        // libcurl would name one of its own.
+        let isTyped = request.headers.contains { equalIgnoringCase($0.name, "Content-Type") }
+        if smallBody != nil, !isTyped { lines.append("Content-Type:") }
         self.operation = operation
         self.request = request
         headerLines = lines

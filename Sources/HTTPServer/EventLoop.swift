@@ -51,7 +51,6 @@ final class EventLoop: @unchecked Sendable {
         events = epoll_create1(Int32(forebay_EPOLL_FLAGS))
         guard events >= 0 else {
             let code = errno
-            close(wakeup)
             throw ServerError(operation: "epoll_create", address: "", code: code)
         }
         var options = forebay_mhd_options(
@@ -65,10 +64,12 @@ final class EventLoop: @unchecked Sendable {
             let code = errno
             if let daemon { MHD_stop_daemon(daemon) }
             close(events)
-            close(wakeup)
             throw ServerError(operation: "MHD_start_daemon", address: "", code: code == 0 ? EINVAL : code)
         }
     }
+
+    /// Whoever has just resumed a connection may still write to it when the loop has ended.
+    deinit { close(wakeup) }
 
     func start(_ name: String) {
         spawnThread(name: name) { self.run() }
@@ -153,7 +154,6 @@ extension EventLoop {
         takeArrived(daemon)
         MHD_stop_daemon(daemon)
         close(events)
-        close(wakeup)
         hasEnded.update { $0 = true }
     }
 
@@ -206,6 +206,8 @@ extension EventLoop {
     }
 
     func closed(_ connection: OpaquePointer) {
+        // A child process that has yet to execute its program holds the socket too, and closing it here would not end the watch.
+        epoll_ctl(events, EPOLL_CTL_DEL, forebay_mhd_socket(connection), nil)
         hangUps.closed(connection)
         left(ClientAddress(forebay_mhd_client_address(connection)))
     }

@@ -56,6 +56,8 @@ enum Step {
 final class Exchange: @unchecked Sendable {
     private enum Phase {
         case headersPending
+        /// A request with a small body, which is read before anybody is asked.
+        case gathering(Request)
         /// A request with a body, and what the handler says to it.
         case deciding(Request)
         case decided(Reply)
@@ -68,6 +70,8 @@ final class Exchange: @unchecked Sendable {
 
     /// The client left before there was an answer.
     private static let unanswered = 499
+    /// Up to here a body is gathered on the loop, and a thread has it all at once.
+    private static let smallBodyBytes: Int64 = 64 << 10
 
     let loop: EventLoop
     private let target: Target
@@ -106,6 +110,8 @@ final class Exchange: @unchecked Sendable {
         switch phase {
         case .headersPending:
             return (begin(connection, method: String(cString: method), version: String(cString: version)), 0)
+        case .gathering:
+            return bytes.isEmpty ? (handOver(connection) { $0.finish() }, 0) : (.goOn, gather(bytes))
         case .decided(.respond(let response)):
             return (answer(response, closes: true), 0)
         case .decided(.receive(let receiver)):
@@ -138,8 +144,17 @@ final class Exchange: @unchecked Sendable {
         } catch {
             return answer(refusal(status: 400, reason: error.reason), closes: true)
         }
-        phase = request.hasBody ? .deciding(request) : .ready(request)
-        return request.hasBody ? handOver(connection) { $0.decide() } : .goOn
+        guard request.hasBody else {
+            phase = .ready(request)
+            return .goOn
+        }
+        // Whoever asks first is answered before the body.
+        if let length = request.contentLength, length <= Self.smallBodyBytes, !request.expectsContinue {
+            phase = .gathering(request)
+            return .goOn
+        }
+        phase = .deciding(request)
+        return handOver(connection) { $0.decide() }
     }
 
     private func answerAtOnce(_ connection: OpaquePointer, _ request: Request) -> Step {
@@ -305,6 +320,14 @@ extension Exchange {
             switch exchanges.handler.handle(request) {
             case .respond(let response): phase = .finished(response)
             case .receive(let receiver): phase = .finished(receiver.finish())
+            }
+        case .gathering(let request):
+            let body = takePiece()
+            switch exchanges.handler.handle(request) {
+            case .respond(let response): phase = .finished(response)
+            case .receive(let receiver):
+                receiver.receive(body.span)
+                phase = .finished(receiver.finish())
             }
         default:
             preconditionFailure("a request is answered once, after its headers")

@@ -96,6 +96,7 @@ final class PieceMemory: Sendable {
     }
 
     func giveBack(_ piece: consuming [UInt8]) {
+        guard piece.capacity >= Self.pieceBytes else { return }
         piece.removeAll(keepingCapacity: true)
         let piece = Mutex(piece)
         spare.withLock { spare in

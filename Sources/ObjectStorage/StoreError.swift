@@ -22,6 +22,8 @@ public struct StoreError: Error, Sendable, CustomStringConvertible {
         case serverFailure
         /// The credentials do not permit it.
         case denied
+        /// It is not permitted to who has no credentials.
+        case anonymous
         /// Unknown, expired or with a wrong signature.
         case badCredentials
         /// Their source gives none now.
@@ -112,6 +114,14 @@ extension StoreError.Kind {
         }
     }
 
+    /// The store has answered that this is not for whoever asks.
+    public var isDenial: Bool {
+        switch self {
+        case .denied, .anonymous: true
+        default: false
+        }
+    }
+
     var text: String {
         switch self {
         case .unreachable: "unreachable"
@@ -121,6 +131,7 @@ extension StoreError.Kind {
         case .throttled: "throttled"
         case .serverFailure: "the store failed"
         case .denied: "access denied"
+        case .anonymous: "access denied without credentials"
         case .badCredentials: "the credentials were not accepted"
         case .noCredentials: "no valid credentials"
         case .noSuchBucket: "there is no such bucket"
@@ -144,6 +155,7 @@ extension StoreError.Kind {
         case .unreachable, .unavailable: "check the endpoint and the network"
         case .untrusted: "check the endpoint's certificate, or name the authority's file"
         case .denied: "check what the access key may do in this bucket"
+        case .anonymous: "name credentials that permit it"
         case .badCredentials: "check the access key, the secret key and the session token"
         case .noCredentials: "correct their source, or choose another with s3-credentials"
         case .noSuchBucket: "create it, or correct the bucket's name"

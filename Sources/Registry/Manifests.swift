@@ -88,7 +88,7 @@ extension Registry {
                 .isEmpty
         } catch {
             // One that may not be listed is taken for one that was pushed.
-            guard case .denied = error.kind else { throw .store(error) }
+            guard error.kind.isDenial else { throw .store(error) }
             return true
         }
     }

@@ -81,7 +81,7 @@ extension APIError {
             self.init(status: 503, code: .tooManyRequests, message: message, headers: retryAfter)
         case .serverFailure:
             self.init(status: 502, code: .unsupported, message: message, headers: retryAfter)
-        case .denied where error.operation == .put || error.operation == .delete:
+        case .anonymous where error.operation == .put || error.operation == .delete:
             self.init(status: 403, code: .denied, message: "this registry can only be read from: \(message)")
         case .noSpace:
             self.init(status: 507, code: .denied, message: message)

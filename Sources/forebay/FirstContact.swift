@@ -73,7 +73,7 @@ final class FirstContact: Sendable {
             try registry.store.check()
         } catch {
             if error.isRetryable { return .away(error) }
-            guard case .denied = error.kind else { return .refused(error) }
+            guard error.kind.isDenial else { return .refused(error) }
             // A public bucket may let everybody read and nobody list.
             log.warning("the origin cannot be listed: lists and deletes will fail", metadata: ["error": "\(error)"])
         }

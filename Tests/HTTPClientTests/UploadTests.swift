@@ -57,12 +57,21 @@ private func content(_ count: Int) -> [UInt8] {
 }
 
 @Suite struct UploadTests {
-    @Test func bytesArriveWhole() throws {
+    /// Up to 65,536 bytes libcurl has a body as a whole, and would name a type for it.
+    @Test(arguments: [0, 1, 65_535, 65_536, 65_537, 3_000_000], ["PUT", "POST", "DELETE"])
+    func bytesArriveWhole(_ count: Int, _ method: String) throws {
         let (server, requests) = LoopbackServer.answering(ok)
-        let body = content(3_000_000)
-        try Client(.test()).perform(Request("PUT", server.url, body: .bytes(body)))
-        #expect(requests.withLock { $0[0].body == body })
-        #expect(requests.withLock { $0[0].values("Expect") } == [])
+        let body = content(count)
+        let client = try Client(.test())
+        for type in [nil, "text/plain"] {
+            let headers = type.map { [(name: "content-type", value: $0)] } ?? []
+            try client.perform(Request(method, server.url, headers: headers, body: .bytes(body)))
+            let request = try #require(requests.withLock { $0.last })
+            #expect(request.body == body)
+            #expect(request.values("Expect") == [])
+            #expect(request.values("Content-Type") == (type.map { [$0] } ?? []))
+        }
+        #expect(client.statistics.bytesSent == 2 * count)
     }
 
     @Test func aSourceIsReadInPieces() throws {

@@ -48,6 +48,16 @@ final class RawClient {
         isOpen = false
     }
 
+    /// This end's.
+    var port: UInt16 {
+        var address = sockaddr_in()
+        var length = socklen_t(MemoryLayout<sockaddr_in>.size)
+        withUnsafeMutablePointer(to: &address) { pointer in
+            pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) { _ = getsockname(descriptor, $0, &length) }
+        }
+        return UInt16(bigEndian: address.sin_port)
+    }
+
     /// Nothing more comes from here.
     func finishSending() { shutdown(descriptor, Int32(SHUT_WR)) }
 

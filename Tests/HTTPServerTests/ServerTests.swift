@@ -205,10 +205,32 @@ struct ServerTests {
     @Test func aReceiverHearsThatItsClientIsGone() throws {
         try withServer { server, handler in
             let client = try RawClient(port: server.port)
-            try client.send(post("/echo", length: 1_000) + "some")
+            try client.send(post("/echo", length: 100_000) + "some")
             try #require(handler.seen.wait(until: .after(.seconds(20))) { $0.handled.count == 1 ? true : nil } ?? false)
             client.close()
             #expect(handler.seen.wait(until: .after(.seconds(20))) { $0.abandoned == 1 ? true : nil } == true)
+        }
+    }
+
+    @Test func aSmallBodyIsThereBeforeAnybodyIsAsked() throws {
+        try withServer { server, handler in
+            let gone = try RawClient(port: server.port)
+            try gone.send(post("/echo", length: 1_000) + "some")
+            gone.close()
+            let end = try #require(handler.waitForEnds(1)?.first)
+            #expect(!end.isComplete)
+            #expect(handler.seen.withLock { $0.handled } == [], "there is nothing that could be done with it")
+            let client = try RawClient(port: server.port)
+            for count in [1, 1_000, 65_536, 65_537] {
+                let sent = body(count)
+                try client.send(Array(post("/echo", length: count).utf8) + sent)
+                #expect(try client.answer().text == echo(sent))
+            }
+            // Whoever asks first is answered before the body, and a refusal of what has been read does not end the connection.
+            try client.send(post("/refused", length: 4) + "body")
+            #expect(try client.answer().status == 403)
+            try client.send("POST /refused HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\nExpect: 100-continue\r\n\r\n")
+            #expect(try client.answer().status == 403)
         }
     }
 

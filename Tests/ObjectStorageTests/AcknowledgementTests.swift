@@ -116,6 +116,14 @@ private typealias Answer = ScriptedServer.Answer
         try server.withStore(configuration) { test in
             #expect(throws: StoreError.self) { try test.store.head(key) }
             #expect(throws: StoreError.self) { try test.store.check() }
+            let write = try test.error { try $0.put(key, .bytes(Self.body)) }
+            if case .anonymous = write.kind {
+                #expect(isAnonymous)
+            } else if case .denied = write.kind {
+                #expect(!isAnonymous)
+            } else {
+                Issue.record("\(write)")
+            }
             if isAnonymous {
                 let (info, object) = (try test.store.head(key), try test.store.contents(of: key, limitBytes: 10))
                 #expect(info == nil && object == nil)

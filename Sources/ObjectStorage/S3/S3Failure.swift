@@ -39,6 +39,7 @@ extension S3Transport {
             region: region == request.region ?? endpoint.region ? nil : region.map { printable($0, limit: 64) }
         )
         if response.status == 403, code == nil, request.method == "HEAD", isFarOff(serverTime) { kind = .clockSkew }
+        if case .denied = kind, !request.isSigned { kind = .anonymous }
         if response.status == 503, code == nil, request.method != "HEAD" { kind = .serverFailure }
         return StoreError(
             request.operation,

@@ -64,9 +64,7 @@ public final class S3Store: ObjectStore {
         do throws(StoreError) {
             _ = try transport.exchange(S3Request(.check, "GET", query: query), bodyLimitBytes: S3Limits.answerBytes)
         } catch {
-            if case .denied = error.kind, try configuration.credentials.current() == nil {
-                deniesWhatIsMissing.store(true, ordering: .relaxed)
-            }
+            if case .anonymous = error.kind { deniesWhatIsMissing.store(true, ordering: .relaxed) }
             throw error
         }
     }
@@ -74,7 +72,7 @@ public final class S3Store: ObjectStore {
     /// To whom may not list, a store does not tell that an object is missing, but denies it. Who has no credentials is denied nothing else that
     /// could be mended.
     func isMissing(_ error: StoreError) -> Bool {
-        guard case .denied = error.kind else { return false }
+        guard case .anonymous = error.kind else { return false }
         return deniesWhatIsMissing.load(ordering: .relaxed)
     }
 

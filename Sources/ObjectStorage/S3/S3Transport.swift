@@ -18,6 +18,7 @@ package struct S3Request: Sendable {
     package var stallSeconds: Int?
     /// The region that it was signed for.
     var region: String?
+    var isSigned = false
 
     package init(
         _ operation: StoreError.Operation,
@@ -188,6 +189,7 @@ package final class S3Transport: Sendable {
         let query = RequestSigner.canonicalQuery(request.query)
         var headers = request.headers
         if let credentials = try configuration.credentials.current() {
+            request.isSigned = true
             var now = time.wallTime()
             now.seconds += offset
             headers += [("x-amz-date", now.iso8601Basic), ("x-amz-content-sha256", request.body.hash)]
