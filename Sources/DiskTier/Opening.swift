@@ -120,8 +120,10 @@ extension DiskTier {
         } catch {
             throw unusable(directory, error)
         }
-        try onDisk { () throws(FileError) in
+        do throws(FileError) {
             if isChecked { try fileSystem.remove(mark) } else { try replace(mark, "", fileSystem) }
+        } catch {
+            // A full volume must not refuse the start: without the mark the next one leaves it too, and with it takes longer, no worse.
         }
     }
 

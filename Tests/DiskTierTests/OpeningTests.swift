@@ -151,6 +151,29 @@ import Threading
         tier.close()
     }
 
+    /// Bug: what eviction could not read held it up for ever.
+    @Test func aDamagedPlaceInTheQueueDoesNotHoldUpEviction() throws {
+        let first = Digest(of: pattern(1 << 20))
+        do {
+            let tier = try DiskTier(folder.path, ceilingBytes: 6 << 20)
+            try tier.store(pattern(1 << 20))
+            tier.close()
+        }
+        let path = folder.path + "/index/data.mdb"
+        let index = try #require(try files.contents(at: path))
+        let key = [1] + first.bytes
+        for start in index.indices.dropLast(key.count) where index[start...].starts(with: key) {
+            // As a key it comes after its length.
+            guard index[start - 2] != UInt8(key.count) else { continue }
+            try overwrite(path, at: Int64(start + 9), [index[start + 9] ^ 1])
+        }
+        let tier = try DiskTier(folder.path, ceilingBytes: 6 << 20)
+        for seed in 1..<10 { try tier.store(pattern(1 << 20, seed: seed)) }
+        #expect(try tier.contents(Digest(of: pattern(1 << 20, seed: 9))) != nil)
+        #expect(tier.statistics.usedBytes <= 6 << 20)
+        tier.close()
+    }
+
     /// What is taken over is not believed.
     @Test func anAdoptedFileIsVerifiedBeforeItIsServed() throws {
         let (good, bad) = (pattern(100_000), pattern(100_000, seed: 1))
