@@ -1,13 +1,19 @@
+internal import Synchronization
+
 /// Shares expensive work: one batch runs at a time, and whatever is asked for meanwhile goes into the next.
 ///
 /// There is no thread of its own: the first who finds no batch running runs one, for itself and for all who wait.
 public final class Batcher<Request: Sendable, Failure: Error>: Sendable {
-    /// Sendable because `result` is only touched with the queue's monitor held.
-    private final class Ticket: @unchecked Sendable {
-        let request: Request
-        var result: Result<Void, Failure>?
+    private enum Turn: Sendable {
+        /// To run the next batch.
+        case lead
+        case done(Result<Void, Failure>)
+    }
 
-        init(_ request: Request) { self.request = request }
+    /// Each waits by itself, so that nobody is woken in vain.
+    private struct Ticket: Sendable {
+        let request: Request
+        let turn = Monitor<Turn?>(nil)
     }
 
     private struct Queue {
@@ -15,12 +21,7 @@ public final class Batcher<Request: Sendable, Failure: Error>: Sendable {
         var isRunning = false
     }
 
-    private enum Turn {
-        case done(Result<Void, Failure>)
-        case run([Ticket])
-    }
-
-    private let queue = Monitor(Queue())
+    private let queue = Mutex(Queue())
     private let run: @Sendable ([Request]) -> [Result<Void, Failure>]
 
     /// - Parameter run: does the requests of one batch and returns a result for each, in their order. Called by one thread at a time.
@@ -30,29 +31,34 @@ public final class Batcher<Request: Sendable, Failure: Error>: Sendable {
 
     /// Returns once the request was part of a batch.
     public func perform(_ request: Request) throws(Failure) {
-        let ticket = Ticket(request)
-        queue.withLock { $0.waiting.append(ticket) }
-        while true {
-            let turn: Turn? = queue.wait { queue in
-                if let result = ticket.result { return .done(result) }
-                guard !queue.isRunning else { return nil }
-                queue.isRunning = true
-                defer { queue.waiting = [] }
-                return .run(queue.waiting)
-            }
-            switch turn {
-            case .done(let result):
-                return try result.get()
-            case .run(let batch):
-                let results = run(batch.map(\.request))
-                precondition(results.count == batch.count, "a batch needs a result for each request")
-                queue.update { queue in
-                    queue.isRunning = false
-                    for (ticket, result) in zip(batch, results) { ticket.result = result }
-                }
-            case nil:
-                preconditionFailure("waiting without a deadline ended")
-            }
+        let ticket = Ticket(request: request)
+        let leads = queue.withLock { queue in
+            queue.waiting.append(ticket)
+            defer { queue.isRunning = true }
+            return !queue.isRunning
         }
+        let turn: Turn? = leads ? .lead : ticket.turn.wait { $0 }
+        switch turn {
+        case .done(let result): return try result.get()
+        case .lead: return try runBatch().get()
+        case nil: preconditionFailure("waiting without a deadline ended")
+        }
+    }
+
+    /// Returns the result of the first, who is the caller.
+    private func runBatch() -> Result<Void, Failure> {
+        let batch = queue.withLock { queue in
+            defer { queue.waiting = [] }
+            return queue.waiting
+        }
+        let results = run(batch.map(\.request))
+        precondition(results.count == batch.count, "a batch needs a result for each request")
+        let next = queue.withLock { queue in
+            queue.isRunning = !queue.waiting.isEmpty
+            return queue.waiting.first
+        }
+        next?.turn.update { $0 = .lead }
+        for (ticket, result) in zip(batch, results).dropFirst() { ticket.turn.update { $0 = .done(result) } }
+        return results[0]
     }
 }
