@@ -45,16 +45,18 @@ private func make(_ body: Response.Body, _ connection: OpaquePointer, _ exchange
     case .bytes(let bytes):
         return makeCopy(bytes.span)
     case .file(let file, let offset, let length):
-        // Where its last byte is in memory, the file is as long.
+        var status = stat()
+        guard fstat(file.descriptor, &status) == 0, Int64(status.st_size) >= offset + length else { return nil }
         guard isInMemory(file, offset, length) else {
-            var status = stat()
-            guard fstat(file.descriptor, &status) == 0, Int64(status.st_size) >= offset + length else { return nil }
             return BodyStream(FileProducer(file, from: offset), length: length, connection, exchange).make()
         }
-        if length > shortFileBytes { exchange.acknowledgedBefore = acknowledgedBytes(connection) }
         let descriptor = file.takeDescriptor()
-        let made = MHD_create_response_from_fd_at_offset64(UInt64(length), descriptor, UInt64(offset))
-        if made == nil { close(descriptor) }
+        guard let made = MHD_create_response_from_fd_at_offset64(UInt64(length), descriptor, UInt64(offset)) else {
+            close(descriptor)
+            return nil
+        }
+        exchange.sentFile = SentFile(descriptor, connection, offset..<offset + length, status)
+        exchange.loop.sentFiles.began(exchange)
         return made
     case .stream(let length, let producer):
         return BodyStream(producer, length: length, connection, exchange).make()
@@ -108,9 +110,6 @@ public final class PreparedResponse: @unchecked Sendable {
 }
 
 // MARK: - Files
-
-/// A file up to here goes into the socket at once: to ask for each what its client has of it if it is broken off costs more than it tells.
-private let shortFileBytes: Int64 = 256 << 10
 
 /// How many places of a large file are looked at, and how far apart those of a small one are.
 private let residencySamples: Int64 = 64
