@@ -50,9 +50,11 @@ extension DiskTier {
     func record(of digest: Digest) throws(DiskTierError) -> BlobRecord? {
         let (table, key) = (index.blobs, Key.digest(digest))
         let (record, isBroken) = try inIndex { () throws(LMDBError) in
-            try index.read { transaction throws(LMDBError) -> (BlobRecord?, isBroken: Bool) in
-                if let record = try transaction.withValue(table, key, { BlobRecord($0) }) { return (record, false) }
-                return (nil, try transaction.isBroken(table, key))
+            try index.read { transaction throws(LMDBError) in
+                try transaction.withValueIfWhole(table, key) { value -> (BlobRecord?, isBroken: Bool) in
+                    guard let value else { return (nil, true) }
+                    return (BlobRecord(value), false)
+                } ?? (nil, false)
             }
         }
         if isBroken { try forgetBroken(digest) }

@@ -51,12 +51,11 @@ extension DiskTier {
         _ transaction: borrowing ReadTransaction
     ) throws(LMDBError) -> FoundManifest? {
         let key = Key.manifest(repository, digest)
-        let found = try transaction.withValue(index.manifests, key) { record -> FoundManifest? in
+        return try transaction.withValueIfWhole(index.manifests, key) { record -> FoundManifest? in
+            guard let record else { return (nil, false) }
             guard let manifest = CachedManifest(record) else { return nil }
             return (manifest, isIntact(digest, bigEndianNumber(record, at: 0), manifest.bytes.span))
-        }
-        if let found { return found }
-        return try transaction.isBroken(index.manifests, key) ? (nil, false) : nil
+        } ?? nil
     }
 
     private func intact(

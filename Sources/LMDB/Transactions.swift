@@ -63,13 +63,18 @@ public struct ReadTransaction: ~Copyable {
         return Array(bytes(key))
     }
 
-    /// The key is there, but its value is not what was put there.
-    public func isBroken(_ table: Table, _ key: [UInt8]) throws(LMDBError) -> Bool {
+    /// Calls `body` with the value's bytes, or with none when the value is not what was put there; `nil` when the key is not there.
+    public func withValueIfWhole<Result>(
+        _ table: Table,
+        _ key: [UInt8],
+        _ body: (Span<UInt8>?) throws(LMDBError) -> Result
+    ) throws(LMDBError) -> Result? {
         var found: UnsafeBufferPointer<UInt8>?
         let code = withValues(key, []) { key, _ in look(pointer, table, &key, &found) }
-        if code == MDB_NOTFOUND { return false }
+        if code == MDB_NOTFOUND { return nil }
         try check("mdb_get \(table.name)", code)
-        return found == nil
+        guard let found else { return try body(nil) }
+        return try body(found.span)
     }
 
     /// Throws when the table has a value that is not what was put there.
