@@ -320,7 +320,7 @@ extension Spool {
                 _ = try tools.registry.pushBlob(digest, from: body(digest), isMissing: isMissing)
                 return
             }
-            if !isMissing, try tools.registry.blobInfo(digest)?.size == size {
+            if !isMissing, try tools.lengthAtOrigin(digest) == size {
                 remote.abort()
             } else if let file = incoming?.file {
                 try remote.finish(file, size: size, as: digest)

@@ -43,6 +43,9 @@ final class UploadTools: Sendable {
     var isClosing: Bool { closing.load(ordering: .relaxed) }
     func close() { closing.store(true, ordering: .relaxed) }
 
+    /// How long the object under this name is; `nil` when there is none.
+    func lengthAtOrigin(_ digest: Digest) throws(RegistryError) -> Int64? { try registry.blobInfo(digest)?.size }
+
     var hasPassage: Bool { passing.withLock { $0.count < $0.limit } }
 
     /// The right to hold parts in memory, for one upload; `nil` when too many do.
