@@ -317,6 +317,7 @@ extension Spool {
             remote.name(digest)
             let isInParts = remote.upload != nil || isPassing && size > memory.count
             guard isInParts || size > tools.registry.store.multipart.thresholdBytes else {
+                let isMissing = isMissing || tools.damages.contains(digest)
                 _ = try tools.registry.pushBlob(digest, from: body(digest), isMissing: isMissing)
                 return
             }

@@ -152,4 +152,42 @@ import Threading
         try pushWhole(edge, length: nil)
         #expect(edge.store[Self.key] == Self.content)
     }
+
+    // MARK: Damaged objects of the right length
+
+    /// Bug: a push was told that the blob is there, and whoever pulled it went on to get damaged bytes.
+    @Test(arguments: [1_000, 100_000, 700_000], [false, true])
+    func whatAPullFoundDamagedIsPushedAnew(_ size: Int, _ hasRoom: Bool) throws {
+        let edge = try edge(ceilingBytes: hasRoom ? 256 << 20 : 600_000)
+        let content = Array(Self.content[..<size])
+        let digest = Digest(of: content)
+        var damaged = content
+        damaged[size / 2] ^= 1
+        _ = edge.seed(damaged, named: digest)
+        #expect(throws: EdgeError.self) { try edge.read(digest) }
+        edge.cache.waitForFills()
+        // A client that looks first sends it.
+        #expect(try edge.cache.blobSize(digest) == nil && edge.cache.sizeAnew(digest) == nil)
+        let id = try edge.cache.beginUpload(library).id
+        try patch(edge, id, 0..<size)
+        let chunk = try edge.cache.openChunk(library, id, length: 0, closing: digest)
+        try chunk.finish(as: digest)
+        #expect(edge.store[Self.key(of: digest)] == content)
+        #expect(edge.store.uploads == [])
+        #expect(try edge.cache.sizeAnew(digest) == Int64(size) && edge.read(digest) == content)
+    }
+
+    @Test func aDamagedObjectCountsAgainOnceItIsAnotherOrLongAgo() throws {
+        let edge = try edge { ($0.damagedTTL, $0.absentTTL) = (.seconds(60), .zero) }
+        var damaged = Self.content
+        damaged[5] ^= 1
+        for isReplaced in [true, false] {
+            edge.store[Self.key] = damaged
+            #expect(throws: EdgeError.self) { try edge.read(Self.digest) }
+            edge.cache.waitForFills()
+            #expect(try edge.cache.blobSize(Self.digest) == nil)
+            if isReplaced { edge.store[Self.key] = Self.content } else { edge.time.advance(.seconds(60)) }
+            #expect(try edge.cache.blobSize(Self.digest) == 700_000)
+        }
+    }
 }
