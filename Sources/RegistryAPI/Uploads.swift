@@ -84,12 +84,19 @@ extension RegistryHandler {
         do throws(EdgeError) {
             return try edge.openChunk(name, id, range: range, length: request.contentLength, closing: digest)
         } catch {
-            var failure = APIError(error)
-            if case .chunkOutOfOrder(let offset) = error {
-                failure.headers = progress(name, id, offset: offset)
-            }
-            throw failure
+            throw failure(error, name, id)
         }
+    }
+
+    /// Whoever is to go on from elsewhere is told from where.
+    private func failure(_ error: EdgeError, _ name: RepositoryName, _ id: String) -> APIError {
+        var failure = APIError(error)
+        switch error {
+        case .chunkOutOfOrder(let offset), .bytesDropped(let offset):
+            failure.headers = progress(name, id, offset: offset)
+        default: break
+        }
+        return failure
     }
 
     private func finishUpload(_ name: RepositoryName, _ chunk: UploadChunk, as digest: Digest) -> Response {
@@ -97,7 +104,7 @@ extension RegistryHandler {
             try chunk.finish(as: digest)
             return finished(created(name, digest))
         } catch {
-            return failed(APIError(error), "upload of \(digest) to \(name)")
+            return failed(failure(error, name, chunk.id), "upload of \(digest) to \(name)")
         }
     }
 

@@ -190,4 +190,42 @@ import Threading
             #expect(try edge.cache.blobSize(Self.digest) == 700_000)
         }
     }
+
+    // MARK: Bytes that are nowhere
+
+    /// Bug: after the origin had failed, a client that repeated the closing request alone was told that its digest is wrong.
+    @Test(arguments: [false, true], [0, 100_000])
+    func whoRepeatsTheClosingRequestAloneIsToldToSendTheBytes(_ isPatched: Bool, _ start: Int) throws {
+        let edge = try edge(ceilingBytes: Self.roomBytes)
+        let id = try edge.cache.beginUpload(library).id
+        if start > 0 { try patch(edge, id, 0..<start) }
+        edge.store.intercept { _, call throws(StoreError) in
+            if call.operation == "PART" { throw MemoryStore.unreachable(call) }
+        }
+        #expect(throws: EdgeError.self) {
+            if isPatched { try patch(edge, id, start..<700_000) } else { try close(edge, id, start..<700_000) }
+        }
+        edge.store.intercept(nil)
+        // Whoever comes after a kill knows it as well.
+        let other = try edge.killed(ceilingBytes: Self.roomBytes)
+        for edge in [other, edge] {
+            for _ in 0..<2 {
+                let error = #expect(throws: EdgeError.self) { try close(edge, id) }
+                guard case .bytesDropped(Int64(start))? = error else {
+                    Issue.record("\(String(describing: error))")
+                    return
+                }
+            }
+            #expect(try edge.cache.uploadStatus(library, id).offset == Int64(start))
+        }
+        try close(edge, id, start..<700_000)
+        #expect(edge.store[Self.key] == Self.content)
+        // Without such a failure, a wrong digest is a wrong digest.
+        let next = try edge.cache.beginUpload(library).id
+        let error = #expect(throws: EdgeError.self) { try close(edge, next) }
+        guard case .digestMismatch? = error else {
+            Issue.record("\(String(describing: error))")
+            return
+        }
+    }
 }

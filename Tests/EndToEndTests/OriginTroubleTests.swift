@@ -155,6 +155,24 @@ struct OriginTroubleTests {
         }
     }
 
+    /// Bug: after the bucket had failed, the PUT alone was told that its digest is wrong, since the bytes are nowhere.
+    @Test func whoRepeatsThePutAloneIsToldToSendTheBytes() throws {
+        let origin = try S3Origin(server: S3Server.required())
+        try withForebay(origin, cacheSize: "32MiB") { forebay in
+            let session = try Repository(forebay).openUpload()
+            let closing = adding("digest=\(sha256(Self.large))", to: session)
+            origin.relay.on(.operation(.uploadPart), .all, .answer(.status(500, "InternalError")))
+            let failure = try forebay.endpoint.request("PUT", closing, body: .bytes(Self.large))
+            #expect(failure.status == 502, "\(failure.text)")
+            origin.relay.clear()
+            let refusal = try forebay.endpoint.request("PUT", closing)
+            expectError(refusal, 416, "BLOB_UPLOAD_INVALID")
+            #expect(refusal["Range"] == "0-0" && refusal.location == session)
+            #expect(try forebay.endpoint.request("PUT", closing, body: .bytes(Self.large)).status == 201)
+            try expectStored(Self.large, origin)
+        }
+    }
+
     /// Copies are quick at some stores: what was sent before the digest was known is not sent again after a kill.
     @Test(arguments: ["always", "known"])
     func partsOutliveAKill(_ policy: String) throws {
