@@ -32,7 +32,8 @@ final class CacheIndex: Sendable {
             path: directory,
             mapBytes: mapBytes,
             maximumReaders: maximumReaders,
-            tables: ["meta", "blobs", "files", "small", "manifests", "tags", "lists", "pins", "pinned", "configs"]
+            tables: ["meta", "blobs", "files", "small", "manifests", "tags", "lists", "pins", "pinned", "configs"],
+            sealedBytes: ["blobs": Self.sealedBytes, "manifests": Self.sealedBytes]
         )
         self.environment = environment
         self.policy = policy
@@ -46,9 +47,17 @@ final class CacheIndex: Sendable {
         pins = environment.table("pins")
         pinned = environment.table("pinned")
         configs = environment.table("configs")
+        // The sums that the ceiling rests on are here: a wrong one must not be missed like a blob.
+        try environment.read { [meta] transaction throws(LMDBError) in try transaction.checkValues(meta) }
         commits = Batcher { jobs in Self.commit(jobs, in: environment) }
         lastSequence = Atomic(0)
     }
+
+    /// Of a blob's or manifest's record: more than comes before the content, which its digest proves.
+    private static let sealedBytes = 128
+
+    /// LMDB has found pages that are not what they should be.
+    var hasMetDamage: Bool { environment.hasMetDamage }
 
     /// The disk space that the index takes; what deletes freed stays with it for later writes.
     var statistics: Environment.Statistics { environment.statistics }

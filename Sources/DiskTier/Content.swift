@@ -48,12 +48,28 @@ extension DiskTier {
     }
 
     func record(of digest: Digest) throws(DiskTierError) -> BlobRecord? {
-        let table = index.blobs
-        return try inIndex { () throws(LMDBError) in
-            try index.read { transaction throws(LMDBError) in
-                try transaction.withValue(table, Key.digest(digest)) { BlobRecord($0) } ?? nil
+        let (table, key) = (index.blobs, Key.digest(digest))
+        let (record, isBroken) = try inIndex { () throws(LMDBError) in
+            try index.read { transaction throws(LMDBError) -> (BlobRecord?, isBroken: Bool) in
+                if let record = try transaction.withValue(table, key, { BlobRecord($0) }) { return (record, false) }
+                return (nil, try transaction.isBroken(table, key))
             }
         }
+        if isBroken { try forgetBroken(digest) }
+        return record
+    }
+
+    /// A record that is not what was written. What file it led to nobody knows: it is replaced when the content comes again, or found to be an orphan.
+    private func forgetBroken(_ digest: Digest) throws(DiskTierError) {
+        let (table, key) = (index.blobs, Key.digest(digest))
+        let isGone = try inIndex { () throws(LMDBError) in
+            try index.write { transaction throws(LMDBError) in
+                // Another one may have come meanwhile.
+                guard try transaction.get(table, key) == nil else { return false }
+                return try transaction.delete(table, key)
+            }
+        }
+        if isGone { report(damage: digest, kept: nil) }
     }
 
     /// The record, also of a writer that began before the call and has not committed yet: writers come one after the other.

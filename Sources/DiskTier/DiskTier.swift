@@ -8,7 +8,8 @@ internal import Threading
 ///
 /// ```
 /// <directory>/format                         what wrote it
-/// <directory>/clean                          the index as the last orderly stop left it
+/// <directory>/clean                          the index as the last orderly stop left it; gone while the tier is open
+/// <directory>/unchecked                      a start did not look at all of the index
 /// <directory>/lock                           who uses the directory
 /// <directory>/index/                         LMDB
 /// <directory>/blobs/<algorithm>/<2>/<hex>    content, named by its digest
@@ -42,6 +43,8 @@ public final class DiskTier: Sendable {
         public var minimumFreeBytes: Int64 = 0
         /// Begins a new index when the one that is there cannot be used, instead of refusing to open.
         public var rebuildsIndex = false
+        /// So long a start looks at what LMDB would follow blindly in an index that was not closed in order.
+        public var structureCheckLimit: Duration = .milliseconds(500)
         /// Files up to this size are hashed before they are answered with, where that is needed; larger ones meanwhile.
         public var verifiedAtOnceBytes: Int64 = 8 << 20
         /// From the end of one scrub to the next; zero is never.
@@ -74,6 +77,7 @@ public final class DiskTier: Sendable {
     let intactRecords = IntactRecords()
     let pinnedBytes = Atomic<Int64>(0)
     let checks = Monitor<[FileCheck.Key: FileCheck]>([:])
+    let examined = Mutex<Set<Digest>>([])
     let damagedFiles = Quarantine()
     let counters = Counters()
     let settlement = Settlement()
@@ -102,9 +106,10 @@ public final class DiskTier: Sendable {
         self.report = report
         let directory = configuration.directory
         lock = try Self.prepare(directory, fileSystem)
-        index = try Self.openIndex(configuration, fileSystem, report)
+        let lastStop = try onDisk { () throws(FileError) in try CleanMark.take(directory, fileSystem) }
+        index = try Self.openIndex(configuration, lastStop, fileSystem, report)
         fixedBytes = try Self.fixedBytes(directory, fileSystem)
-        run = try Self.beginRun(index, directory, fileSystem)
+        run = try Self.beginRun(index, lastStop, directory, fileSystem)
         Self.keepStartReserve(directory, fileSystem)
         ledger = Ledger(ceilingBytes: configuration.ceilingBytes)
         readers = Readers(ledger)
@@ -132,8 +137,7 @@ public final class DiskTier: Sendable {
         Self.keepStartReserve(configuration.directory, fileSystem)
         guard settlement.isComplete else { return }
         // Without the mark the next start verifies more than it must, no worse.
-        try? CleanMark(run: run.number, transaction: index.statistics.lastTransaction)
-            .write(configuration.directory, fileSystem)
+        try? markClean()
     }
 
     /// Ends what runs in the background; for the next start this is an unclean stop.

@@ -163,7 +163,8 @@ extension CacheIndex {
         guard let found = try first(at: place, transaction) else {
             return policy { sweep.reachedEnd(of: place.segment, &$0) }
         }
-        guard let value = try transaction.get(blobs, found.key), let record = BlobRecord(value.span),
+        guard !found.key.isEmpty, let value = try transaction.get(blobs, found.key),
+            let record = BlobRecord(value.span),
             let facts = record.place.facts, Key.queued(record.standing.place, record.sequence) == found.queueKey
         else {
             // The queue knows more than there is: nothing to evict.

@@ -23,6 +23,9 @@ enum SmallRank: UInt8, CaseIterable {
 // MARK: - Reading
 
 extension DiskTier {
+    /// `nil` where the record itself is damaged.
+    private typealias FoundManifest = (manifest: CachedManifest?, isIntact: Bool)
+
     /// A manifest of a repository, in one look.
     public func manifest(repository: RepositoryName, digest: Digest) throws(DiskTierError) -> CachedManifest? {
         index.policy.visit(Key.hash(Key.digest(digest)))
@@ -38,7 +41,7 @@ extension DiskTier {
             try index.read { transaction throws(LMDBError) in try find(repository, digest, transaction) }
         }
         guard let (manifest, _) = found else { return .unknown }
-        let isIntact = Digest(of: manifest.bytes, digest.algorithm) == digest
+        let isIntact = manifest.map { Digest(of: $0.bytes, digest.algorithm) == digest } ?? false
         return try intact((manifest, isIntact), repository, digest) == nil ? .damaged : .verified
     }
 
@@ -46,15 +49,18 @@ extension DiskTier {
         _ repository: RepositoryName,
         _ digest: Digest,
         _ transaction: borrowing ReadTransaction
-    ) throws(LMDBError) -> (CachedManifest, isIntact: Bool)? {
-        try transaction.withValue(index.manifests, Key.manifest(repository, digest)) { record in
+    ) throws(LMDBError) -> FoundManifest? {
+        let key = Key.manifest(repository, digest)
+        let found = try transaction.withValue(index.manifests, key) { record -> FoundManifest? in
             guard let manifest = CachedManifest(record) else { return nil }
             return (manifest, isIntact(digest, bigEndianNumber(record, at: 0), manifest.bytes.span))
-        } ?? nil
+        }
+        if let found { return found }
+        return try transaction.isBroken(index.manifests, key) ? (nil, false) : nil
     }
 
     private func intact(
-        _ found: (manifest: CachedManifest, isIntact: Bool)?,
+        _ found: FoundManifest?,
         _ repository: RepositoryName,
         _ digest: Digest
     ) throws(DiskTierError) -> CachedManifest? {
@@ -67,7 +73,7 @@ extension DiskTier {
     /// A tag with its manifest, in one look.
     public func tag(repository: RepositoryName, tag: Tag) throws(DiskTierError) -> CachedTag? {
         let found = try inIndex { () throws(LMDBError) in
-            try index.read { transaction throws(LMDBError) -> (TagRecord, (CachedManifest, isIntact: Bool)?)? in
+            try index.read { transaction throws(LMDBError) -> (TagRecord, FoundManifest?)? in
                 let key = Key.tag(repository, tag)
                 guard let bytes = try transaction.get(index.tags, key), let record = TagRecord(bytes) else {
                     return nil

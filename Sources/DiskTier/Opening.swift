@@ -1,24 +1,46 @@
 internal import LMDB
 internal import OCI
 internal import System
+internal import Threading
 
 /// On-disk format; changed when an older program could misread what this one writes.
-private let format = "forebay 3"
+private let format = "forebay 4"
 
-/// Written at an orderly stop: the index as it was then. An index that is not this one, however it came there, means an unclean stop.
+/// Written at an orderly stop, and taken at the next start: what the index was then. Without it, or with another one, the stop was not clean.
 struct CleanMark: Equatable {
-    let run: UInt64
-    let transaction: UInt64
+    /// An index that is not this one, however it came there, means an unclean stop.
+    let index: String
+    /// Whoever writes into the file moves it: then what LMDB follows blindly is looked at first.
+    let file: String
 
-    private var text: String { "run \(run) transaction \(transaction)\n" }
+    init(run: UInt64, transaction: UInt64, _ status: FileStatus) {
+        index = Self.index(run: run, transaction: transaction)
+        file = Self.file(status)
+    }
+
+    static func index(run: UInt64, transaction: UInt64) -> String { "run \(run) transaction \(transaction)" }
+
+    static func file(_ status: FileStatus) -> String {
+        "inode \(status.inode) size \(status.size) changed \(status.changedNanoseconds)"
+    }
 
     func write(_ directory: String, _ fileSystem: any FileSystem) throws(FileError) {
-        try replace(directory + "/clean", text, fileSystem)
+        try replace(Self.path(directory), "\(index)\n\(file)\n", fileSystem)
     }
 
-    func isWritten(_ directory: String, _ fileSystem: any FileSystem) throws(FileError) -> Bool {
-        try fileSystem.contents(at: directory + "/clean", .readOwn) == Array(text.utf8)
+    /// Reads it and takes it away: a start that LMDB crashes is not repeated on the strength of it.
+    static func take(_ directory: String, _ fileSystem: any FileSystem) throws(FileError) -> CleanMark? {
+        guard let bytes = try fileSystem.contents(at: path(directory), .readOwn) else { return nil }
+        try fileSystem.remove(path(directory))
+        return CleanMark(String(decoding: bytes, as: UTF8.self).split(separator: "\n").map(String.init))
     }
+
+    private init?(_ lines: [String]) {
+        guard lines.count == 2 else { return nil }
+        (index, file) = (lines[0], lines[1])
+    }
+
+    private static func path(_ directory: String) -> String { directory + "/clean" }
 }
 
 extension DiskTier {
@@ -42,17 +64,20 @@ extension DiskTier {
     /// Opens the index, or begins a new one where the configuration says so. What the old one knew is not lost: the files are adopted.
     static func openIndex(
         _ configuration: Configuration,
+        _ lastStop: CleanMark?,
         _ fileSystem: any FileSystem,
         _ report: (Event) -> Void
     ) throws(DiskTierError) -> CacheIndex {
         let directory = configuration.directory
         do throws(DiskTierError) {
             try checkFormat(directory, fileSystem)
+            try checkStructure(configuration, lastStop, fileSystem)
             return try openIndex(configuration, directory)
         } catch {
             guard error.isUnusable, configuration.rebuildsIndex else { throw error }
             try onDisk { () throws(FileError) in
                 for file in ["data.mdb", "lock.mdb"] { try fileSystem.remove("\(directory)/index/\(file)") }
+                try fileSystem.remove(uncheckedMark(directory))
                 try fileSystem.synchronize(directory: directory + "/index")
                 try replace(directory + "/format", format + "\n", fileSystem)
             }
@@ -69,10 +94,55 @@ extension DiskTier {
             return
         }
         let hasIndex = try onDisk { () throws(FileError) in
-            try fileSystem.status(at: directory + "/index/data.mdb") != nil
+            try fileSystem.status(at: indexFile(directory)) != nil
         }
         if hasIndex { throw .unknownFormat(directory: directory, found: nil) }
         try onDisk { () throws(FileError) in try replace(directory + "/format", format + "\n", fileSystem) }
+    }
+
+    /// Looks at what LMDB follows blindly, unless nobody has written into the index since it was closed in order. A large one is left after a while:
+    /// the first answer does not wait for it. It is looked at to its end at the next start, if there is no orderly stop before: LMDB may have crashed.
+    private static func checkStructure(
+        _ configuration: Configuration,
+        _ lastStop: CleanMark?,
+        _ fileSystem: any FileSystem
+    ) throws(DiskTierError) {
+        let directory = configuration.directory
+        guard let status = try onDisk({ () throws(FileError) in try fileSystem.status(at: indexFile(directory)) }),
+            lastStop?.file != CleanMark.file(status)
+        else { return }
+        let mark = uncheckedMark(directory)
+        let wasLeft = try onDisk { () throws(FileError) in try fileSystem.status(at: mark) != nil }
+        let deadline = wasLeft ? Deadline.never : .after(configuration.structureCheckLimit)
+        let isChecked: Bool
+        do throws(LMDBError) {
+            isChecked = try Environment.checkStructure(path: directory + "/index", until: deadline)
+        } catch {
+            throw unusable(directory, error)
+        }
+        do throws(FileError) {
+            if isChecked { try fileSystem.remove(mark) } else { try replace(mark, "", fileSystem) }
+        } catch {
+            // A full volume must not refuse the start: without the mark the next one leaves it too, and with it takes longer, no worse.
+        }
+    }
+
+    private static func indexFile(_ directory: String) -> String { directory + "/index/data.mdb" }
+    private static func uncheckedMark(_ directory: String) -> String { directory + "/unchecked" }
+
+    private static func unusable(_ directory: String, _ error: LMDBError) -> DiskTierError {
+        error.isDamage ? .unusableIndex(directory: directory, error) : .index(error)
+    }
+
+    /// At an orderly stop.
+    func markClean() throws(FileError) {
+        let directory = configuration.directory
+        guard !index.hasMetDamage, let status = try fileSystem.status(at: Self.indexFile(directory)) else { return }
+        try fileSystem.remove(Self.uncheckedMark(directory))
+        try CleanMark(run: run.number, transaction: index.statistics.lastTransaction, status).write(
+            directory,
+            fileSystem
+        )
     }
 
     private static func openIndex(_ configuration: Configuration, _ directory: String) throws(DiskTierError)
@@ -86,18 +156,18 @@ extension DiskTier {
                 policy: SharedPolicy(configuration.evictionPolicy.policy(capacityBytes: configuration.ceilingBytes))
             )
         } catch {
-            throw error.isDamage ? .unusableIndex(directory: directory, error) : .index(error)
+            throw unusable(directory, error)
         }
     }
 
     static func beginRun(
         _ index: CacheIndex,
+        _ lastStop: CleanMark?,
         _ directory: String,
         _ fileSystem: any FileSystem
     ) throws(DiskTierError) -> CacheIndex.Run {
         let last = try inIndex { () throws(LMDBError) in try index.runNumber() }
-        let mark = CleanMark(run: last, transaction: index.statistics.lastTransaction)
-        let isClean = try onDisk { () throws(FileError) in try mark.isWritten(directory, fileSystem) }
+        let isClean = lastStop?.index == CleanMark.index(run: last, transaction: index.statistics.lastTransaction)
         do throws(DiskTierError) {
             return try inIndex { () throws(LMDBError) in try index.beginRun(isClean: isClean) }
         } catch {

@@ -135,9 +135,10 @@ extension CacheIndex {
     }
 
     func removeManifest(_ key: [UInt8], _ transaction: borrowing WriteTransaction) throws(LMDBError) {
-        guard let record = try transaction.get(manifests, key) else { return }
+        let record = try transaction.get(manifests, key)
+        // Also one that cannot be read.
         try transaction.delete(manifests, key)
-        guard let header = ManifestHeader(record.span) else { return }
+        guard let record, let header = ManifestHeader(record.span) else { return }
         try transaction.delete(small, Key.small(header.rank, header.sequence))
         try count(header.config, by: -1, transaction)
     }

@@ -1,6 +1,7 @@
 internal import Hashing
 internal import LMDB
 public import OCI
+internal import Synchronization
 internal import System
 internal import Threading
 
@@ -43,6 +44,20 @@ extension DiskTier {
     ) throws(DiskTierError) -> VerificationProgress {
         let pacer = Pacer(bytesPerSecond: bytesPerSecond)
         return try verify(from: nil, pacer) { state, _, _ in progress(state) }
+    }
+
+    /// Looks at content whose reader could not be given all of it, on a thread of its own: damage is told and put aside before the next one asks.
+    public func examine(_ digest: Digest) {
+        guard examined.withLock({ $0.insert(digest).inserted }) else { return }
+        let isStarted = background.start("examine", self) { tier in
+            do throws(DiskTierError) {
+                _ = try tier.lookup(digest)
+            } catch {
+                tier.note(error)
+            }
+            tier.examined.withLock { _ = $0.remove(digest) }
+        }
+        if !isStarted { examined.withLock { _ = $0.remove(digest) } }
     }
 
     /// - Parameter visit: told after each blob which it was, and how much was hashed for it; false ends the work.

@@ -31,6 +31,9 @@ extension EdgeCache {
         }
     }
 
+    /// An answer with this blob was broken off here. What lies on the disk may be the reason: it is looked at, without holding up the caller.
+    public func answerBroke(_ digest: Digest) { tier.examine(digest) }
+
     /// Whether what was made of a hit may be given again: then this was another one.
     public func stillHolds(_ sighting: DiskTier.Sighting) -> Bool {
         if let checkedAt = sighting.checkedAt, age(since: checkedAt) >= configuration.tagTTL { return false }

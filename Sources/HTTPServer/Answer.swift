@@ -41,10 +41,13 @@ private func make(_ body: Response.Body, _ connection: OpaquePointer, _ exchange
         guard isInMemory(file, offset, length) else {
             return BodyStream(FileProducer(file, from: offset), length: length, connection, exchange).make()
         }
-        exchange.acknowledgedBefore = acknowledgedBytes(connection)
         let descriptor = file.takeDescriptor()
-        let made = MHD_create_response_from_fd_at_offset64(UInt64(length), descriptor, UInt64(offset))
-        if made == nil { close(descriptor) }
+        guard let made = MHD_create_response_from_fd_at_offset64(UInt64(length), descriptor, UInt64(offset)) else {
+            close(descriptor)
+            return nil
+        }
+        exchange.sentFile = SentFile(descriptor, connection, end: offset + length, status)
+        exchange.loop.sentFiles.began(exchange)
         return made
     case .stream(let length, let producer):
         return BodyStream(producer, length: length, connection, exchange).make()

@@ -38,6 +38,7 @@ final class EventLoop: @unchecked Sendable {
     private var closedCount = 0
     private var answered = 0
     private var hangUps = HangUps()
+    var sentFiles = SentFiles()
     /// The loop's own, so that loops do not slow each other; all are added up when that is asked for.
     private let exchangesInFlight = Atomic(0)
     /// Connections here, also those on their way.
@@ -148,6 +149,7 @@ extension EventLoop {
             MHD_run(daemon)
             now = monotonicNanoseconds()
             if hangUps.look(now: now) { MHD_run(daemon) }
+            sentFiles.look(now: now)
         }
         takeArrived(daemon)
         MHD_stop_daemon(daemon)
@@ -160,7 +162,10 @@ extension EventLoop {
         var timeout: UInt64 = 0
         let hasTimeout = MHD_get_timeout(daemon, &timeout) == .YES
         var longest = hasTimeout ? min(timeout, Self.longestWaitMilliseconds) : Self.longestWaitMilliseconds
-        if let next = hangUps.next { longest = min(longest, next > now ? (next - now) / 1_000_000 + 1 : 0) }
+        for next in [hangUps.next, sentFiles.next] {
+            guard let next else { continue }
+            longest = min(longest, next > now ? (next - now) / 1_000_000 + 1 : 0)
+        }
         return Int32(longest)
     }
 

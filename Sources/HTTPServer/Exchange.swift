@@ -86,8 +86,8 @@ final class Exchange: @unchecked Sendable {
     private var length: Int64 = 0
     /// Set where the body is streamed.
     var stream: BodyStream?
-    /// Set where the body is sent from a file: what the client had before.
-    var acknowledgedBefore: Int64?
+    /// Set where the body is sent from a file by libmicrohttpd.
+    var sentFile: SentFile?
 
     init(_ loop: EventLoop, _ target: Target) {
         self.loop = loop
@@ -243,11 +243,12 @@ final class Exchange: @unchecked Sendable {
                 bodyBytes: stream?.produced ?? (isComplete ? length : lengthSent(connection)),
                 nanoseconds: SystemTime().monotonicNanoseconds() - startedAt,
                 isComplete: isComplete && status != Self.unanswered,
-                isBroken: stream?.hasFailed ?? false
+                isBroken: stream?.hasFailed ?? sentFile?.isBroken ?? false
             )
             exchanges.handler.ended(request, end)
         }
         stream = nil
+        if sentFile != nil { loop.sentFiles.ended(self) }
         switch phase {
         case .receiving(let intake): abandon(intake)
         case .decided(.receive(let receiver)): abandon(Intake(receiver, exchanges))
@@ -267,7 +268,7 @@ final class Exchange: @unchecked Sendable {
 
     /// Of a body that is no stream and was broken off; a short one does not count.
     private func lengthSent(_ connection: OpaquePointer) -> Int64 {
-        guard let before = acknowledgedBefore, let now = acknowledgedBytes(connection) else { return 0 }
+        guard let before = sentFile?.acknowledgedBefore, let now = acknowledgedBytes(connection) else { return 0 }
         return min(max(0, now - before), length)
     }
 

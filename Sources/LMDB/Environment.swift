@@ -7,6 +7,8 @@ internal import Threading
 public struct Table: Sendable {
     let handle: MDB_dbi
     public let name: String
+    /// How much of each value its seal covers.
+    let sealedBytes: Int
 }
 
 /// What a commit promises.
@@ -30,6 +32,7 @@ public final class Environment: @unchecked Sendable {
     private let readers: ReaderPool
     private let writerThread = Atomic<UInt>(0)
     private let isPoisoned = Atomic<Bool>(false)
+    private let metDamage = Atomic<Bool>(false)
     private let commitCount = Atomic<UInt64>(0)
 
     /// Opens the environment in an existing folder. At most one for each folder in a process: a second drops the first one's locks.
@@ -37,11 +40,13 @@ public final class Environment: @unchecked Sendable {
     /// - Parameters:
     ///   - mapBytes: address space, and the largest size that the data can grow to.
     ///   - maximumReaders: read transactions at once; more wait.
+    ///   - sealedBytes: of tables whose values prove themselves further on: how much of each is sealed all the same.
     public init(
         path: String,
         mapBytes: Int,
         maximumReaders: Int = 126,
         tables names: [String],
+        sealedBytes: [String: Int] = [:],
         durability: Durability = .full
     ) throws(LMDBError) {
         precondition(
@@ -61,7 +66,7 @@ public final class Environment: @unchecked Sendable {
                 try Self.checkLength(of: env, path)
                 var dead: Int32 = 0
                 try check("mdb_reader_check", mdb_reader_check(env, &dead))
-                tables = try Self.open(names, in: env)
+                tables = try Self.open(names, sealedBytes, in: env)
             } catch {
                 mdb_env_close(env)
                 throw error
@@ -102,7 +107,11 @@ public final class Environment: @unchecked Sendable {
         }
     }
 
-    private static func open(_ names: [String], in env: OpaquePointer) throws(LMDBError) -> [String: Table] {
+    private static func open(
+        _ names: [String],
+        _ sealedBytes: [String: Int],
+        in env: OpaquePointer
+    ) throws(LMDBError) -> [String: Table] {
         var transaction: OpaquePointer?
         try check("mdb_txn_begin", mdb_txn_begin(env, nil, 0, &transaction))
         var tables: [String: Table] = [:]
@@ -110,7 +119,7 @@ public final class Environment: @unchecked Sendable {
             for name in names {
                 var handle: MDB_dbi = 0
                 try check("mdb_dbi_open \(name)", mdb_dbi_open(transaction, name, UInt32(MDB_CREATE), &handle))
-                tables[name] = Table(handle: handle, name: name)
+                tables[name] = Table(handle: handle, name: name, sealedBytes: sealedBytes[name] ?? .max)
             }
         } catch {
             mdb_txn_abort(transaction)
@@ -130,7 +139,19 @@ extension Environment {
     {
         let reader = try readers.acquire()
         defer { readers.release(reader) }
-        return try body(ReadTransaction(reader.transaction))
+        do throws(LMDBError) {
+            return try body(ReadTransaction(reader.transaction))
+        } catch {
+            throw noted(error)
+        }
+    }
+
+    /// LMDB has found pages that are not what they should be.
+    public var hasMetDamage: Bool { metDamage.load(ordering: .relaxed) }
+
+    private func noted(_ error: LMDBError) -> LMDBError {
+        if error.isDamage { metDamage.store(true, ordering: .relaxed) }
+        return error
     }
 
     /// What was read after this was read still holds as long as it is the same.
@@ -155,13 +176,13 @@ extension Environment {
             result = try body(WriteTransaction(transaction))
         } catch {
             mdb_txn_abort(transaction)
-            throw error
+            throw noted(error)
         }
         do throws(LMDBError) {
             try check("mdb_txn_commit", mdb_txn_commit(transaction))
         } catch {
             if error.code == MDB_PANIC { isPoisoned.store(true, ordering: .relaxed) }
-            throw error
+            throw noted(error)
         }
         commitCount.wrappingAdd(1, ordering: .releasing)
         return result

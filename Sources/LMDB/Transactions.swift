@@ -10,7 +10,8 @@ public struct ReadTransaction: ~Copyable {
         self.pointer = pointer
     }
 
-    /// Calls `body` with the value's bytes in the map, which are valid until it returns; `nil` when the key is not there (`mdb_get`).
+    /// Calls `body` with the value's bytes in the map, which are valid until it returns; `nil` when the key is not there (`mdb_get`), or when its
+    /// value is not what was put there.
     public func withValue<Result>(
         _ table: Table,
         _ key: [UInt8],
@@ -25,14 +26,14 @@ public struct ReadTransaction: ~Copyable {
         _ key: Span<UInt8>,
         _ body: (Span<UInt8>) throws(LMDBError) -> Result
     ) throws(LMDBError) -> Result? {
-        var found = MDB_val()
+        var found: UnsafeBufferPointer<UInt8>?
         let code = key.withUnsafeBufferPointer { bytes in
             var key = MDB_val(mv_size: bytes.count, mv_data: UnsafeMutableRawPointer(mutating: bytes.baseAddress))
-            return mdb_get(pointer, table.handle, &key, &found)
+            return look(pointer, table, &key, &found)
         }
         if code == MDB_NOTFOUND { return nil }
         try check("mdb_get \(table.name)", code)
-        return try body(bytes(found).span)
+        return try found.map { found throws(LMDBError) in try body(found.span) }
     }
 
     /// A copy of the value; `nil` when the key is not there.
@@ -40,7 +41,7 @@ public struct ReadTransaction: ~Copyable {
         try withValue(table, key) { [UInt8]($0) }
     }
 
-    /// Calls `body` for each entry from `start` on in key order until it returns false.
+    /// Calls `body` for each entry from `start` on in key order until it returns false. A value that is not what was put there is empty.
     public func forEach(
         _ table: Table,
         from start: [UInt8] = [],
@@ -60,6 +61,23 @@ public struct ReadTransaction: ~Copyable {
         if code == MDB_NOTFOUND { return nil }
         try check("mdb_cursor_get \(table.name)", code)
         return Array(bytes(key))
+    }
+
+    /// The key is there, but its value is not what was put there.
+    public func isBroken(_ table: Table, _ key: [UInt8]) throws(LMDBError) -> Bool {
+        var found: UnsafeBufferPointer<UInt8>?
+        let code = withValues(key, []) { key, _ in look(pointer, table, &key, &found) }
+        if code == MDB_NOTFOUND { return false }
+        try check("mdb_get \(table.name)", code)
+        return found == nil
+    }
+
+    /// Throws when the table has a value that is not what was put there.
+    public func checkValues(_ table: Table) throws(LMDBError) {
+        try sealedEntries(pointer, table, from: []) { key, value throws(LMDBError) in
+            if value == nil { throw LMDBError(operation: "a value of \(table.name) is damaged", code: MDB_CORRUPTED) }
+            return true
+        }
     }
 
     /// How many entries the table has (`mdb_stat`).
@@ -97,7 +115,11 @@ public struct WriteTransaction: ~Copyable {
 
     /// Keys have 1 to 511 bytes (`mdb_put`).
     public func put(_ table: Table, _ key: [UInt8], _ bytes: [UInt8]) throws(LMDBError) {
-        let code = withValues(key, bytes) { key, value in mdb_put(pointer, table.handle, &key, &value, 0) }
+        let seal = key.withUnsafeBytes { key in
+            bytes.withUnsafeBytes { Seal.make(key, $0, limit: table.sealedBytes) }
+        }
+        let sealed = bytes + (0..<Seal.bytes).map { UInt8(truncatingIfNeeded: seal >> UInt32($0 * 8)) }
+        let code = withValues(key, sealed) { key, value in mdb_put(pointer, table.handle, &key, &value, 0) }
         try check("mdb_put \(table.name)", code)
     }
 
@@ -117,11 +139,24 @@ private func value<Result>(
     _ key: [UInt8],
     _ body: (Span<UInt8>) throws(LMDBError) -> Result
 ) throws(LMDBError) -> Result? {
-    var found = MDB_val()
-    let code = withValues(key, []) { key, _ in mdb_get(transaction, table.handle, &key, &found) }
+    var found: UnsafeBufferPointer<UInt8>?
+    let code = withValues(key, []) { key, _ in look(transaction, table, &key, &found) }
     if code == MDB_NOTFOUND { return nil }
     try check("mdb_get \(table.name)", code)
-    return try body(bytes(found).span)
+    return try found.map { found throws(LMDBError) in try body(found.span) }
+}
+
+/// - Parameter found: the value; `nil` when its seal is broken.
+private func look(
+    _ transaction: OpaquePointer,
+    _ table: Table,
+    _ key: inout MDB_val,
+    _ found: inout UnsafeBufferPointer<UInt8>?
+) -> Int32 {
+    var value = MDB_val()
+    let code = mdb_get(transaction, table.handle, &key, &value)
+    if code == 0 { found = Seal.open(value, key, limit: table.sealedBytes) }
+    return code
 }
 
 private func entries(
@@ -129,6 +164,19 @@ private func entries(
     _ table: Table,
     from start: [UInt8],
     _ body: (Span<UInt8>, Span<UInt8>) throws(LMDBError) -> Bool
+) throws(LMDBError) {
+    let nothing = UnsafeBufferPointer<UInt8>(start: nil, count: 0)
+    try sealedEntries(transaction, table, from: start) { key, value throws(LMDBError) in
+        try body(key.span, (value ?? nothing).span)
+    }
+}
+
+/// - Parameter body: gets no value where its seal is broken.
+private func sealedEntries(
+    _ transaction: OpaquePointer,
+    _ table: Table,
+    from start: [UInt8],
+    _ body: (UnsafeBufferPointer<UInt8>, UnsafeBufferPointer<UInt8>?) throws(LMDBError) -> Bool
 ) throws(LMDBError) {
     var opened: OpaquePointer?
     try check("mdb_cursor_open \(table.name)", mdb_cursor_open(transaction, table.handle, &opened))
@@ -141,7 +189,7 @@ private func entries(
     }
     while code != MDB_NOTFOUND {
         try check("mdb_cursor_get \(table.name)", code)
-        guard try body(bytes(key).span, bytes(value).span) else { return }
+        guard try body(bytes(key), Seal.open(value, key, limit: table.sealedBytes)) else { return }
         code = mdb_cursor_get(opened, &key, &value, MDB_NEXT)
     }
 }

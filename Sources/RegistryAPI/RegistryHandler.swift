@@ -40,7 +40,12 @@ public struct RegistryHandler: RequestHandler {
         return TraceContext.$current.withValue(traceparent) { named(request.id, traceparent, reply(to: request)) }
     }
 
-    public func ended(_ request: Request, _ end: ExchangeEnd) { observer.ended(request, end) }
+    public func ended(_ request: Request, _ end: ExchangeEnd) {
+        observer.ended(request, end)
+        guard end.isBroken else { return }
+        // What is no route was no blob either.
+        if case .blob(_, let digest)? = try? Route(path: request.path) { edge.answerBroke(digest) }
+    }
 
     private func reply(to request: Request) -> Reply {
         do throws(APIError) {

@@ -1,4 +1,5 @@
 import FaultProxy
+import Foundation
 import Testing
 
 @Suite("Blobs over raw HTTP")
@@ -212,6 +213,29 @@ struct BlobTests {
                 #expect(try same(connection.read(1_000), Array(content[..<1_000])))
             }
             #expect(try same(repository.request("GET", "blobs/\(digest)").body, content))
+        }
+    }
+
+    /// Bug: the client hung until it was timed out, and nobody heard of the damage until the next one asked.
+    @Test func aFileThatIsCutShortWhileItIsSentIsDamage() throws {
+        try withForebay(flags: ["--idle-timeout", "10m"]) { forebay in
+            // More than the sockets' buffers hold.
+            let bytes = noise(32 << 20, seed: 9)
+            let repository = Repository(forebay)
+            let digest = try repository.push(blob: bytes)
+            let hex = digest.dropFirst("sha256:".count)
+            let connection = try Connection(to: forebay.endpoint, receiveBuffer: 65_536)
+            try connection.sendHead("GET", repository.path("blobs/\(digest)"), body: .none)
+            #expect(try connection.readHead().status == 200)
+            #expect(try connection.read(1_000) == Array(bytes[..<1_000]))
+            #expect(truncate("\(forebay.cacheDirectory)/blobs/sha256/\(hex.prefix(2))/\(hex)", 1 << 20) == 0)
+            #expect(throws: HTTPError.self) { try connection.read(bytes.count - 1_000) }
+            let told = "damaged content: \(digest)"
+            try poll(for: "the damage to be told") { forebay.log.contains(told) ? () : nil }
+            let response = try repository.request("GET", "blobs/\(digest)")
+            #expect(response.status == 200 && same(response.body, bytes))
+            #expect(try forebay.endpoint.request("GET", "/metrics").text.contains("forebay_cache_damaged_total 1\n"))
+            #expect(forebay.log.components(separatedBy: told).count == 2, "once")
         }
     }
 }

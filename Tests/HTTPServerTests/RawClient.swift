@@ -17,7 +17,8 @@ final class RawClient {
     private let descriptor: Int32
     private var buffer: [UInt8] = []
     private var isOpen = true
-    private var isStuck = false
+    /// The server sent nothing for so long that it will not.
+    private(set) var isStuck = false
 
     init(port: UInt16) throws {
         descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue), 0)
@@ -83,6 +84,17 @@ final class RawClient {
         var line: [UInt8] = []
         while line.last != 10 { line.append(try byte()) }
         return Int(String(decoding: line, as: UTF8.self).split(separator: " ")[1]) ?? 0
+    }
+
+    /// Reads on until more than so many bytes have come since the status line; how many did.
+    func rest(_ count: Int) throws -> Int {
+        var sum = buffer.count
+        while sum <= count {
+            buffer = []
+            guard fill() else { throw Failure(operation: "read") }
+            sum += buffer.count
+        }
+        return sum
     }
 
     /// The next answer on this connection.

@@ -1,0 +1,70 @@
+import Glibc
+import HTTPServer
+import System
+import TestDoubles
+import Testing
+import Threading
+
+@Suite struct SentFileTests {
+    private static let size = 48 << 20
+    private let folder = TemporaryFolder()
+    private let files = LocalFileSystem()
+
+    /// A server without an idle timeout, and a file that no socket's buffers hold.
+    private func withSlowReaders(
+        _ count: Int,
+        _ body: ([RawClient], ScriptedHandler, File) throws -> Void
+    ) throws {
+        let file = try files.open(folder.path + "/sent", .create)
+        for offset in stride(from: 0, to: Self.size, by: 1 << 20) {
+            try files.write([UInt8](repeating: 7, count: 1 << 20).span, to: file, at: Int64(offset))
+        }
+        try withServer(ScriptedHandler(file: file)) {
+            $0.idleTimeoutSeconds = 0
+        } _: { server, handler in
+            let clients = try (0..<count).map { _ in try RawClient(port: server.port) }
+            for client in clients {
+                try client.send("GET /whole-file HTTP/1.1\r\nHost: a\r\n\r\n")
+                #expect(try client.status() == 200)
+            }
+            try body(clients, handler, file)
+        }
+    }
+
+    /// Bug: libmicrohttpd took the end of the file for a client that is slow, and the client waited until it was timed out.
+    @Test func aFileThatIsCutShortBreaksItsReaders() throws {
+        try withSlowReaders(3) { clients, handler, file in
+            // One leaves, so that the others change places.
+            clients[0].close()
+            #expect(handler.waitForEnds(1)?.first?.isBroken == false)
+            try files.truncate(file, to: 1 << 20)
+            for client in clients.dropFirst() {
+                #expect(throws: RawClient.Failure.self) { try client.rest(Self.size) }
+                #expect(!client.isStuck)
+            }
+            let ends = try #require(handler.waitForEnds(3))
+            #expect(ends.dropFirst().allSatisfy { $0.isBroken && !$0.isComplete && $0.bodyBytes < Self.size })
+        }
+    }
+
+    @Test func aFileThatIsWrittenToBreaksItsReaders() throws {
+        try withSlowReaders(1) { clients, handler, file in
+            try files.write([1, 2, 3].span, to: file, at: Int64(Self.size) - 100)
+            // The client is slow: a fast one has it all before the loop looks.
+            #expect(handler.waitForEnds(1)?.first?.isBroken == true)
+            #expect(throws: RawClient.Failure.self) { try clients[0].rest(Self.size) }
+            #expect(!clients[0].isStuck)
+        }
+    }
+
+    /// Who reads a blob that is deleted meanwhile gets it all.
+    @Test func aFileThatLosesItsNameIsSentToItsEnd() throws {
+        try withSlowReaders(2) { clients, handler, file in
+            try files.remove(file.path)
+            // By then the loop has looked.
+            #expect(handler.seen.wait(until: .after(.milliseconds(600))) { _ -> Bool? in nil } == nil)
+            for client in clients { #expect(try client.rest(Self.size) > Self.size) }
+            #expect(try #require(handler.waitForEnds(2)).allSatisfy { !$0.isBroken && $0.isComplete })
+        }
+    }
+}
