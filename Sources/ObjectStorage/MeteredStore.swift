@@ -161,6 +161,8 @@ public final class MeteredStore: ObjectStore {
         try count("delete") { () throws(StoreError) in try store.abortUpload(upload) }
     }
 
+    public var clockOffsetSeconds: Int64 { store.clockOffsetSeconds }
+
     public func pendingUploads(prefix: String, continuation: String?) throws(StoreError) -> PendingUploadPage {
         try count("list") { () throws(StoreError) in
             try store.pendingUploads(prefix: prefix, continuation: continuation)

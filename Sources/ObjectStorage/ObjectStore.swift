@@ -78,6 +78,9 @@ public protocol ObjectStore: Sendable, CustomStringConvertible {
     /// Ends an upload and forgets its parts; it is no error when there is none.
     func abortUpload(_ upload: MultipartUpload) throws(StoreError)
 
+    /// How far its clock is ahead of this machine's, as far as it has told.
+    var clockOffsetSeconds: Int64 { get }
+
     /// One page of the uploads that are neither complete nor aborted, whose keys begin with `prefix`.
     func pendingUploads(prefix: String, continuation: String?) throws(StoreError) -> PendingUploadPage
 
@@ -253,6 +256,8 @@ public struct StoreCapabilities: Sendable, Equatable {
 }
 
 extension ObjectStore {
+    public var clockOffsetSeconds: Int64 { 0 }
+
     public func get(
         _ key: ObjectKey,
         range: Range<Int64>?,

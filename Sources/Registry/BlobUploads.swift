@@ -52,25 +52,39 @@ extension Registry {
         except living: Set<MultipartUpload>
     ) throws(RegistryError) -> Int {
         try ask { () throws(StoreError) in
-            var count = 0
+            var (count, failure) = (0, StoreError?.none)
             for prefix in [layout.blobs, layout.unnamedBlobs] {
                 try store.eachPendingUpload(prefix: prefix) { page throws(StoreError) in
+                    let moment = onItsClock(moment)
                     for pending in page.uploads where !living.contains(pending.upload) {
                         guard let started = pending.started, started < moment else { continue }
-                        try store.abortUpload(pending.upload)
-                        count += 1
+                        do throws(StoreError) {
+                            try store.abortUpload(pending.upload)
+                            count += 1
+                        } catch {
+                            // One that stays is no reason for the others to stay.
+                            if error.isRetryable { throw error }
+                            failure = failure ?? error
+                        }
                     }
                 }
             }
             let used = Set(living.map(\.key))
             try store.listAll(prefix: layout.unnamedBlobs) { page throws(StoreError) in
+                let moment = onItsClock(moment)
                 let old = page.objects.filter { object in
                     object.lastModified.map { $0 < moment } ?? false && !used.contains(object.key)
                 }
                 try store.delete(old.map(\.key))
                 count += old.count
             }
+            if let failure { throw failure }
             return count
         }
+    }
+
+    /// The store tells times by its own clock, which by now is known to be off.
+    private func onItsClock(_ moment: WallTime) -> WallTime {
+        WallTime(seconds: moment.seconds + store.clockOffsetSeconds)
     }
 }

@@ -111,7 +111,7 @@ extension Registry {
         isMissing: Bool = false
     ) throws(RegistryError) -> Bool {
         if !isMissing {
-            let isLook = body.length <= store.capabilities.sizeOfALookBytes
+            let isLook = store.capabilities.ifAbsent && body.length <= store.capabilities.sizeOfALookBytes
             if isLook, case .stored? = try putIfAbsent(digest, body) { return true }
             // Whatever a store makes of conditions: only a look tells that a blob is there, and is what it must be.
             if try ask({ () throws(StoreError) in try store.holds(layout.blob(digest), body) }) { return false }
@@ -120,13 +120,16 @@ extension Registry {
         return true
     }
 
-    /// `nil` when something else was stored.
+    /// `nil` when something else was stored, or when the condition may be why nothing was: blobs do not depend on any.
     private func putIfAbsent(_ digest: Digest, _ body: ObjectBody) throws(RegistryError) -> PutOutcome? {
         do throws(RegistryError) {
             return try putBlob(digest, body, .ifAbsent)
         } catch {
-            guard case .store(let error) = error, case .damagedBody = error.kind else { throw error }
-            return nil
+            guard case .store(let error) = error else { throw error }
+            switch error.kind {
+            case .damagedBody, .denied, .conflict, .unsupported, .other: return nil
+            default: throw .store(error)
+            }
         }
     }
 

@@ -355,6 +355,36 @@ import Threading
         #expect(store[Self.key] == Self.content)
     }
 
+    /// Bug: a node whose clock was days ahead, and which knew it, aborted what others had just begun.
+    @Test func theGracePeriodIsOnTheStoresClock() throws {
+        let store = store(movesCheaply: true)
+        let fast = WallTime(seconds: SystemTime().wallTime().seconds + 3 * 86_400)
+        let edge = try Edge(store: store, time: ManualTime(at: fast)) { $0.abandonedUploadGrace = .seconds(3_600) }
+        store.clockOffsetSeconds = -3 * 86_400
+        let other = try store.beginUpload(ObjectKey("epoch/_uploads/other"), contentType: nil)
+        edge.cache.removeAbandonedUploads()
+        #expect(store.uploads == [other])
+        edge.time.advance(.seconds(3_700))
+        edge.cache.removeAbandonedUploads()
+        #expect(store.uploads == [])
+    }
+
+    /// Bug: the first that could not be aborted kept all after it.
+    @Test func anUploadThatCannotBeAbortedKeepsNoOther() throws {
+        let store = store(movesCheaply: true)
+        let edge = try Edge(store: store, time: ManualTime(at: SystemTime().wallTime())) {
+            $0.abandonedUploadGrace = .seconds(3_600)
+        }
+        let uploads = try (0..<6).map { try store.beginUpload(ObjectKey("epoch/_uploads/\($0)"), contentType: nil) }
+        edge.time.advance(.seconds(3_700))
+        store.intercept { _, call throws(StoreError) in
+            guard call.operation == "ABORT", call.key.hasSuffix("2") else { return }
+            throw StoreError(.put, in: "memory", .denied, "", status: 403)
+        }
+        edge.cache.removeAbandonedUploads()
+        #expect(store.uploads == [uploads[2]])
+    }
+
     // MARK: A disk without room
 
     private func tightEdge(_ store: MemoryStore, _ adjust: (inout EdgeCache.Configuration) -> Void = { _ in }) throws

@@ -253,6 +253,23 @@ private let etag = [(name: "ETag", value: "\"e1\"")]
         }
     }
 
+    /// Bug: a store that quotes what it was sent had it in the log and in the client's answer.
+    @Test func secretsThatAreQuoted() throws {
+        let server = ScriptedServer { request, _ in
+            let quoted = ["x-amz-security-token", "authorization"].map { request.headers[$0] ?? "" }.joined(
+                separator: " "
+            )
+            let body = "<Error><Code>\(quoted)</Code><Message>secret-text \(quoted)</Message></Error>"
+            return Answer(status: 418, body: Array(body.utf8))
+        }
+        try server.withStore { test in
+            let error = try test.error { try $0.put(key, .bytes([1])) }
+            let sent = try #require(test.server.requests.last?.headers["authorization"])
+            #expect(!"\(error)".contains("secret-text") && !"\(error)".contains("token-text"), "\(error)")
+            #expect(!"\(error)".contains(sent.suffix(64)) && "\(error)".contains("(secret)"), "\(error)")
+        }
+    }
+
     @Test func hugeBodies() throws {
         let body = "<Error><Message>" + String(repeating: "m", count: 200_000)
         let server = ScriptedServer { _, _ in Answer(status: 403, body: Array(body.utf8)) }

@@ -56,6 +56,28 @@ private func settings(_ flags: [String: String] = [:], _ environment: [String: S
         }
     }
 
+    /// Bug: keys that were given as flags were sent with the environment's token.
+    @Test func theEnvironmentsKeysBelongTogether() async throws {
+        let environment = [
+            "AWS_ACCESS_KEY_ID": "e", "AWS_SECRET_ACCESS_KEY": "s", "AWS_SESSION_TOKEN": "t",
+            "FOREBAY_ORIGIN": "s3://bucket",
+        ]
+        let flags = ["s3-access-key": "f", "s3-secret-key": "g"]
+        func token(_ flags: [String: String]) async throws -> String? {
+            guard case .fixed(let credentials, _) = try await settings(flags, environment).s3.credentials else {
+                return "none at all"
+            }
+            return credentials.sessionToken?.reveal()
+        }
+        #expect(try await token([:]) == "t")
+        #expect(try await token(flags) == nil)
+        #expect(try await token(flags.merging(["s3-session-token": "u"]) { $1 }) == "u")
+        for key in flags.keys {
+            let error = await #expect(throws: SettingsError.self) { try await token([key: "f"]) }
+            #expect(error?.description.contains("no pair") == true && error?.description.contains("AWS_") == true)
+        }
+    }
+
     @Test func awsGoesBeforeTheSeedAndForebayBeforeBoth() async throws {
         let seed = ["EPOCH_S3_ACCESS_KEY": "seed", "EPOCH_S3_SECRET_KEY": "s"]
         let aws = seed.merging(["AWS_ACCESS_KEY_ID": "aws", "AWS_SECRET_ACCESS_KEY": "s"]) { $1 }

@@ -39,6 +39,7 @@ public final class MemoryStore: ObjectStore {
         var tampering: (gets: Int, change: @Sendable ([UInt8]) -> [UInt8])?
         var deliveredBytes = 0
         var silentFrom: Int?
+        var clockOffsetSeconds: Int64 = 0
     }
 
     private struct Broken: Error {}
@@ -58,6 +59,7 @@ public final class MemoryStore: ObjectStore {
         isFaithful: Bool = true,
         isProbed: Bool = true,
         listLimit: Int = 1000,
+        sizeOfALookBytes: Int64 = 0,
         pieceBytes: Int = 16 << 10,
         multipart: MultipartTraits = MultipartTraits(
             thresholdBytes: 32 << 20,
@@ -73,6 +75,7 @@ public final class MemoryStore: ObjectStore {
             etagIsContentHash: etagIsContentHash,
             keepsContentType: true,
             listLimit: listLimit,
+            sizeOfALookBytes: sizeOfALookBytes,
             isFaithful: isFaithful
         )
         var unknown = StoreCapabilities(
@@ -89,6 +92,11 @@ public final class MemoryStore: ObjectStore {
 
     public var description: String { "memory" }
     public var capabilities: StoreCapabilities { unknown.withLock { $0 } ?? known }
+
+    public var clockOffsetSeconds: Int64 {
+        get { state.withLock { $0.clockOffsetSeconds } }
+        set { state.withLock { $0.clockOffsetSeconds = newValue } }
+    }
 
     /// Runs before each call, with its number counted from 1; what it throws is what the call throws.
     public func intercept(_ hook: (@Sendable (Int, Call) throws(StoreError) -> Void)?) {

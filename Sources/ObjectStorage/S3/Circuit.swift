@@ -337,8 +337,8 @@ extension StoreError {
     fileprivate var evidence: Circuit.Evidence {
         switch (kind, status) {
         case (.serverFailure, let status?): status >= 500 ? .failed : .answered
-        // A HEAD's 503 cannot say whether it means too many requests or none at all.
-        case (.throttled, 503?) where code == nil: .none
+        // A HEAD's 503 cannot say whether it means too many requests or none at all; where all are refused, a pause is right for both.
+        case (.throttled, 503?) where code == nil: .failed
         case (_, _?): .answered
         case (.unreachable, nil): .unanswered
         case (.timeout, nil): isRetryable ? .unanswered : .none

@@ -27,8 +27,8 @@ extension S3Transport {
     func failure(of request: S3Request, _ response: Response, _ body: [UInt8]) -> StoreError {
         // A body that cannot be read only makes the message poorer: the status says enough. HEAD has none at all.
         let document = try? XMLReader.read(body)
-        let code = document?.text(of: "Code")
-        var message = document?.text(of: "Message") ?? ""
+        let code = document?.text(of: "Code").map(request.hidingSecrets)
+        var message = request.hidingSecrets(document?.text(of: "Message") ?? "")
         if let endpoint = document?.text(of: "Endpoint") { message += " (endpoint: \(endpoint))" }
         let region = response.header("x-amz-bucket-region") ?? document?.text(of: "Region")
         let serverTime = response.header("Date").flatMap { WallTime(httpDate: $0) }
@@ -38,7 +38,6 @@ extension S3Transport {
             // Another request may have moved on meanwhile.
             region: region == request.region ?? endpoint.region ? nil : region.map { printable($0, limit: 64) }
         )
-        if response.status == 403, code == nil, request.method == "HEAD", isFarOff(serverTime) { kind = .clockSkew }
         if case .denied = kind, !request.isSigned { kind = .anonymous }
         if response.status == 503, code == nil, request.method != "HEAD" { kind = .serverFailure }
         return StoreError(
@@ -54,12 +53,6 @@ extension S3Transport {
             isRetryable: isRetryable,
             serverTime: serverTime
         )
-    }
-
-    /// An answer to HEAD has no body that could name the reason.
-    private func isFarOff(_ serverTime: WallTime?) -> Bool {
-        guard let serverTime else { return false }
-        return abs(serverTime.seconds - time.wallTime().seconds) > S3Limits.clockSkewSeconds
     }
 
     /// Amazon S3 API Reference, "Error Responses", and what Ceph and Swift add to it. The second value, if any, is whether to repeat.
@@ -93,7 +86,7 @@ extension S3Transport {
         case 301, 302, 307, 308: .wrongRegion(expected: region)
         case 400 where region != nil: .wrongRegion(expected: region)
         case 401, 403: .denied
-        case 405, 501: .unsupported
+        case 405, 501, 505: .unsupported
         case 408: .timeout
         case 409: .conflict
         case 416: .invalidRange

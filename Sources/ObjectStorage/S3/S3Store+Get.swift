@@ -41,11 +41,12 @@ extension S3Store {
                 onHead: { response in
                     guard isContent(response) else { return }
                     attempt.answered()
-                    let limit = configuration.limit(bytes: response.contentLength ?? 0)
-                    deadline = transport.time.monotonicNanoseconds() + UInt64(limit.components.seconds) * 1_000_000_000
+                    noteRead()
                     let isContinued = download.info != nil
                     if download.trustsETags { try requireETag(request, response) }
                     let info = try download.accept(response, request, transport)
+                    let limit = configuration.limit(bytes: response.contentLength ?? 0)
+                    deadline = transport.time.monotonicNanoseconds() + UInt64(limit.components.seconds) * 1_000_000_000
                     if !isContinued { try receiving(request) { try begin(info) } }
                 },
                 receive: { response, piece in
@@ -189,6 +190,9 @@ private struct Download {
                 throw invalid("a body of unknown length")
             }
             part = BodyRange(bytes: 0..<size, size: size)
+        }
+        guard part.size <= S3Limits.largestObjectBytes else {
+            throw invalid("an object of \(part.size) bytes cannot be")
         }
         var info = ObjectInfo(size: part.size, response)
         if trustsETags { info.trustETag(response) }

@@ -13,7 +13,9 @@ public final class S3Store: ObjectStore {
     let pool: WorkerPool
     /// What the last probe found; `nil` before the first.
     let findings = Mutex<S3Findings?>(nil)
+    /// Who may not list is denied what is missing, as is who may do nothing; once something was read, it is the former.
     private let deniesWhatIsMissing = Atomic(false)
+    private let wasRead = Atomic(false)
     /// What copies cost here.
     let moving = MovingCosts()
     /// False once the store has refused DeleteObjects.
@@ -56,6 +58,7 @@ public final class S3Store: ObjectStore {
     public var description: String { configuration.endpoint.description }
 
     public var health: StoreHealth { transport.health }
+    public var clockOffsetSeconds: Int64 { transport.clockOffsetSeconds }
     public var availability: StoreAvailability { transport.circuit.availability }
 
     /// Listing is what it tries: unlike a HEAD of the bucket, that brings an error's code and message.
@@ -69,11 +72,15 @@ public final class S3Store: ObjectStore {
         }
     }
 
-    /// To whom may not list, a store does not tell that an object is missing, but denies it. Who has no credentials is denied nothing else that
-    /// could be mended.
+    /// To whom may not list, a store does not tell that an object is missing, but denies it. Who has no credentials but can read is denied
+    /// nothing else that could be mended.
     func isMissing(_ error: StoreError) -> Bool {
         guard case .anonymous = error.kind else { return false }
-        return deniesWhatIsMissing.load(ordering: .relaxed)
+        return deniesWhatIsMissing.load(ordering: .relaxed) && wasRead.load(ordering: .relaxed)
+    }
+
+    func noteRead() {
+        if !wasRead.load(ordering: .relaxed) { wasRead.store(true, ordering: .relaxed) }
     }
 
     /// A bucket that is missing looks like a missing object here: an answer to HEAD has no body to tell them apart by.
@@ -84,19 +91,38 @@ public final class S3Store: ObjectStore {
             do throws(StoreError) {
                 response = try transport.once(request, accepted: [404]).response
             } catch {
-                guard isMissing(error) else { throw error }
-                return nil
+                if isMissing(error) { return nil }
+                throw reason(for: error, key)
             }
             guard response.status != 404 else { return nil }
-            guard let size = response.contentLength, size >= 0 else {
-                throw transport.failure(of: request, .invalidResponse, "an object without a Content-Length", response)
+            guard let size = response.contentLength, 0...S3Limits.largestObjectBytes ~= size else {
+                throw transport.failure(
+                    of: request,
+                    .invalidResponse,
+                    "an object without a possible Content-Length",
+                    response
+                )
             }
+            noteRead()
             var info = ObjectInfo(size: size, response)
             if tellsMD5s {
                 try requireETag(request, response)
                 info.trustETag(response)
             }
             return info
+        }
+    }
+
+    /// An answer to HEAD has no body that could name its reason, such as a token that has expired or a clock that is wrong: GET tells.
+    private func reason(for error: StoreError, _ key: ObjectKey) -> StoreError {
+        guard error.code == nil, [400, 401, 403].contains(error.status) else { return error }
+        configuration.retried(error)
+        let question = S3Request(.head, "GET", key, headers: [("Range", "bytes=0-0")])
+        do throws(StoreError) {
+            _ = try transport.once(question)
+            return error
+        } catch let answer {
+            return answer.code == nil ? error : answer
         }
     }
 

@@ -18,7 +18,8 @@ package struct S3Request: Sendable {
     package var stallSeconds: Int?
     /// The region that it was signed for.
     var region: String?
-    var isSigned = false
+    /// What it was signed with, and the signature: no message of a server may show them.
+    fileprivate(set) var secrets: [Secret] = []
 
     package init(
         _ operation: StoreError.Operation,
@@ -36,6 +37,17 @@ package struct S3Request: Sendable {
         self.headers = headers
         self.body = body
         self.stallSeconds = stallSeconds
+    }
+}
+
+extension S3Request {
+    var isSigned: Bool { !secrets.isEmpty }
+
+    /// What a server has said, which may be what it was sent.
+    func hidingSecrets(_ text: String) -> String {
+        secrets.reduce(text) { text, secret in
+            secret.reveal().isEmpty ? text : text.replacing(secret.reveal(), with: "\(secret)")
+        }
     }
 }
 
@@ -98,6 +110,8 @@ package final class S3Transport: Sendable {
 
     /// Where requests go now.
     var endpoint: S3Endpoint { bearings.withLock { $0.endpoint } }
+
+    var clockOffsetSeconds: Int64 { bearings.withLock { $0.clockOffsetSeconds } }
 
     var health: StoreHealth {
         var health = StoreHealth()
@@ -189,7 +203,6 @@ package final class S3Transport: Sendable {
         let query = RequestSigner.canonicalQuery(request.query)
         var headers = request.headers
         if let credentials = try configuration.credentials.current() {
-            request.isSigned = true
             var now = time.wallTime()
             now.seconds += offset
             headers += [("x-amz-date", now.iso8601Basic), ("x-amz-content-sha256", request.body.hash)]
@@ -202,7 +215,10 @@ package final class S3Transport: Sendable {
                 payloadHash: request.body.hash
             )
             let signer = RequestSigner(region: endpoint.region)
-            headers.append(("Authorization", signer.authorization(input, at: now, with: credentials)))
+            let authorization = signer.authorization(input, at: now, with: credentials)
+            headers.append(("Authorization", authorization))
+            request.secrets = [credentials.secretKey, Secret(String(authorization.suffix(64)))]
+            if let token = credentials.sessionToken { request.secrets.append(token) }
         }
         // Not signed: whoever is between may make a span of its own of it.
         if let traceparent = TraceContext.current { headers.append(("traceparent", traceparent)) }

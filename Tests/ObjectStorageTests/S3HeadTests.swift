@@ -1,0 +1,138 @@
+import FaultProxy
+import HTTPClient
+import ObjectStorage
+import Synchronization
+import System
+import TestDoubles
+import Testing
+
+private let key = ScriptedStore.key
+private let etag = [(name: "ETag", value: "\"1\"")]
+
+/// An answer to HEAD has no body, so what is wrong is asked with GET.
+@Suite struct S3HeadTests {
+    /// What a store answers that refuses with a code, and tells it where it can.
+    private static func refusal(_ method: String, _ status: Int, _ code: String) -> ScriptedServer.Answer {
+        .status(status, method == "HEAD" ? nil : code)
+    }
+
+    /// Bug: pushes failed, each beginning with a HEAD, until some GET had the credentials renewed.
+    @Test(arguments: [(400, "ExpiredToken"), (403, "InvalidAccessKeyId"), (400, "InvalidToken")])
+    func renewsCredentials(_ status: Int, _ code: String) throws {
+        let server = ScriptedServer { request, _ in
+            request.headers["x-amz-security-token"] == "new"
+                ? .ok("", etag) : Self.refusal(request.method, status, code)
+        }
+        let token = Mutex("old")
+        try Weather.with(
+            server,
+            {
+                $0.credentials = CredentialProvider(
+                    { () throws(StoreError) in
+                        Credentials(
+                            accessKey: "a",
+                            secretKey: Secret("b"),
+                            sessionToken: Secret(token.withLock { $0 })
+                        )
+                    },
+                    renew: { _ in
+                        token.withLock { $0 = "new" }
+                        return true
+                    }
+                )
+            }
+        ) { test in
+            _ = try test.store.head(key)
+            #expect(server.requests.map(\.method) == ["HEAD", "GET", "HEAD"])
+        }
+    }
+
+    /// Bug: the correction of a clock that was set right stayed for as long as only HEADs were sent.
+    @Test func takesAClockCorrectionBack() throws {
+        let time = ManualTime()
+        let ahead = Mutex<Int64>(7_200)
+        let server = ScriptedServer { request, _ in
+            let now = WallTime(seconds: time.wallTime().seconds + ahead.withLock { $0 })
+            let date = [(name: "Date", value: now.httpDate)]
+            guard request.headers["x-amz-date"]?.prefix(11) == now.iso8601Basic.prefix(11) else {
+                return .status(403, request.method == "HEAD" ? nil : "RequestTimeTooSkewed", headers: date)
+            }
+            return .ok("", etag + date)
+        }
+        try Weather.with(server) { test in
+            _ = try test.store.head(key)
+            #expect(test.store.clockOffsetSeconds == 7_200)
+            ahead.withLock { $0 = 0 }
+            _ = try test.store.head(key)
+            #expect(test.store.clockOffsetSeconds == 0)
+        }
+    }
+
+    @Test func aDenialIsAskedAboutOnce() throws {
+        let server = ScriptedServer { request, _ in Self.refusal(request.method, 403, "AccessDenied") }
+        try Weather.with(server) { test in
+            let error = try test.error { _ = try $0.head(key) }
+            guard case .denied = error.kind else {
+                Issue.record("\(error)")
+                return
+            }
+            #expect(error.code == "AccessDenied" && server.requests.count == 2)
+        }
+    }
+
+    /// Bug: 503 to HEADs told the circuit nothing, and each client waited for all attempts.
+    @Test func opensTheCircuit() throws {
+        let server = ScriptedServer { _, _ in .status(503) }
+        try Weather.with(server) { test in
+            for number in 0..<10 where test.store.health.state == .up {
+                _ = try test.error { _ = try $0.head(try ObjectKey("a/\(number)")) }
+                test.time.advance(.seconds(1))
+            }
+            #expect(test.store.health.state != .up)
+        }
+    }
+}
+
+/// Bug: a length that no object has ended the process.
+@Suite struct AbsurdLengthTests {
+    private static let lengths = [(1 << 46) + 1, 1_000_000_000_000_000, Int.max - 1, Int.max]
+
+    @Test(arguments: lengths, ["GET", "HEAD"])
+    func areNoAnswer(_ length: Int, _ method: String) throws {
+        let server = ScriptedServer { _, _ in
+            ScriptedServer.Answer(headers: etag, body: [1, 2, 3], length: length, closes: true)
+        }
+        try Weather.with(server) { test in
+            try expectInvalid(test, method)
+        }
+    }
+
+    @Test(arguments: lengths)
+    func areNoRange(_ length: Int) throws {
+        let server = ScriptedServer { _, _ in
+            let range = [(name: "Content-Range", value: "bytes 0-2/\(length)")]
+            return ScriptedServer.Answer(status: 206, headers: etag + range, body: [1, 2, 3])
+        }
+        try Weather.with(server) { test in
+            let error = try test.error {
+                _ = try $0.get(key, range: 0..<3, ifNoneMatch: nil) { _ in
+                } receive: { _ in
+                }
+            }
+            guard case .invalidResponse = error.kind else {
+                Issue.record("\(error)")
+                return
+            }
+        }
+    }
+
+    private func expectInvalid(_ test: Weather, _ method: String) throws {
+        let error = try test.error {
+            if method == "HEAD" { _ = try $0.head(key) } else { _ = try $0.contents(of: key, limitBytes: 10) }
+        }
+        guard case .invalidResponse = error.kind else {
+            Issue.record("\(error)")
+            return
+        }
+    }
+}
