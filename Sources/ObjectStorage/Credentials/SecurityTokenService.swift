@@ -2,6 +2,7 @@ internal import HTTPClient
 internal import Hashing
 internal import OCI
 internal import System
+internal import Threading
 
 /// AWS's token service, and what speaks its protocol: exchanges an identity for temporary credentials.
 struct SecurityTokenService: Sendable {
@@ -145,6 +146,8 @@ extension Client {
                     throw CredentialFailure("\(operation): \(error)", isNobodyThere: error.isNobodyThere)
                 }
             }
+            // Full jitter: nodes that started together do not come back together.
+            pauseThread(.milliseconds(Int.random(in: 0...(100 << min(attempt, 5)))))
             attempt += 1
         }
     }
