@@ -114,7 +114,8 @@ extension DiskTier {
     }
 
     func path(of digest: Digest) -> String {
-        "\(configuration.directory)/blobs/\(digest.algorithm.rawValue)/\(digest.hex.prefix(2))/\(digest.hex)"
+        let hex = digest.hex
+        return "\(configuration.directory)/blobs/\(digest.algorithm.rawValue)/\(hex.prefix(2))/\(hex)"
     }
 }
 

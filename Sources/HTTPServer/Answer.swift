@@ -23,9 +23,18 @@ private func queue(
     closes: Bool
 ) -> MHD_Result {
     defer { MHD_destroy_response(made) }
-    for (name, value) in response.headers { MHD_add_response_header(made, name, value) }
+    addHeaders(response.headers, to: made)
     if closes { MHD_add_response_header(made, "Connection", "close") }
     return MHD_queue_response(connection, UInt32(response.status), made)
+}
+
+private func addHeaders(_ headers: [(name: String, value: String)], to made: OpaquePointer) {
+    for (name, value) in headers {
+        // A string given as an argument is copied first.
+        name.withCString { name in
+            value.withCString { value in _ = MHD_add_response_header(made, name, value) }
+        }
+    }
 }
 
 /// `nil` when a file does not have the bytes that were promised.
@@ -46,7 +55,7 @@ private func make(_ body: Response.Body, _ connection: OpaquePointer, _ exchange
             close(descriptor)
             return nil
         }
-        exchange.sentFile = SentFile(descriptor, connection, end: offset + length, status)
+        exchange.sentFile = SentFile(descriptor, connection, offset..<offset + length, status)
         exchange.loop.sentFiles.began(exchange)
         return made
     case .stream(let length, let producer):
@@ -89,7 +98,7 @@ public final class PreparedResponse: @unchecked Sendable {
     /// `nil` when there is no memory.
     public init?(status: Int, headers: [(name: String, value: String)], bytes: Span<UInt8>) {
         guard let made = makeCopy(bytes) else { return nil }
-        for (name, value) in headers { MHD_add_response_header(made, name, value) }
+        addHeaders(headers, to: made)
         self.made = made
         self.status = status
         length = Int64(bytes.count)

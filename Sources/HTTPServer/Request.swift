@@ -33,7 +33,9 @@ public final class Request {
 
     /// The value of a header, whatever its case; `nil` when it is not there (`MHD_lookup_connection_value`).
     public func header(_ name: String) -> String? {
-        MHD_lookup_connection_value(connection, .HEADER_KIND, name).map { String(cString: $0) }
+        name.withCString { name in
+            MHD_lookup_connection_value(connection, .HEADER_KIND, name).map { String(cString: $0) }
+        }
     }
 
     /// Looks at each header as it lies in memory (`MHD_get_connection_values`).

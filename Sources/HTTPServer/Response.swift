@@ -111,7 +111,7 @@ extension RequestHandler {
 public struct ExchangeEnd: Sendable {
     /// 499 when the client left before there was an answer.
     public let status: Int
-    /// Of the answer's body: of one that was broken off, about as many as the client has.
+    /// Of the answer's body: of one that was broken off, about as many as the client has, and none if it was short.
     public let bodyBytes: Int64
     /// From the request line to the last byte of the answer.
     public let nanoseconds: UInt64

@@ -11,18 +11,21 @@ struct SentFile {
     let end: Int64
     /// When it was last written to, as the answer began.
     let modified: timespec
-    /// What the client had on this connection before.
+    /// What the client had on this connection before; `nil` also where that is not asked.
     let acknowledgedBefore: Int64?
     /// Among those that its loop sends.
     fileprivate(set) var place = 0
     fileprivate(set) var isBroken = false
 
-    init(_ descriptor: Int32, _ connection: OpaquePointer, end: Int64, _ status: stat) {
+    /// Up to here all goes into the socket at once: to ask what the client has of it if it is broken off costs more than it tells.
+    private static let shortBytes = 256 << 10
+
+    init(_ descriptor: Int32, _ connection: OpaquePointer, _ range: Range<Int64>, _ status: stat) {
         self.descriptor = descriptor
         self.connection = connection
-        self.end = end
+        end = range.upperBound
         modified = status.st_mtim
-        acknowledgedBefore = acknowledgedBytes(connection)
+        acknowledgedBefore = range.count > Self.shortBytes ? acknowledgedBytes(connection) : nil
     }
 
     /// It is what it was as far as a look tells.

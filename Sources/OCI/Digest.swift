@@ -74,24 +74,24 @@ public struct Digest: Sendable, Hashable, CustomStringConvertible {
 
     private init(_ algorithm: DigestAlgorithm, hex: Span<UInt8>, of text: Span<UInt8>) throws(NameError) {
         guard hex.count == algorithm.byteCount * 2 else { throw NameError(.digest, text) }
-        var words = SIMD8<UInt64>()
+        // Not a vector yet: each word that is put into one costs the way through memory.
+        var words = InlineArray<8, UInt64>(repeating: 0)
+        var isHex = true
         for word in 0..<algorithm.byteCount / 8 {
             var value: UInt64 = 0
             for index in word * 16..<word * 16 + 16 {
-                let digit: UInt8
-                switch hex[index] {
-                case let character where UInt8(ascii: "0")...UInt8(ascii: "9") ~= character:
-                    digit = character - UInt8(ascii: "0")
-                case let character where UInt8(ascii: "a")...UInt8(ascii: "f") ~= character:
-                    digit = character - UInt8(ascii: "a") + 10
-                default: throw NameError(.digest, text)
-                }
-                value = value << 4 | UInt64(digit)
+                // In bounds by the count above.
+                let character = unsafe hex[unchecked: index]
+                let (isDigit, isLetter) = (character &- UInt8(ascii: "0") < 10, character &- UInt8(ascii: "a") < 6)
+                // Without a branch: no processor guesses which of the two it is.
+                value = value << 4 | UInt64((character & 15) &+ (character >> 6) &* 9)
+                isHex = (isDigit || isLetter) && isHex
             }
             words[word] = value
         }
+        guard isHex else { throw NameError(.digest, text) }
         self.algorithm = algorithm
-        self.words = words
+        self.words = SIMD8(words[0], words[1], words[2], words[3], words[4], words[5], words[6], words[7])
     }
 
     /// Calls `body` with the raw hash, which is on the stack.
@@ -124,9 +124,12 @@ public struct Digest: Sendable, Hashable, CustomStringConvertible {
         let count = start + algorithm.byteCount * 2
         return unsafe String(unsafeUninitializedCapacity: count) { buffer in
             for index in 0..<start { unsafe buffer[index] = prefix.utf8Start[index] }
-            for index in start..<count {
-                let place = index - start
-                unsafe buffer[index] = digits[Int(words[place / 16] >> UInt64(60 - place % 16 * 4) & 15)]
+            for word in 0..<algorithm.byteCount / 8 {
+                var rest = words[word]
+                for index in start + word * 16..<start + word * 16 + 16 {
+                    unsafe buffer[index] = digits[Int(rest >> 60)]
+                    rest <<= 4
+                }
             }
             return count
         }

@@ -11,17 +11,15 @@ extension RegistryHandler {
     public func answerAtOnce(_ request: Request) -> ReadyAnswer? {
         guard request.method == "GET" || request.method == "HEAD" else { return nil }
         observer.began(request)
-        let isOriginDown = edge.isOriginDown
-        if canBePrepared(request), let answer = preparedAnswers[request.path], answer.isOfOutage == isOriginDown,
-            edge.stillHolds(answer.sighting)
-        {
-            request.note = answer.note
-            return .prepared(answer.response)
+        let asked = Asked(request, isOriginDown: edge.isOriginDown, preparedAnswers)
+        if let kept = asked.kept, edge.stillHolds(kept.sighting) {
+            request.note = kept.note
+            return .prepared(kept.response)
         }
         do throws(Route.Failure) {
             let route = try Route(path: request.path)
             request.note = RequestNote(route.label, .hit).number
-            if let answer = ready(route, request, isOriginDown) { return answer }
+            if let answer = ready(route, asked) { return answer }
             request.note = RequestNote(route.label).number
             return nil
         } catch {
@@ -29,35 +27,30 @@ extension RegistryHandler {
         }
     }
 
-    private func ready(_ route: Route, _ request: Request, _ isOriginDown: Bool) -> ReadyAnswer? {
+    private func ready(_ route: Route, _ asked: Asked) -> ReadyAnswer? {
         switch route {
-        case .blob(_, let digest): blobAtOnce(digest, request, isOriginDown)
-        case .manifest(let name, let reference): manifestAtOnce(name, reference, request, isOriginDown)
+        case .blob(_, let digest): blobAtOnce(digest, asked)
+        case .manifest(let name, let reference): manifestAtOnce(name, reference, asked)
         default: nil
         }
     }
 
-    private func blobAtOnce(_ digest: Digest, _ request: Request, _ isOriginDown: Bool) -> ReadyAnswer? {
+    private func blobAtOnce(_ digest: Digest, _ asked: Asked) -> ReadyAnswer? {
         var ready: ReadyAnswer?
         _ = edge.blobHit(digest) { sighting, bytes in
             ready =
-                canBePrepared(request) && bytes.count <= PreparedAnswers.maximumBytes
-                ? prepared(request, sighting, isOriginDown, blobHeaders(digest), bytes)
-                : answerAtOnce(digest, .bytes([UInt8](bytes)), request, isOriginDown)
+                prepared(asked, sighting, blobHeaders(digest), bytes)
+                ?? answerAtOnce(digest, .bytes([UInt8](bytes)), asked)
         } file: { file, size in
-            ready = answerAtOnce(digest, .file(file, size: size), request, isOriginDown)
+            ready = answerAtOnce(digest, .file(file, size: size), asked)
         }
         return ready
     }
 
-    private func answerAtOnce(
-        _ digest: Digest,
-        _ content: BlobContent,
-        _ request: Request,
-        _ isOriginDown: Bool
-    ) -> ReadyAnswer? {
+    private func answerAtOnce(_ digest: Digest, _ content: BlobContent, _ asked: Asked) -> ReadyAnswer? {
+        let request = asked.request
         do throws(APIError) {
-            let response = try answer(digest, content, request).marked(isOriginDown: isOriginDown)
+            let response = try answer(digest, content, request).marked(isOriginDown: asked.isOriginDown)
             return .response(finished(response).named(request.id))
         } catch {
             // A range that is none of the blob's. It is counted as a hit already.
@@ -65,57 +58,65 @@ extension RegistryHandler {
         }
     }
 
-    private func manifestAtOnce(
-        _ name: RepositoryName,
-        _ reference: Reference,
-        _ request: Request,
-        _ isOriginDown: Bool
-    ) -> ReadyAnswer? {
+    private func manifestAtOnce(_ name: RepositoryName, _ reference: Reference, _ asked: Asked) -> ReadyAnswer? {
         var ready: ReadyAnswer?
         _ = edge.manifestHit(name, reference) { digest, sighting, mediaType, bytes in
-            guard canBePrepared(request), bytes.count <= PreparedAnswers.maximumBytes else {
-                let headers = manifestHeaders(digest, MediaType(mediaType))
-                let response = answer(digest, headers, [UInt8](bytes), request).marked(isOriginDown: isOriginDown)
-                ready = .response(finished(response).named(request.id))
-                return
-            }
-            ready = prepared(request, sighting, isOriginDown, manifestHeaders(digest, MediaType(mediaType)), bytes)
+            ready = prepared(asked, sighting, manifestHeaders(digest, MediaType(mediaType)), bytes)
+            guard ready == nil else { return }
+            let headers = manifestHeaders(digest, MediaType(mediaType))
+            let response = answer(digest, headers, [UInt8](bytes), asked.request)
+            ready = .response(finished(response.marked(isOriginDown: asked.isOriginDown)).named(asked.request.id))
         }
         return ready
     }
 
-    /// The whole content, and no name that the answer has to bear, as every request has with an access log.
-    private func canBePrepared(_ request: Request) -> Bool { request.isForWhole && request.id.isEmpty }
-
+    /// `nil` where it must be made for this request alone.
     private func prepared(
-        _ request: Request,
+        _ asked: Asked,
         _ sighting: DiskTier.Sighting,
-        _ isOriginDown: Bool,
         _ headers: @autoclosure () -> [(name: String, value: String)],
         _ bytes: Span<UInt8>
     ) -> ReadyAnswer? {
-        let known = preparedAnswers[request.path].flatMap { answer in
-            answer.sighting.number == sighting.number && answer.isOfOutage == isOriginDown ? answer.response : nil
-        }
-        let response =
-            known
-            ?? PreparedResponse(
-                status: 200,
-                headers: finished(Response(status: 200, headers: headers()).marked(isOriginDown: isOriginDown)).headers,
-                bytes: bytes
-            )
-        guard let response else { return nil }
-        preparedAnswers.offer(request.path) {
-            PreparedAnswer(request.path, sighting, request.note, isOfOutage: isOriginDown, response)
+        guard let place = asked.place, bytes.count <= PreparedAnswers.maximumBytes else { return nil }
+        let known = asked.kept.flatMap { $0.sighting.number == sighting.number ? $0.response : nil }
+        guard let response = known ?? prepared(headers(), asked.isOriginDown, bytes) else { return nil }
+        preparedAnswers.offer(place) {
+            PreparedAnswer(place, sighting, asked.request.note, isOfOutage: asked.isOriginDown, response)
         }
         return .prepared(response)
+    }
+
+    private func prepared(
+        _ headers: [(name: String, value: String)],
+        _ isOriginDown: Bool,
+        _ bytes: Span<UInt8>
+    ) -> PreparedResponse? {
+        let response = finished(Response(status: 200, headers: headers).marked(isOriginDown: isOriginDown))
+        return PreparedResponse(status: response.status, headers: response.headers, bytes: bytes)
+    }
+}
+
+/// What is asked for, and what is kept of it.
+private struct Asked {
+    let request: Request
+    let isOriginDown: Bool
+    /// `nil` for a part or a condition, and for an answer that has to bear a name, as all have with an access log.
+    let place: PreparedAnswers.Place?
+    /// The answer that was given there before, as the origin is now.
+    let kept: PreparedAnswer?
+
+    init(_ request: Request, isOriginDown: Bool, _ answers: PreparedAnswers) {
+        self.request = request
+        self.isOriginDown = isOriginDown
+        place = request.isForWhole && request.id.isEmpty ? PreparedAnswers.Place(request.path) : nil
+        kept = place.flatMap { answers[$0] }.flatMap { $0.isOfOutage == isOriginDown ? $0 : nil }
     }
 }
 
 /// An answer that was made before. A record's content never changes, so its answer never does; whether it is still the record that the path
 /// leads to is asked each time.
 final class PreparedAnswer: Sendable {
-    let path: String
+    let place: PreparedAnswers.Place
     let sighting: DiskTier.Sighting
     /// The request's.
     let note: UInt64
@@ -124,13 +125,13 @@ final class PreparedAnswer: Sendable {
     let response: PreparedResponse
 
     init(
-        _ path: String,
+        _ place: PreparedAnswers.Place,
         _ sighting: DiskTier.Sighting,
         _ note: UInt64,
         isOfOutage: Bool,
         _ response: PreparedResponse
     ) {
-        self.path = path
+        self.place = place
         self.sighting = sighting
         self.note = note
         self.isOfOutage = isOfOutage
@@ -147,22 +148,41 @@ final class PreparedAnswers: Sendable {
     private static let places = 1024
 
     private let answers = InlineArray<1024, Mutex<PreparedAnswer?>> { _ in Mutex(nil) }
+    /// The hashes of their paths: most answers that are not here are not looked for, which would move what all loops share to and fro.
+    private let kept = AtomicArray(count: places)
     /// The hash of the path whose answer was made last.
     private let candidates = AtomicArray(count: places)
 
-    subscript(path: String) -> PreparedAnswer? {
-        let place = path.hashValue & (Self.places - 1)
-        guard let answer = answers[place].withLock({ $0 }), answer.path == path else { return nil }
+    /// A path, and where its answer goes.
+    struct Place: Equatable {
+        private let path: String
+        fileprivate let hash: UInt64
+
+        init(_ path: String) {
+            self.path = path
+            hash = UInt64(bitPattern: Int64(path.hashValue))
+        }
+
+        fileprivate var index: Int { Int(hash & UInt64(places - 1)) }
+
+        static func == (a: Place, b: Place) -> Bool { a.hash == b.hash && a.path == b.path }
+    }
+
+    subscript(place: Place) -> PreparedAnswer? {
+        guard kept.loadRelaxed(place.index) == place.hash, let answer = answers[place.index].withLock({ $0 }),
+            answer.place == place
+        else { return nil }
         return answer
     }
 
     /// Keeps the answer when its path is asked for a second time.
-    func offer(_ path: String, _ answer: () -> PreparedAnswer) {
-        let hash = path.hashValue
-        let (place, mark) = (hash & (Self.places - 1), UInt64(bitPattern: Int64(hash)))
-        guard candidates.loadRelaxed(place) == mark else { return candidates.storeRelaxed(mark, at: place) }
+    func offer(_ place: Place, _ answer: () -> PreparedAnswer) {
+        guard candidates.loadRelaxed(place.index) == place.hash else {
+            return candidates.storeRelaxed(place.hash, at: place.index)
+        }
         let answer = answer()
-        answers[place].withLock { $0 = answer }
+        answers[place.index].withLock { $0 = answer }
+        kept.storeRelaxed(place.hash, at: place.index)
     }
 }
 

@@ -13,7 +13,7 @@ public struct LocalFileSystem: FileSystem {
             case .readWrite: O_RDWR | O_NOFOLLOW | O_NONBLOCK
             case .create: O_RDWR | O_CREAT | O_EXCL
             }
-        let descriptor = try call("open", path) { Glibc.open(path, flags | O_CLOEXEC, 0o644) }
+        let descriptor = try call("open", path) { path.withCString { Glibc.open($0, flags | O_CLOEXEC, 0o644) } }
         return File(owning: descriptor, path: path)
     }
 

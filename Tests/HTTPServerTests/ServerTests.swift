@@ -183,6 +183,19 @@ struct ServerTests {
         }
     }
 
+    /// The client would wait for the rest for ever.
+    @Test func aFileThatIsShorterThanItsAnswerIsRefused() throws {
+        let path = "/tmp/forebay-http-\(getpid())-short"
+        let file = try LocalFileSystem().open(path, .create)
+        defer { unlink(path) }
+        try LocalFileSystem().write(body(300_002).span, to: file, at: 0)
+        try withServer(ScriptedHandler(file: file)) { server, _ in
+            let client = try RawClient(port: server.port)
+            try client.send("GET /file HTTP/1.1\r\nHost: a\r\n\r\n")
+            #expect(try client.status() == 500)
+        }
+    }
+
     // MARK: Clients that leave
 
     /// The kernel takes a few MiB for a client that reads nothing.

@@ -33,6 +33,19 @@ import Testing
         #expect(throws: NameError.self) { try Digest(prefixOptional: "md5:" + Self.sha256) }
     }
 
+    /// Wherever it stands among good ones.
+    @Test(arguments: UInt8.min...UInt8.max)
+    func aCharacterIsReadOrRefused(_ character: UInt8) {
+        for place in 0..<64 {
+            var text = Array("sha256:\(Self.sha256)".utf8)
+            text[7 + place] = character
+            // The error says no more than that it is refused.
+            let digest = try? Digest(text.span)
+            let isDigit = "0123456789abcdef".utf8.contains(character)
+            #expect(digest?.description == (isDigit ? String(decoding: text, as: UTF8.self) : nil))
+        }
+    }
+
     static let hostile: [String] = [
         "", ":", "sha256", "sha256:", "sha256:\(sha256.dropLast())", "sha256:\(sha256)0",
         "sha256:\(sha256.uppercased())",
