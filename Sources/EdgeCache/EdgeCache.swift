@@ -37,6 +37,10 @@ public final class EdgeCache: Sendable {
         public var absentTTL: Duration = .seconds(3)
         /// Blobs that are remembered to be nowhere.
         public var absentBlobLimit = 4096
+        /// How long an object that proved not to be its blob counts as missing, so that it is pushed again.
+        public var damagedTTL: Duration = .seconds(600)
+        /// Blobs that are remembered to be damaged.
+        public var damagedBlobLimit = 4096
         /// Upload sessions at once.
         public var uploadSessionLimit = 1024
         /// How long an upload session may stay unused.
@@ -68,6 +72,7 @@ public final class EdgeCache: Sendable {
     let manifestFlights = SingleFlight<ManifestFlight, Result<ManifestAnswer?, EdgeError>>()
     let listFlights = SingleFlight<NameList, Result<[String]?, EdgeError>>()
     let fills: Fills
+    private let damages: DamagedBlobs
     private let origin: StoreAvailability
 
     public init(
@@ -86,13 +91,22 @@ public final class EdgeCache: Sendable {
         self.fileSystem = fileSystem
         self.time = time
         self.log = log
-        uploadTools = UploadTools(configuration, registry: registry, tier: tier, fileSystem: fileSystem, log: log)
+        damages = DamagedBlobs(configuration, time: time)
+        uploadTools = UploadTools(
+            configuration,
+            registry: registry,
+            tier: tier,
+            damages: damages,
+            fileSystem: fileSystem,
+            log: log
+        )
         uploads = UploadSessions(configuration, uploadTools, time: time, random: random)
         uploads.startSweeping()
         fills = Fills(
             configuration,
             registry: registry,
             tier: tier,
+            damages: damages,
             fileSystem: fileSystem,
             time: time,
             log: log
@@ -206,7 +220,7 @@ extension EdgeCache {
         let pushes = fills.pushes
         let info = try atOrigin { () throws(RegistryError) in try registry.blobInfo(digest) }
         if info == nil { fills.foundAbsent(digest, since: pushes) }
-        return info?.size
+        return info.flatMap { damages.contains(digest, $0) ? nil : $0.size }
     }
 
     /// Removes a blob from the origin and from here; false when neither had it.

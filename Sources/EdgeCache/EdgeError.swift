@@ -19,6 +19,8 @@ public enum EdgeError: Error, CustomStringConvertible {
     case uploadBusy(String)
     /// The chunk does not start where the upload stands.
     case chunkOutOfOrder(offset: Int64)
+    /// An earlier request failed here after it had brought the bytes that are missing; `offset` is where the upload stands.
+    case bytesDropped(offset: Int64)
     /// The chunk has not the length that its headers announced.
     case chunkLength(expected: Int64, actual: Int64)
     /// The closing digest's algorithm is not the one that the upload was hashed with, and the bytes are no longer here.
@@ -28,6 +30,14 @@ public enum EdgeError: Error, CustomStringConvertible {
     case manifestInvalid(String)
     /// The manifest refers to blobs that nobody pushed.
     case manifestBlobsUnknown([Digest])
+
+    /// No other request of the client would have fared better.
+    var isOurs: Bool {
+        switch self {
+        case .origin, .tier, .busy: true
+        default: false
+        }
+    }
 
     /// The program is about to end.
     static let closing = EdgeError.busy("the server is about to end")
@@ -44,6 +54,8 @@ public enum EdgeError: Error, CustomStringConvertible {
         case .uploadUnknown(let id): "there is no upload \(id): it was finished, canceled or expired"
         case .uploadBusy(let id): "another request is writing to upload \(id)"
         case .chunkOutOfOrder(let offset): "the chunk must start at byte \(offset)"
+        case .bytesDropped(let offset):
+            "an earlier request failed and its bytes were dropped: send them again, from byte \(offset) on"
         case .chunkLength(let expected, let actual):
             "the chunk has \(actual) bytes where its headers announce \(expected)"
         case .algorithm(let named, let hashed):

@@ -14,7 +14,8 @@ final class Fills: Sendable {
 
     private struct State {
         var running: [Digest: Fill] = [:]
-        var absent: AbsentBlobs
+        /// What the origin did not have a moment ago.
+        var absent: RecentBlobs<Void>
         /// Counts what was pushed here.
         var pushes: UInt64 = 0
     }
@@ -27,6 +28,7 @@ final class Fills: Sendable {
     let limits: FillLimits
     let counters = FillCounters()
     let passages = Passages()
+    let damages: DamagedBlobs
     private let queueLimit: Int
     private let pool: WorkerPool
     private let state: Monitor<State>
@@ -36,11 +38,13 @@ final class Fills: Sendable {
         _ configuration: EdgeCache.Configuration,
         registry: Registry,
         tier: DiskTier,
+        damages: DamagedBlobs,
         fileSystem: any FileSystem,
         time: any TimeSource,
         log: Logger
     ) {
         self.registry = registry
+        self.damages = damages
         self.tier = tier
         self.fileSystem = fileSystem
         self.time = time
@@ -55,7 +59,7 @@ final class Fills: Sendable {
         let threads = configuration.fillThreads
         pool = WorkerPool(name: "fill", threads: threads, urgentThreads: threads / 4, queueLimit: queueLimit)
         state = Monitor(
-            State(absent: AbsentBlobs(limit: configuration.absentBlobLimit, for: configuration.absentTTL))
+            State(absent: RecentBlobs(limit: configuration.absentBlobLimit, for: configuration.absentTTL))
         )
     }
 
@@ -119,7 +123,7 @@ extension Fills {
                 if let member = FillMember(of: running) { return .joined(member) }
                 if isPatient, !running.isOver { return .wait(running) }
             }
-            if state.absent.contains(digest, at: now) { return .absent }
+            if state.absent.finding(digest, at: now) != nil { return .absent }
             let fill = Fill(digest, near: near, since: stamp)
             guard let member = FillMember(of: fill) else { preconditionFailure("a new fill has ended") }
             state.running[digest] = fill
@@ -136,6 +140,7 @@ extension Fills {
 
     /// The origin has the blob now: whoever asks from now on does not join a fill that may have looked before.
     func hasPushed(_ digest: Digest) {
+        damages.remove(digest)
         state.update { state in
             state.running[digest] = nil
             state.absent.remove(digest)
@@ -150,7 +155,7 @@ extension Fills {
 
     func isAbsent(_ digest: Digest) -> Bool {
         let now = time.monotonicNanoseconds()
-        return state.withLock { $0.absent.contains(digest, at: now) }
+        return state.withLock { $0.absent.finding(digest, at: now) != nil }
     }
 
     /// The origin has it, whatever it said a moment ago.
@@ -163,7 +168,7 @@ extension Fills {
     func foundAbsent(_ digest: Digest, since pushes: UInt64) {
         let now = time.monotonicNanoseconds()
         state.withLock { state in
-            if state.pushes == pushes { state.absent.insert(digest, at: now) }
+            if state.pushes == pushes { state.absent.insert((), of: digest, at: now) }
         }
     }
 }
@@ -275,11 +280,7 @@ extension Fills {
 
     /// All bytes are hashed.
     private func complete(_ fill: Fill, _ content: FillContent) {
-        let actual = content.hashedDigest
-        guard actual == fill.digest else {
-            let key = registry.layout.blob(fill.digest)
-            return damaged(fill, .origin(.damaged(key: key, expected: fill.digest, actual: actual)))
-        }
+        guard proves(fill, content.hashedDigest) else { return }
         let isFirst = fill.state.update { state in
             guard state.phase.isLive else { return false }
             state.phase = .verified(content.file)
@@ -292,14 +293,22 @@ extension Fills {
 
     /// A small blob is whole.
     func complete(_ fill: Fill, _ memory: [UInt8]) {
-        let actual = Digest(of: memory, fill.digest.algorithm)
-        guard actual == fill.digest else {
-            let key = registry.layout.blob(fill.digest)
-            return damaged(fill, .origin(.damaged(key: key, expected: fill.digest, actual: actual)))
-        }
+        guard proves(fill, Digest(of: memory, fill.digest.algorithm)) else { return }
         fill.update { $0.phase = .verifiedInMemory(memory) }
         keep(fill) { () throws(DiskTierError) in try tier.insertInline(fill.digest, memory, since: fill.stamp) }
         forget(fill)
+    }
+
+    /// Whether the origin's bytes are the blob; ends the fill if not.
+    private func proves(_ fill: Fill, _ actual: Digest) -> Bool {
+        guard actual != fill.digest else {
+            damages.remove(fill.digest)
+            return true
+        }
+        damages.insert(fill.digest, etag: fill.state.withLock { $0.etag })
+        let key = registry.layout.blob(fill.digest)
+        damaged(fill, .origin(.damaged(key: key, expected: fill.digest, actual: actual)))
+        return false
     }
 
     /// The clients have their bytes already: a tier that cannot keep them is no error of theirs.
@@ -319,7 +328,7 @@ extension Fills {
         let now = time.monotonicNanoseconds()
         state.withLock { state in
             // Otherwise somebody pushed it meanwhile.
-            if state.running[fill.digest] === fill { state.absent.insert(fill.digest, at: now) }
+            if state.running[fill.digest] === fill { state.absent.insert((), of: fill.digest, at: now) }
         }
         fill.update { $0.phase = .unknownBlob }
     }

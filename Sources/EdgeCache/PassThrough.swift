@@ -244,8 +244,9 @@ extension Passage {
     private func transfer(_ digest: Digest, _ fills: Fills) throws(EdgeError) {
         var hash = ContentHash(digest.algorithm)
         var block: [UInt8] = []
+        var etag: String?
         do throws(RegistryError) {
-            try fills.registry.streamBlob(digest, range: verifies ? nil : range) { piece in
+            try fills.registry.streamBlob(digest, range: verifies ? nil : range, begin: { etag = $0.etag }) { piece in
                 fills.counters.originBytes.wrappingAdd(Int64(piece.count), ordering: .relaxed)
                 if verifies { hash.update(piece) }
                 // One block is always held back, so the end only follows a good digest.
@@ -261,6 +262,7 @@ extension Passage {
         if verifies, hash.digest() != digest {
             let key = fills.registry.layout.blob(digest)
             let error = EdgeError.origin(.damaged(key: key, expected: digest, actual: hash.digest()))
+            fills.damages.insert(digest, etag: etag)
             fills.counters.damaged.wrappingAdd(1, ordering: .relaxed)
             fills.log.error("the origin's content is damaged", metadata: ["digest": "\(digest)", "error": "\(error)"])
             throw error

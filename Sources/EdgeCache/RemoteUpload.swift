@@ -15,8 +15,10 @@ final class RemoteUpload: Sendable {
         var parts: [Int: UploadedPart] = [:]
         /// What the blob is to be; known early when the client says so in its first request.
         var digest: Digest?
-        /// The origin has the blob: nothing needs to be sent.
-        var isThere = false
+        /// The length of what the origin has under the digest, when it was asked.
+        var found: Int64?
+        /// The bytes are nowhere else: they are sent, whatever the origin has.
+        var isAlone = false
         /// Where bytes are sent from, and how many there are.
         var file: File?
         var available: Int64 = 0
@@ -79,7 +81,7 @@ final class RemoteUpload: Sendable {
         // A part on its way may be about to begin the upload for the other one.
         if isRenamed { pause() }
         let isUseless = state.withLock { state in
-            if isRenamed { state.isThere = false }
+            if isRenamed { state.found = nil }
             state.digest = digest
             state.isPaused = false
             return state.upload.map { !tools.registry.mayComplete($0, as: digest) } ?? false
@@ -156,6 +158,7 @@ extension RemoteUpload {
             }
             state.update { state in
                 state.inFlight.remove(index)
+                guard let part else { return state.next = min(state.next, index) }
                 if state.upload == upload { state.parts[index] = part }
             }
         } catch {
@@ -170,13 +173,12 @@ extension RemoteUpload {
 
     /// The upload, begun now; `nil` when the origin has the blob. Only one part at a time is sent for that.
     private func begin() throws(RegistryError) -> MultipartUpload? {
-        let (digest, isThere, size) = state.withLock { ($0.digest, $0.isThere, $0.isWhole ? $0.available : nil) }
-        if isThere { return nil }
-        // Of a length that it cannot have, it is as good as missing.
-        if let digest, let info = try tools.registry.blobInfo(digest), info.size == size ?? info.size {
-            state.update { $0.isThere = true }
-            return nil
+        let (digest, isAsked) = state.withLock { ($0.digest, $0.isAlone || $0.found != nil) }
+        if let digest, !isAsked {
+            let found = try tools.lengthAtOrigin(digest)
+            state.update { $0.found = found }
         }
+        if state.withLock({ $0.isThere }) { return nil }
         let new = try tools.registry.beginBlobUpload(digest)
         // So that a later run can abort it, should this one end now.
         if let id { tools.journal.saveRemote(id, RemoteRecord(upload: new, partBytes: grid.partBytes)) }
@@ -190,11 +192,22 @@ extension RemoteUpload {
 extension RemoteUpload {
     /// Sends what is missing of a file and makes it the blob, whose digest the caller has verified.
     func finish(_ file: File, size: Int64, as digest: Digest) throws(RegistryError) {
+        do throws(RegistryError) {
+            try sendRest(of: file, size: size, as: digest)
+        } catch {
+            // One that has gone, as when its parts were joined to something else, is begun anew: all bytes are here.
+            guard error.isNoSuchUpload else { throw error }
+            try sendRest(of: file, size: size, as: digest)
+        }
+    }
+
+    private func sendRest(of file: File, size: Int64, as digest: Digest) throws(RegistryError) {
         state.update { state in
             state.file = file
             state.available = size
             state.isWhole = true
-            state.isThere = false
+            // What it was before the length was known does not count.
+            state.found = nil
             state.failure = nil
             state.next = 0
         }
@@ -208,6 +221,7 @@ extension RemoteUpload {
         state.update { state in
             state.file = file
             state.available = grid.start(of: available)
+            state.isAlone = true
             state.failure = nil
             state.next = 0
         }
@@ -218,8 +232,8 @@ extension RemoteUpload {
     /// Sends a part that is in no file. Returns while it is on its way; the one before is there then.
     func hand(_ index: Int, _ bytes: [UInt8]) throws(RegistryError) {
         try settle()
-        guard !state.withLock({ $0.isThere }) else { return }
         let upload = state.withLock { state in
+            state.isAlone = true
             state.inFlight.insert(index)
             return state.upload
         }
@@ -230,8 +244,6 @@ extension RemoteUpload {
 
     /// Sends the last part and makes all of them the blob, whose digest the caller has verified.
     func finish(_ last: [UInt8], size: Int64, as digest: Digest) throws(RegistryError) {
-        // It was there when the upload began, so nothing was sent; and it is not any more.
-        guard !state.withLock({ $0.isThere }) else { throw unfinished(digest) }
         if !last.isEmpty, !has(last, endingAt: size) { try hand(grid.index(of: size - 1), last) }
         try settle()
         try complete(size, as: digest)
@@ -336,6 +348,13 @@ extension RemoteUpload.State {
         upload = nil
         parts = [:]
         next = 0
+        found = nil
+    }
+
+    /// The origin has the blob, by its length: nothing needs to be sent. More bytes, or the end of them, may show that it has not.
+    var isThere: Bool {
+        guard !isAlone, let found else { return false }
+        return isWhole ? found == available : found >= available
     }
 
     /// The next part of the file to send; it counts as on its way from now on. One alone begins the upload.

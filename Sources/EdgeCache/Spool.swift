@@ -317,10 +317,11 @@ extension Spool {
             remote.name(digest)
             let isInParts = remote.upload != nil || isPassing && size > memory.count
             guard isInParts || size > tools.registry.store.multipart.thresholdBytes else {
+                let isMissing = isMissing || tools.damages.contains(digest)
                 _ = try tools.registry.pushBlob(digest, from: body(digest), isMissing: isMissing)
                 return
             }
-            if !isMissing, try tools.registry.blobInfo(digest)?.size == size {
+            if !isMissing, try tools.lengthAtOrigin(digest) == size {
                 remote.abort()
             } else if let file = incoming?.file {
                 try remote.finish(file, size: size, as: digest)

@@ -29,6 +29,8 @@ struct UploadRecord: Sendable, Equatable {
     var lastUsed: Int64
     /// The digest that the bytes proved to have, when all that is missing is the origin.
     var verified: Digest?
+    /// A request's bytes were dropped, by no fault of the client's.
+    var hasDropped = false
     /// The running hash after `offset` bytes.
     var hashState: [UInt8]
     /// The last of the bytes, where they are in no file.
@@ -58,6 +60,7 @@ extension UploadRecord {
         ]
         lines.append("boot \(boot)")
         if isPassing { lines.append("passing 1") }
+        if hasDropped { lines.append("dropped 1") }
         if let remote {
             lines.append("upload \(remote.upload.id)")
             lines += remote.parts.map { "part \($0.number) \($0.length) \($0.etag)" }
@@ -101,6 +104,7 @@ extension UploadRecord {
         hashState = Array(rest.prefix(Int(hashBytes)))
         tail = Array(rest.dropFirst(Int(hashBytes)))
         isPassing = values["passing"] != nil
+        hasDropped = values["dropped"] != nil
         boot = values["boot"].map(String.init) ?? ""
         self.remote = remote
         // Parts of another upload, begun before, are none of this one.

@@ -8,6 +8,8 @@ final class UploadSession: Sendable {
         var offset: Int64 = 0
         /// What the bytes proved to be, when only the origin is missing.
         var verified: Digest?
+        /// A request failed here, by no fault of the client's, and its bytes have not come again.
+        var hasDropped = false
         /// It holds parts in memory, which few may.
         var isPassing: Bool
         /// A request is using the spool.
@@ -38,6 +40,7 @@ final class UploadSession: Sendable {
             State(
                 offset: record.offset,
                 verified: record.verified,
+                hasDropped: record.hasDropped,
                 isPassing: record.isPassing,
                 lastUsed: record.lastUsed
             )
@@ -53,18 +56,24 @@ final class UploadSession: Sendable {
         }
     }
 
-    func release(offset: Int64, verified: Digest?, isPassing: Bool, now: Int64) {
+    func release(offset: Int64, verified: Digest?, hasDropped: Bool, isPassing: Bool, now: Int64) {
         state.withLock { state in
             state.isBusy = false
             state.offset = offset
             state.verified = verified
+            state.hasDropped = hasDropped
             state.isPassing = isPassing
             state.lastUsed = now
         }
     }
 
     /// Gives the spool back as it was.
-    func release() { state.withLock { $0.isBusy = false } }
+    func release(hasDropped: Bool) {
+        state.withLock { state in
+            state.isBusy = false
+            state.hasDropped = state.hasDropped || hasDropped
+        }
+    }
 
     var isClosed: Bool { state.withLock { $0.isClosed } }
 

@@ -89,10 +89,20 @@ final class UploadSessions: Sendable {
     }
 
     /// Gives a spool back, once what it holds is recorded.
-    func release(_ session: UploadSession, verified: Digest? = nil) {
+    ///
+    /// - Parameters:
+    ///   - verified: what the bytes proved to be.
+    ///   - hasDropped: a request's bytes were dropped, by no fault of the client's.
+    func release(_ session: UploadSession, verified: Digest? = nil, hasDropped: Bool = false) {
         let spool = session.spool.spool
-        save(session, spool, verified: verified)
-        session.release(offset: spool.size, verified: verified, isPassing: spool.isPassing, now: now)
+        save(session, spool, verified: verified, hasDropped: hasDropped)
+        session.release(
+            offset: spool.size,
+            verified: verified,
+            hasDropped: hasDropped,
+            isPassing: spool.isPassing,
+            now: now
+        )
     }
 
     /// Forgets a session that its caller has closed or is using, with its files.
@@ -102,9 +112,11 @@ final class UploadSessions: Sendable {
         sessions.withLock { _ = $0.removeValue(forKey: session.id) }
     }
 
-    private func save(_ session: UploadSession, _ spool: Spool, verified: Digest? = nil) {
+    private func save(_ session: UploadSession, _ spool: Spool, verified: Digest? = nil, hasDropped: Bool = false) {
         guard !session.id.isEmpty else { return }
-        tools.journal.save(session.id, spool.record(session.repository, lastUsed: now, verified: verified))
+        var record = spool.record(session.repository, lastUsed: now, verified: verified)
+        record.hasDropped = hasDropped
+        tools.journal.save(session.id, record)
     }
 
     private var now: Int64 { time.wallTime().seconds }

@@ -11,6 +11,7 @@ internal import Threading
 final class UploadTools: Sendable {
     let registry: Registry
     let tier: DiskTier
+    let damages: DamagedBlobs
     let fileSystem: any FileSystem
     let log: Logger
     let journal: UploadJournal
@@ -26,11 +27,13 @@ final class UploadTools: Sendable {
         _ configuration: EdgeCache.Configuration,
         registry: Registry,
         tier: DiskTier,
+        damages: DamagedBlobs,
         fileSystem: any FileSystem,
         log: Logger
     ) {
         self.registry = registry
         self.tier = tier
+        self.damages = damages
         self.fileSystem = fileSystem
         self.log = log
         journal = UploadJournal(tier: tier, fileSystem: fileSystem, log: log)
@@ -42,6 +45,11 @@ final class UploadTools: Sendable {
     /// Nothing more is sent ahead.
     var isClosing: Bool { closing.load(ordering: .relaxed) }
     func close() { closing.store(true, ordering: .relaxed) }
+
+    /// How long the object under this name is; `nil` also when it has proved not to be the blob.
+    func lengthAtOrigin(_ digest: Digest) throws(RegistryError) -> Int64? {
+        try registry.blobInfo(digest).flatMap { damages.contains(digest, $0) ? nil : $0.size }
+    }
 
     var hasPassage: Bool { passing.withLock { $0.count < $0.limit } }
 

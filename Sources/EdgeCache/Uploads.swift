@@ -67,7 +67,7 @@ extension EdgeCache {
             }
             return try open(session, length: range?.count ?? length, closing: digest, isRepeated: isRepeated)
         } catch {
-            session.release()
+            session.release(hasDropped: error.isOurs && length != 0)
             throw error
         }
     }
@@ -144,11 +144,11 @@ public final class UploadChunk {
             try check()
             try spool.settle()
         } catch {
-            abandon()
+            abandon(by: error)
             throw error
         }
         isOpen = false
-        edge.uploads.release(session)
+        edge.uploads.release(session, hasDropped: hasDropped && spool.size == start)
         return UploadStatus(id: session.id, offset: spool.size)
     }
 
@@ -159,10 +159,14 @@ public final class UploadChunk {
         do throws(EdgeError) {
             try check()
             let actual = try spool.digest(digest.algorithm)
-            guard actual == digest else { throw .digestMismatch(expected: digest, actual: actual) }
+            guard actual == digest else {
+                // Whoever sends none now believes that they are here.
+                if hasDropped, spool.size == start { throw .bytesDropped(offset: start) }
+                throw .digestMismatch(expected: digest, actual: actual)
+            }
             try spool.settle()
         } catch {
-            abandon()
+            abandon(by: error)
             throw error
         }
         let stamp = edge.tier.stamp()
@@ -174,7 +178,7 @@ public final class UploadChunk {
                 isOpen = false
                 edge.uploads.release(session, verified: digest)
             } else {
-                abandon()
+                abandon(by: error)
             }
             throw error
         }
@@ -184,19 +188,25 @@ public final class UploadChunk {
         edge.uploads.remove(session)
     }
 
-    /// The client went away, or the bytes are no good: the session stands where it stood before.
-    public func abandon() {
+    /// The client went away: the session stands where it stood before.
+    public func abandon() { abandon(by: nil) }
+
+    private func abandon(by error: EdgeError?) {
         guard isOpen else { return }
         isOpen = false
         guard !session.id.isEmpty else { return edge.uploads.remove(session) }
         do throws(EdgeError) {
+            let hasDropped = hasDropped || error?.isOurs ?? false && spool.size > start
             try spool.rewind()
-            edge.uploads.release(session, verified: session.state.withLock { $0.verified })
+            let verified = session.state.withLock { $0.verified }
+            edge.uploads.release(session, verified: verified, hasDropped: hasDropped)
         } catch {
             edge.log.warning("upload dropped", metadata: ["upload": "\(session.id)", "error": "\(error)"])
             edge.uploads.remove(session)
         }
     }
+
+    private var hasDropped: Bool { session.state.withLock { $0.hasDropped } }
 
     private func check() throws(EdgeError) {
         if let failure { throw failure }

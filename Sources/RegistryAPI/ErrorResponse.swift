@@ -57,7 +57,7 @@ extension APIError {
             self.init(status: 404, code: .blobUploadUnknown, message: message)
         case .uploadBusy:
             self.init(status: 409, code: .blobUploadInvalid, message: message)
-        case .chunkOutOfOrder:
+        case .chunkOutOfOrder, .bytesDropped:
             self.init(status: 416, code: .blobUploadInvalid, message: message)
         case .chunkLength:
             self.init(status: 400, code: .sizeInvalid, message: message)

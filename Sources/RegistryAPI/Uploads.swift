@@ -33,7 +33,7 @@ extension RegistryHandler {
             throw APIError(status: 400, code: .digestInvalid, message: "the closing PUT needs a digest parameter")
         }
         let digest = try parsedDigest(text)
-        if let response = try known(name, digest, request) {
+        if let response = try known(name, digest, request, closing: id) {
             try edge { () throws(EdgeError) in try edge.cancelUpload(name, id) }
             return respond(response)
         }
@@ -84,12 +84,19 @@ extension RegistryHandler {
         do throws(EdgeError) {
             return try edge.openChunk(name, id, range: range, length: request.contentLength, closing: digest)
         } catch {
-            var failure = APIError(error)
-            if case .chunkOutOfOrder(let offset) = error {
-                failure.headers = progress(name, id, offset: offset)
-            }
-            throw failure
+            throw failure(error, name, id)
         }
+    }
+
+    /// Whoever is to go on from elsewhere is told from where.
+    private func failure(_ error: EdgeError, _ name: RepositoryName, _ id: String) -> APIError {
+        var failure = APIError(error)
+        switch error {
+        case .chunkOutOfOrder(let offset), .bytesDropped(let offset):
+            failure.headers = progress(name, id, offset: offset)
+        default: break
+        }
+        return failure
     }
 
     private func finishUpload(_ name: RepositoryName, _ chunk: UploadChunk, as digest: Digest) -> Response {
@@ -97,20 +104,33 @@ extension RegistryHandler {
             try chunk.finish(as: digest)
             return finished(created(name, digest))
         } catch {
-            return failed(APIError(error), "upload of \(digest) to \(name)")
+            return failed(failure(error, name, chunk.id), "upload of \(digest) to \(name)")
         }
     }
 
     /// A client that asks before it sends is told when there is nothing to send. (RFC 9110, section 10.1.1)
-    private func known(_ name: RepositoryName, _ digest: Digest, _ request: Request) throws(APIError) -> Response? {
-        guard request.header("Expect")?.lowercased() == "100-continue" else { return nil }
-        return try mount(name, digest)
+    private func known(
+        _ name: RepositoryName,
+        _ digest: Digest,
+        _ request: Request,
+        closing id: String? = nil
+    ) throws(APIError) -> Response? {
+        guard request.header("Expect")?.lowercased() == "100-continue", let length = request.contentLength else {
+            return nil
+        }
+        var start: Int64 = 0
+        if let id { start = try edge { () throws(EdgeError) in try edge.uploadStatus(name, id).offset } }
+        // Of another length, it is no such blob.
+        return try size(digest).flatMap { $0 == start &+ length ? created(name, digest) : nil }
     }
 
     /// Blobs are shared by all repositories of the bucket, so a mount is a look whether the blob is there.
     private func mount(_ name: RepositoryName, _ digest: Digest) throws(APIError) -> Response? {
-        guard try edge({ () throws(EdgeError) in try edge.sizeAnew(digest) }) != nil else { return nil }
-        return created(name, digest)
+        try size(digest).map { _ in created(name, digest) }
+    }
+
+    private func size(_ digest: Digest) throws(APIError) -> Int64? {
+        try edge { () throws(EdgeError) in try edge.sizeAnew(digest) }
     }
 
     private func created(_ name: RepositoryName, _ digest: Digest) -> Response {

@@ -130,6 +130,49 @@ struct OriginTroubleTests {
         }
     }
 
+    /// Bug: a client that asked first was told that a blob is there of which the origin has only a part.
+    @Test func aBlobThatIsThereInPartIsAskedFor() throws {
+        let origin = try DirectoryOrigin()
+        try withForebay(origin) { forebay in
+            let repository = Repository(forebay)
+            for (content, isWhole) in [(Self.small, true), (Self.small, false), (Self.large, false)] {
+                let (digest, key) = (sha256(content), "epoch/blobs/sha256/\(sha256Hex(content))")
+                try origin.write(Array(content.dropLast(7)), to: key)
+                let target =
+                    isWhole
+                    ? repository.path("blobs/uploads/?digest=\(digest)")
+                    : adding("digest=\(digest)", to: try repository.openUpload())
+                let connection = try Connection(to: forebay.endpoint)
+                let method = isWhole ? "POST" : "PUT"
+                try connection.sendHead(method, target, ["Expect": "100-continue"], body: .bytes(content))
+                #expect(try connection.readHead().status == 100)
+                try connection.socket.send(content[...])
+                #expect(try connection.readResponse().status == 201)
+                #expect(try same(origin.object(key), content))
+                try origin.remove(key)
+                try forebay.restart(wipingCache: true)
+            }
+        }
+    }
+
+    /// Bug: after the bucket had failed, the PUT alone was told that its digest is wrong, since the bytes are nowhere.
+    @Test func whoRepeatsThePutAloneIsToldToSendTheBytes() throws {
+        let origin = try S3Origin(server: S3Server.required())
+        try withForebay(origin, cacheSize: "32MiB") { forebay in
+            let session = try Repository(forebay).openUpload()
+            let closing = adding("digest=\(sha256(Self.large))", to: session)
+            origin.relay.on(.operation(.uploadPart), .all, .answer(.status(500, "InternalError")))
+            let failure = try forebay.endpoint.request("PUT", closing, body: .bytes(Self.large))
+            #expect(failure.status == 502, "\(failure.text)")
+            origin.relay.clear()
+            let refusal = try forebay.endpoint.request("PUT", closing)
+            expectError(refusal, 416, "BLOB_UPLOAD_INVALID")
+            #expect(refusal["Range"] == "0-0" && refusal.location == session)
+            #expect(try forebay.endpoint.request("PUT", closing, body: .bytes(Self.large)).status == 201)
+            try expectStored(Self.large, origin)
+        }
+    }
+
     /// Copies are quick at some stores: what was sent before the digest was known is not sent again after a kill.
     @Test(arguments: ["always", "known"])
     func partsOutliveAKill(_ policy: String) throws {
