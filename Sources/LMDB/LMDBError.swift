@@ -9,7 +9,10 @@ public struct LMDBError: Error, Equatable, CustomStringConvertible {
     /// The data has grown to the size of the map.
     public var isMapFull: Bool { code == MDB_MAP_FULL }
     /// The volume is full (`ENOSPC`, `EDQUOT`).
-    public var isNoSpace: Bool { code == ENOSPC || code == EDQUOT }
+    public var isNoSpace: Bool { code == ENOSPC || code == EDQUOT || isShortWrite }
+
+    /// Only some of a commit's pages found room: the library has no other code for that than the disk's own trouble (`mdb_page_flush`).
+    private var isShortWrite: Bool { code == EIO && operation == "mdb_txn_commit" }
 
     /// The file is not LMDB's, or not whole: it cannot be used and will not get better.
     public var isDamage: Bool {

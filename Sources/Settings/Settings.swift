@@ -253,7 +253,6 @@ extension Settings.S3 {
         case (nil, nil):
             return nil
         case (let accessKey?, let secretKey?):
-            try requireOnePair(parser)
             let token = try sessionToken(parser)
             let credentials = Credentials(
                 accessKey: accessKey,
@@ -268,14 +267,7 @@ extension Settings.S3 {
         }
     }
 
-    /// The environment's own keys belong together, and to no other.
-    private static func requireOnePair(_ parser: Parser) throws(SettingsError) {
-        guard isAWS(parser, "s3-access-key") != isAWS(parser, "s3-secret-key") else { return }
-        let sources = ["s3-access-key", "s3-secret-key"].map { "\($0) from \(parser.effective[$0]?.source ?? "")" }
-        throw SettingsError("\(sources.joined(separator: ", ")): they are no pair; set both in one place")
-    }
-
-    /// A token of the environment belongs to the environment's keys.
+    /// A token of the environment belongs to the environment's key.
     private static func sessionToken(_ parser: Parser) throws(SettingsError) -> String? {
         let token = try parser.optional("s3-session-token", "write a token") { $0.isEmpty ? nil : $0 }
         return isAWS(parser, "s3-session-token") && !isAWS(parser, "s3-access-key") ? nil : token

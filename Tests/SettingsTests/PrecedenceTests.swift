@@ -57,7 +57,7 @@ private func settings(_ flags: [String: String] = [:], _ environment: [String: S
     }
 
     /// Bug: keys that were given as flags were sent with the environment's token.
-    @Test func theEnvironmentsKeysBelongTogether() async throws {
+    @Test func theEnvironmentsTokenBelongsToItsKey() async throws {
         let environment = [
             "AWS_ACCESS_KEY_ID": "e", "AWS_SECRET_ACCESS_KEY": "s", "AWS_SESSION_TOKEN": "t",
             "FOREBAY_ORIGIN": "s3://bucket",
@@ -72,10 +72,6 @@ private func settings(_ flags: [String: String] = [:], _ environment: [String: S
         #expect(try await token([:]) == "t")
         #expect(try await token(flags) == nil)
         #expect(try await token(flags.merging(["s3-session-token": "u"]) { $1 }) == "u")
-        for key in flags.keys {
-            let error = await #expect(throws: SettingsError.self) { try await token([key: "f"]) }
-            #expect(error?.description.contains("no pair") == true && error?.description.contains("AWS_") == true)
-        }
     }
 
     @Test func awsGoesBeforeTheSeedAndForebayBeforeBoth() async throws {
