@@ -91,6 +91,8 @@ import Threading
             issued("b", seconds: 7_200),
         ])
         try expect("a", from: provider)
+        // Each renewal has a thread of its own that tells of it.
+        waitUntil { reports.all.count == 1 }
         time.advance(.seconds(400))
         #expect(try provider.current()?.accessKey == "a")
         waitUntil { reports.all.count == 2 }
