@@ -29,6 +29,8 @@ public final class FileCheck: Sendable {
         /// Bytes from the start that were hashed.
         var hashed: Int64 = 0
         var outcome: Outcome?
+        /// When the file was last written to, as the hash began.
+        var modifiedNanoseconds: Int64?
     }
 
     private static let pieceBytes = 1 << 20
@@ -88,6 +90,8 @@ public final class FileCheck: Sendable {
     func hash(_ fileSystem: any FileSystem, _ pacer: Pacer?) throws(DiskTierError) -> Digest {
         var hash = ContentHash(digest.algorithm)
         var offset: Int64 = 0
+        let status = try onDisk { () throws(FileError) in try fileSystem.status(of: file) }
+        state.update { $0.modifiedNanoseconds = status.modifiedNanoseconds }
         while offset < size {
             if isCancelled.load(ordering: .relaxed) { throw .cancelled }
             let piece = try onDisk { () throws(FileError) in
@@ -101,7 +105,16 @@ public final class FileCheck: Sendable {
                 guard pacer.spend(Int64(piece.count)) else { throw .cancelled }
             }
         }
+        // What was hashed first may be other bytes by now.
+        try requireAsHashed(fileSystem)
         return hash.digest()
+    }
+
+    /// Throws when somebody has written to the file since the hash began. Its change time would also tell that its name has gone.
+    public func requireAsHashed(_ fileSystem: any FileSystem) throws(DiskTierError) {
+        guard let before = state.withLock({ $0.modifiedNanoseconds }) else { return }
+        let status = try onDisk { () throws(FileError) in try fileSystem.status(of: file) }
+        guard status.modifiedNanoseconds == before else { throw .damaged(digest) }
     }
 }
 

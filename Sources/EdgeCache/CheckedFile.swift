@@ -21,6 +21,8 @@ final class CheckedFile: BlobStream {
             } catch {
                 throw .file(error)
             }
+            // The reader is behind the hash: with the last byte it is told whether these are the bytes that were hashed.
+            if offset + count == check.size { try check.requireAsHashed(fileSystem) }
         } catch {
             throw .tier(error)
         }

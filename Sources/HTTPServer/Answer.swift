@@ -48,7 +48,12 @@ private func make(_ body: Response.Body, _ connection: OpaquePointer, _ exchange
         var status = stat()
         guard fstat(file.descriptor, &status) == 0, Int64(status.st_size) >= offset + length else { return nil }
         guard isInMemory(file, offset, length) else {
-            return BodyStream(FileProducer(file, from: offset), length: length, connection, exchange).make()
+            return BodyStream(
+                FileProducer(file, offset..<offset + length, status),
+                length: length,
+                connection,
+                exchange
+            ).make()
         }
         let descriptor = file.takeDescriptor()
         guard let made = MHD_create_response_from_fd_at_offset64(UInt64(length), descriptor, UInt64(offset)) else {
@@ -134,17 +139,32 @@ private func hasPage(_ file: File, _ offset: Int64) -> Bool {
 
 /// A file that is read by a thread that may wait for the disk.
 private final class FileProducer: BodyProducer {
-    private let file: File
-    private let start: Int64
+    /// Somebody has written to the file since the answer began.
+    private struct Overwritten: Error {}
 
-    init(_ file: File, from start: Int64) {
+    private let file: File
+    private let range: Range<Int64>
+    private let modified: timespec
+
+    init(_ file: File, _ range: Range<Int64>, _ status: stat) {
         self.file = file
-        self.start = start
+        self.range = range
+        modified = status.st_mtim
     }
 
     func produce(at offset: Int64, into buffer: inout OutputSpan<UInt8>) throws {
-        let room = buffer.freeCapacity
-        try LocalFileSystem().read(file, at: start + offset, count: room, into: &buffer)
+        let count = try LocalFileSystem().read(
+            file,
+            at: range.lowerBound + offset,
+            count: buffer.freeCapacity,
+            into: &buffer
+        )
+        guard range.lowerBound + offset + Int64(count) >= range.upperBound else { return }
+        var status = stat()
+        // The last bytes are kept back, so that the client sees that these are not what was meant.
+        guard fstat(file.descriptor, &status) == 0, status.st_mtim.tv_sec == modified.tv_sec,
+            status.st_mtim.tv_nsec == modified.tv_nsec
+        else { throw Overwritten() }
     }
 }
 

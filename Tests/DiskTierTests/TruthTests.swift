@@ -2,6 +2,7 @@ import DiskTier
 import Glibc
 import Hashing
 import OCI
+import Synchronization
 import System
 import TestDoubles
 import Testing
@@ -280,6 +281,29 @@ func overwrite(_ path: String, at offset: Int64 = 500, _ bytes: [UInt8] = [0, 1,
     }
 
     // MARK: - Verify and scrub
+
+    /// Bug: what was overwritten behind the hash had proved right, and went to those who had waited for that.
+    @Test func aFileThatIsWrittenToWhileItIsHashedIsNotVerified() throws {
+        let content = pattern(3 << 20)
+        let digest = Digest(of: content)
+        let faulty = FaultyFileSystem()
+        let tier = try DiskTier(folder.path, files: faulty)
+        try tier.store(content)
+        let path = path(folder, digest)
+        let reads = Mutex(0)
+        faulty.beforeCalls { operation, _ in
+            guard operation == "pread",
+                reads.withLock({
+                    $0 += 1; return $0
+                }) == 2
+            else { return }
+            try? overwrite(path)  // Then the check below fails.
+        }
+        #expect(throws: DiskTierError.self) { try tier.verify(digest) }
+        #expect(reads.withLock { $0 } >= 2)
+        #expect(try tier.verify(digest) == .damaged)
+        tier.close()
+    }
 
     @Test func verifyFindsWhatNobodyTouched() throws {
         let tier = try DiskTier(folder.path)
