@@ -1,3 +1,4 @@
+internal import DiskTier
 internal import EdgeCache
 internal import HTTPServer
 internal import OCI
@@ -45,7 +46,17 @@ extension RegistryHandler {
             return Response(status: 200, headers: headers, body: content.body(0..<size))
         case .partial(let range):
             headers.append(("Content-Range", "bytes \(range.lowerBound)-\(range.upperBound - 1)/\(size)"))
-            let content = try edge { () throws(EdgeError) in try content.forRanges() }
+            let content = try edge { () throws(EdgeError) in
+                do throws(EdgeError) {
+                    return try content.forRanges()
+                } catch {
+                    // What proved to be damaged was put aside, and nothing was sent yet: the origin has it.
+                    guard case .tier(.damaged) = error,
+                        let other = try edge.find(digest, near: range.lowerBound, noting: request.note(_:))
+                    else { throw error }
+                    return try other.forRanges()
+                }
+            }
             return Response(status: 206, headers: headers, body: content.body(range))
         case .unsatisfiable:
             throw APIError(

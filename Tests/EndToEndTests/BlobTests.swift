@@ -238,4 +238,20 @@ struct BlobTests {
             #expect(forebay.log.components(separatedBy: told).count == 2, "once")
         }
     }
+
+    /// Bug: the first range of a large file that was damaged was refused, though the origin had the blob.
+    @Test func aRangeOfADamagedFileIsFetched() throws {
+        try withForebay { forebay in
+            let bytes = noise(20 << 20, seed: 10)
+            let repository = Repository(forebay)
+            let digest = try repository.push(blob: bytes)
+            let hex = digest.dropFirst("sha256:".count)
+            let path = "\(forebay.cacheDirectory)/blobs/sha256/\(hex.prefix(2))/\(hex)"
+            let file = try #require(FileHandle(forWritingAtPath: path))
+            try file.write(contentsOf: [UInt8](repeating: 0, count: 1_000))
+            try file.close()
+            let response = try repository.request("GET", "blobs/\(digest)", ["Range": "bytes=500-1499"])
+            #expect(response.status == 206 && same(response.body, Array(bytes[500..<1_500])), "\(response.text)")
+        }
+    }
 }
