@@ -144,27 +144,19 @@ private final class FileProducer: BodyProducer {
 
     private let file: File
     private let range: Range<Int64>
-    private let modified: timespec
+    private let sight: FileSight
 
     init(_ file: File, _ range: Range<Int64>, _ status: stat) {
         self.file = file
         self.range = range
-        modified = status.st_mtim
+        sight = FileSight(status, end: range.upperBound)
     }
 
     func produce(at offset: Int64, into buffer: inout OutputSpan<UInt8>) throws {
-        let count = try LocalFileSystem().read(
-            file,
-            at: range.lowerBound + offset,
-            count: buffer.freeCapacity,
-            into: &buffer
-        )
-        guard range.lowerBound + offset + Int64(count) >= range.upperBound else { return }
-        var status = stat()
+        let start = range.lowerBound + offset
+        let count = try LocalFileSystem().read(file, at: start, count: buffer.freeCapacity, into: &buffer)
         // The last bytes are kept back, so that the client sees that these are not what was meant.
-        guard fstat(file.descriptor, &status) == 0, status.st_mtim.tv_sec == modified.tv_sec,
-            status.st_mtim.tv_nsec == modified.tv_nsec
-        else { throw Overwritten() }
+        if start + Int64(count) >= range.upperBound, !sight.holds(of: file.descriptor) { throw Overwritten() }
     }
 }
 

@@ -2,15 +2,32 @@ internal import CGlibc
 internal import CMicroHTTPD
 internal import Glibc
 
+/// What a look at a file tells of whether its bytes are still those that were meant.
+struct FileSight {
+    /// Where the body ends in it.
+    private let end: Int64
+    /// When it was last written to, as the answer began.
+    private let modified: timespec
+
+    init(_ status: stat, end: Int64) {
+        self.end = end
+        modified = status.st_mtim
+    }
+
+    func holds(of descriptor: Int32) -> Bool {
+        var status = stat()
+        guard fstat(descriptor, &status) == 0 else { return false }
+        let now = status.st_mtim
+        return Int64(status.st_size) >= end && now.tv_sec == modified.tv_sec && now.tv_nsec == modified.tv_nsec
+    }
+}
+
 /// A file whose bytes are an answer's body, while libmicrohttpd sends them.
 struct SentFile {
     /// libmicrohttpd's, until the answer is through.
     let descriptor: Int32
     let connection: OpaquePointer
-    /// Where the body ends in it.
-    let end: Int64
-    /// When it was last written to, as the answer began.
-    let modified: timespec
+    private let sight: FileSight
     /// What the client had on this connection before; `nil` also where that is not asked.
     let acknowledgedBefore: Int64?
     /// Among those that its loop sends.
@@ -23,18 +40,11 @@ struct SentFile {
     init(_ descriptor: Int32, _ connection: OpaquePointer, _ range: Range<Int64>, _ status: stat) {
         self.descriptor = descriptor
         self.connection = connection
-        end = range.upperBound
-        modified = status.st_mtim
+        sight = FileSight(status, end: range.upperBound)
         acknowledgedBefore = range.count > Self.shortBytes ? acknowledgedBytes(connection) : nil
     }
 
-    /// It is what it was as far as a look tells.
-    fileprivate var isAsItWas: Bool {
-        var status = stat()
-        guard fstat(descriptor, &status) == 0 else { return false }
-        let now = status.st_mtim
-        return Int64(status.st_size) >= end && now.tv_sec == modified.tv_sec && now.tv_nsec == modified.tv_nsec
-    }
+    fileprivate var isAsItWas: Bool { sight.holds(of: descriptor) }
 }
 
 /// The answers of a loop that are being sent from files.
