@@ -148,10 +148,10 @@ final class EasyHandle: @unchecked Sendable {
         if wire.request.method == "HEAD" {
             try set(CURLOPT_NOBODY, 1)
         } else {
-            if wire.sendsBody, wire.smallBody == nil { try set(CURLOPT_UPLOAD, 1) }
             try set(CURLOPT_CUSTOMREQUEST, wire.request.method)
         }
         if wire.sendsBody, wire.smallBody == nil {
+            try set(CURLOPT_UPLOAD, 1)
             try check(
                 forebay_curl_set_offset(handle, CURLOPT_INFILESIZE_LARGE, curl_off_t(wire.request.body.length))
             )
