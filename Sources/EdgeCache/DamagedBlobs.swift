@@ -25,8 +25,12 @@ final class DamagedBlobs: Sendable {
     /// Whether the object under this name was damaged when it was looked at last.
     func contains(_ digest: Digest) -> Bool { etag(digest) != nil }
 
-    /// Whether this is the object that is damaged.
-    func contains(_ digest: Digest, _ info: ObjectInfo) -> Bool { etag(digest).map { $0 == info.etag } ?? false }
+    /// How long the object under this name is; `nil` without one, or when this is the one that is damaged.
+    func size(_ digest: Digest, _ info: ObjectInfo?) -> Int64? {
+        guard let info else { return nil }
+        if let damaged = etag(digest), damaged == info.etag { return nil }
+        return info.size
+    }
 
     private func etag(_ digest: Digest) -> String?? {
         let now = time.monotonicNanoseconds()

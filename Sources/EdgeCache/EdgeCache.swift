@@ -220,7 +220,7 @@ extension EdgeCache {
         let pushes = fills.pushes
         let info = try atOrigin { () throws(RegistryError) in try registry.blobInfo(digest) }
         if info == nil { fills.foundAbsent(digest, since: pushes) }
-        return info.flatMap { damages.contains(digest, $0) ? nil : $0.size }
+        return damages.size(digest, info)
     }
 
     /// Removes a blob from the origin and from here; false when neither had it.

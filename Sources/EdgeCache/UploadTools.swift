@@ -48,7 +48,7 @@ final class UploadTools: Sendable {
 
     /// How long the object under this name is; `nil` also when it has proved not to be the blob.
     func lengthAtOrigin(_ digest: Digest) throws(RegistryError) -> Int64? {
-        try registry.blobInfo(digest).flatMap { damages.contains(digest, $0) ? nil : $0.size }
+        damages.size(digest, try registry.blobInfo(digest))
     }
 
     var hasPassage: Bool { passing.withLock { $0.count < $0.limit } }
