@@ -32,7 +32,7 @@ extension S3Store {
             etagIsContentHash: findings?.etagIsContentHash ?? false,
             keepsContentType: true,
             listLimit: S3Limits.keysPerPage,
-            sizeOfALookBytes: findings?.ifAbsent == true ? S3Limits.sizeOfALookBytes : 0,
+            sizeOfALookBytes: S3Limits.sizeOfALookBytes,
             isFaithful: false,
             areKnown: findings != nil
         )
