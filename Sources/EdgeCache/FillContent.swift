@@ -19,6 +19,13 @@ final class FillContent: @unchecked Sendable {
         var isWriting = false
         /// The disk did not take the note.
         var isGivenUp = false
+
+        mutating func takeDue(_ least: Int) -> [FillNote.Block] {
+            guard !isWriting, blocks.count >= least else { return [] }
+            isWriting = true
+            defer { blocks = [] }
+            return blocks
+        }
     }
 
     let digest: Digest
@@ -100,8 +107,7 @@ extension FillContent {
         guard unnoted.withLock({ !$0.isGivenUp }) else { return }
         do throws(DiskTierError) {
             let sum = try checksum(range, from: block)
-            let due = take(FillNote.Block(range: range, checksum: sum))
-            if !due.isEmpty { try write(due) }
+            try write(take(FillNote.Block(range: range, checksum: sum)))
         } catch {
             unnoted.withLock { $0.isGivenUp = true }
             throw error
@@ -112,17 +118,21 @@ extension FillContent {
     private func take(_ block: FillNote.Block) -> [FillNote.Block] {
         unnoted.withLock { unnoted in
             unnoted.blocks.append(block)
-            guard !unnoted.isWriting, unnoted.blocks.count >= Self.notedAtOnce else { return [] }
-            unnoted.isWriting = true
-            defer { unnoted.blocks = [] }
-            return unnoted.blocks
+            return unnoted.takeDue(Self.notedAtOnce)
         }
     }
 
+    /// Whoever writes goes on with what has come meanwhile: nobody else may come to do it.
     private func write(_ blocks: [FillNote.Block]) throws(DiskTierError) {
         guard let incoming else { return }
-        try incoming.note(FillNote(digest: digest, size: size, etag: etag, landed: blocks))
-        unnoted.withLock { $0.isWriting = false }
+        var due = blocks
+        while !due.isEmpty {
+            try incoming.note(FillNote(digest: digest, size: size, etag: etag, landed: due))
+            due = unnoted.withLock { unnoted in
+                unnoted.isWriting = false
+                return unnoted.takeDue(Self.notedAtOnce)
+            }
+        }
     }
 
     private func checksum(_ range: Range<Int64>, from block: [UInt8]) throws(DiskTierError) -> UInt64 {

@@ -138,6 +138,42 @@ import Threading
         #expect(edge.cache.fillStatistics.resumed == 1)
     }
 
+    /// Bug: while one transfer wrote what all had to note, what the others brought stayed unnoted until somebody brought more.
+    @Test func whatComesWhileANoteIsWrittenIsNotedToo() throws {
+        let (second, others, note, end) = (Gate(), Gate(), Gate(), Gate())
+        let fileSystem = FaultyFileSystem()
+        let before = try Edge(fileSystem: fileSystem, smallParts)
+        let content = noise(4 * mebibyte)
+        let digest = before.seed(content)
+        fileSystem.beforeCalls { operation, path in
+            if operation == "pwrite", path.hasSuffix(".parts") { note.pass() }
+        }
+        // The first part brings all of its blocks after one of the second, which makes enough for a note; then come the rest.
+        before.store.interceptPieces { _, offset throws(StoreError) in
+            switch (Int(offset) / mebibyte, Int(offset) % mebibyte) {
+            case (_, (7 * mebibyte / 8)...): end.pass()
+            case (0, 1...): second.waitForArrivals()
+            case (1, (mebibyte / 4)...): second.pass()
+            case (2..., _): others.pass()
+            default: break
+            }
+        }
+        let opened = try #require(try before.cache.blob(digest))
+        note.waitForArrivals()
+        for gate in [second, others] { gate.open() }
+        end.waitForArrivals(3)
+        note.open()
+        end.waitForArrivals(4)
+        let edge = try before.killed(smallParts)
+        let fetched = before.store.deliveredBytes
+        end.open()
+        before.cache.waitForFills()
+        let all = before.store.deliveredBytes
+        withExtendedLifetime(opened) {}
+        #expect(try edge.read(digest) == content)
+        #expect(before.store.deliveredBytes - all <= content.count - fetched + 7 * 256 << 10)
+    }
+
     /// A fill with parts of a large blob here and there, which nobody waits for.
     private func islands(_ content: [UInt8], fileSystem: any FileSystem = LocalFileSystem()) throws -> (Edge, Digest) {
         let edge = try Edge(fileSystem: fileSystem) {
