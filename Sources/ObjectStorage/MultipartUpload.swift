@@ -78,14 +78,13 @@ extension ObjectStore {
         prefix: String,
         page body: (PendingUploadPage) throws(StoreError) -> Void
     ) throws(StoreError) {
-        var continuation: String?
+        var course = ListingCourse()
         repeat {
-            let page = try pendingUploads(prefix: prefix, continuation: continuation)
-            if let next = page.continuation, next == continuation {
+            let page = try pendingUploads(prefix: prefix, continuation: course.continuation)
+            guard course.advance(to: page.continuation, past: page.uploads.first?.upload.id) else {
                 throw StoreError(.list, in: description, .invalidResponse, "the listing of uploads does not advance")
             }
             try body(page)
-            continuation = page.continuation
-        } while continuation != nil
+        } while course.continuation != nil
     }
 }

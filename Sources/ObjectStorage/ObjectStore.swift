@@ -339,21 +339,25 @@ extension ObjectStore {
         after: String? = nil,
         page body: (ListPage) throws(StoreError) -> Void
     ) throws(StoreError) {
-        var continuation: String?
+        var course = ListingCourse()
         repeat {
             let page = try list(
                 prefix: prefix,
                 delimiter: delimiter,
                 after: after,
-                continuation: continuation,
+                continuation: course.continuation,
                 limit: capabilities.listLimit
             )
-            if let next = page.continuation, next == continuation {
+            guard
+                course.advance(
+                    to: page.continuation,
+                    past: page.objects.first?.key.description ?? page.commonPrefixes.first
+                )
+            else {
                 throw StoreError(.list, in: description, .invalidResponse, "the listing does not advance")
             }
             try body(page)
-            continuation = page.continuation
-        } while continuation != nil
+        } while course.continuation != nil
     }
 }
 
