@@ -1,4 +1,5 @@
 public import DiskTier
+internal import ObjectStorage
 public import OCI
 public import Registry
 
@@ -37,6 +38,11 @@ public enum EdgeError: Error, CustomStringConvertible {
         case .origin, .tier, .busy: true
         default: false
         }
+    }
+
+    /// Nothing was asked of the origin, which is known to be down. That was told when it came about, so it is no news for each request.
+    public var isOfKnownOutage: Bool {
+        if case .origin(.store(let error)) = self, case .unavailable = error.kind { true } else { false }
     }
 
     /// The program is about to end.

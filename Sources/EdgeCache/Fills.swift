@@ -349,7 +349,8 @@ extension Fills {
     func originFailed(_ fill: Fill, _ error: EdgeError) {
         guard fill.fail(.origin(error)) else { return }
         counters.failed.wrappingAdd(1, ordering: .relaxed)
-        log.warning("fill failed", metadata: ["digest": "\(fill.digest)", "error": "\(error)"])
+        let level: Logger.Level = error.isOfKnownOutage ? .debug : .warning
+        log.log(level: level, "fill failed", metadata: ["digest": "\(fill.digest)", "error": "\(error)"])
     }
 
     /// No other thread works on the fill, which ended in vain.

@@ -11,6 +11,8 @@ struct APIError: Error {
     let code: ErrorCode
     let message: String
     var headers: [(name: String, value: String)] = []
+    /// The log has it already.
+    var isKnown = false
 
     var response: Response {
         let body = "{\"errors\":[{\"code\":\"\(code.rawValue)\",\"message\":\(jsonString(message))}]}\n"
@@ -35,7 +37,9 @@ extension APIError {
     init(_ error: EdgeError) {
         let message = error.description
         switch error {
-        case .origin(let error): self.init(error)
+        case .origin(let cause):
+            self.init(cause)
+            isKnown = error.isOfKnownOutage
         case .tier(let error) where error.isNoSpace:
             self.init(status: 507, code: .blobUploadInvalid, message: message)
         case .tier(.damaged):

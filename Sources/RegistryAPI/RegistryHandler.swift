@@ -145,7 +145,8 @@ extension RegistryHandler {
 
     func failed(_ error: APIError, _ what: String) -> Response {
         if error.status >= 500 {
-            log.error(
+            log.log(
+                level: error.isKnown ? .debug : .error,
                 "request failed",
                 metadata: ["request": "\(what)", "status": "\(error.status)", "error": "\(error.message)"]
             )
