@@ -31,13 +31,13 @@ extension ObjectStore {
     public var availability: StoreAvailability { .always }
 }
 
-/// Whether a store counts as down, for whoever has to know it for each answer: a relaxed load.
+/// Whether a store counts as down, or has never answered yet, for whoever has to know it for each answer: a relaxed load.
 public final class StoreAvailability: Sendable {
-    static let always = StoreAvailability()
+    static let always = StoreAvailability(isDown: false)
 
-    private let down = Atomic(false)
+    private let down: Atomic<Bool>
 
-    package init() {}
+    package init(isDown: Bool) { down = Atomic(isDown) }
 
     public var isDown: Bool { down.load(ordering: .relaxed) }
 

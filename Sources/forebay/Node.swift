@@ -22,7 +22,7 @@ struct Node {
     private let healthServer: Server?
     private let observer: RequestObserver
     private let readiness: Readiness
-    private let contact: FirstContact
+    private let contact: OriginContact
     private let edge: EdgeCache
     private let tier: DiskTier
 
@@ -34,7 +34,7 @@ struct Node {
         let registry = Registry(store: metered, prefix: settings.prefix)
         // Before anything is written: another process may have the directory.
         tier = try Self.tier(settings, log)
-        contact = FirstContact(registry, log)
+        contact = OriginContact(registry, log)
         do {
             try contact.begin()
         } catch {

@@ -71,4 +71,34 @@ extension CircuitTests {
             #expect(test.store.health.state == .up)
         }
     }
+
+    /// Where objects are out of reach, the list of them may not be: it would have the circuit open and close in turns.
+    @Test func checkingAStoreThatIsDownAsksForWhatItFailedAt() throws {
+        let isOut = Atomic(true)
+        let server = ScriptedServer { request, _ in
+            isOut.load(ordering: .relaxed) && request.target.contains("/a/") ? .reset : .ok("<ListBucketResult/>", etag)
+        }
+        try Weather.with(server) { test in
+            try test.store.check()
+            #expect(!test.store.availability.isDown)
+            _ = try test.breakCircuit()
+            test.time.advance(.seconds(60))
+            _ = try test.error { try $0.check() }
+            #expect(isDown(test) && test.store.availability.isDown)
+            isOut.store(false, ordering: .relaxed)
+            test.time.advance(.seconds(60))
+            try test.store.check()
+            #expect(test.store.health.state == .up && !test.store.availability.isDown)
+        }
+    }
+
+    /// Attempts at it are repeated all the same.
+    @Test func aStoreThatHasNeverAnsweredIsNotTakenToBeThere() throws {
+        let server = ScriptedServer { _, number in number < 2 ? .reset : .ok("<ListBucketResult/>", etag) }
+        try Weather.with(server) { test in
+            #expect(test.store.availability.isDown && test.store.health.state == .up)
+            try test.store.check()
+            #expect(server.requests.count == 3 && !test.store.availability.isDown)
+        }
+    }
 }

@@ -48,7 +48,7 @@ public final class MemoryStore: ObjectStore {
     public let multipart: MultipartTraits
     private let known: StoreCapabilities
     /// A test says whether it counts as down; the calls go on all the same.
-    public let availability = StoreAvailability()
+    public let availability = StoreAvailability(isDown: false)
     private let unknown: Mutex<StoreCapabilities?>
     /// How many bytes a GET hands over at a time.
     private let pieceBytes: Int

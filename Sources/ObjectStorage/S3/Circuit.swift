@@ -211,7 +211,9 @@ final class CircuitBreaker: Sendable {
     }
 
     private let state: Mutex<State>
-    let availability = StoreAvailability()
+    private let openness = Atomic(false)
+    /// Nobody is taken to be there who has never answered. Attempts at him are repeated like any other: the circuit is closed.
+    let availability = StoreAvailability(isDown: true)
     private let time: any TimeSource
     private let random: any RandomSource
     private let report: @Sendable (StoreEvent) -> Void
@@ -255,25 +257,31 @@ final class CircuitBreaker: Sendable {
             let change = state.circuit.learn(evidence, from: attempt, now: now, random: draw)
             switch change {
             case .opened:
+                openness.store(true, ordering: .relaxed)
                 availability.set(isDown: true)
                 state.outages += 1
                 state.downSince = wallTime
                 state.cause = error
                 return error.map { .wentDown(cause: $0) }
             case .closed:
+                openness.store(false, ordering: .relaxed)
                 availability.set(isDown: false)
                 let seconds = wallTime.seconds - (state.downSince ?? wallTime).seconds
                 state.downSince = nil
                 state.cause = nil
                 return .cameBack(afterSeconds: max(0, seconds))
             case nil:
+                if case .answered = evidence, availability.isDown { availability.set(isDown: false) }
                 return nil
             }
         }
         if let event { report(event) }
     }
 
-    var isOpen: Bool { availability.isDown }
+    var isOpen: Bool { openness.load(ordering: .relaxed) }
+
+    /// What the store failed at when it went down, if that was an object.
+    var lostKey: ObjectKey? { state.withLock { $0.cause?.key } }
 
     func fill(_ health: inout StoreHealth) {
         let now = time.monotonicNanoseconds()

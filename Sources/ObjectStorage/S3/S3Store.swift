@@ -61,8 +61,13 @@ public final class S3Store: ObjectStore {
     public var clockOffsetSeconds: Int64 { transport.clockOffsetSeconds }
     public var availability: StoreAvailability { transport.circuit.availability }
 
-    /// Listing is what it tries: unlike a HEAD of the bucket, that brings an error's code and message.
+    /// Listing is what it tries: unlike a HEAD of the bucket, that brings an error's code and message. A store that went down over objects may
+    /// list them all the same, so there it tries one of those.
     public func check() throws(StoreError) {
+        if let key = transport.circuit.lostKey {
+            _ = try head(key)
+            return
+        }
         let query = [("list-type", "2"), ("max-keys", "1")]
         do throws(StoreError) {
             _ = try transport.exchange(S3Request(.check, "GET", query: query), bodyLimitBytes: S3Limits.answerBytes)

@@ -3,13 +3,16 @@ internal import ObjectStorage
 internal import Registry
 internal import Threading
 
-/// A node's first contact with its origin: whether it can be used at all, and which conditions on writes it honours.
+/// A node's contact with its origin. The first one tells whether it can be used at all, and which conditions on writes it honours; once it is
+/// lost, it is sought until the origin is back, also when no client asks for anything.
 ///
 /// An origin that is away keeps no node from starting: what is cached is served, and contact is sought until there is one.
-final class FirstContact: Sendable {
+final class OriginContact: Sendable {
     /// How long a start waits for it.
     private static let patience: Duration = .seconds(2)
-    /// Between attempts; it doubles.
+    /// Between looks whether the origin is down, and attempts at one that is. The store itself sees to it that they are few.
+    private static let interval: Duration = .seconds(1)
+    /// Between attempts at one that refuses; it doubles.
     private static let pauses: ClosedRange<Duration> = .seconds(2) ... .seconds(30)
 
     private struct State {
@@ -35,7 +38,10 @@ final class FirstContact: Sendable {
 
     /// Returns once there is contact, or it is clear that the origin is away for now.
     func begin() throws(StoreError) {
-        spawnThread(name: "first-contact") { [self] in run() }
+        spawnThread(name: "origin-contact") { [self] in
+            seekFirst()
+            keep()
+        }
         switch state.wait(until: .after(Self.patience), for: { $0.outcome }) {
         case .made: return
         case .refused(let error): throw error
@@ -51,20 +57,41 @@ final class FirstContact: Sendable {
 
     func close() { state.update { $0.isClosed = true } }
 
-    private func run() {
-        var (isNews, pause) = (true, Self.pauses.lowerBound)
+    /// False once it is closed.
+    private func pause(_ duration: Duration) -> Bool {
+        state.wait(until: .after(duration), for: { $0.isClosed ? true : nil }) == nil
+    }
+
+    private func seekFirst() {
+        var (isNews, rest) = (true, Self.pauses.lowerBound)
         while true {
             let outcome = seek()
             state.update { $0.outcome = $0.outcome ?? outcome }
             switch outcome {
             case .made: return
-            case .away: isNews = true
+            case .away(let error):
+                (isNews, rest) = (true, Self.pauses.lowerBound)
+                guard pause(.seconds(error.retryAfterSeconds ?? 1)) else { return }
             case .refused(let error):
                 if isNews { log.error("the origin cannot be used", metadata: ["error": "\(error)"]) }
                 isNews = false
+                guard pause(rest) else { return }
+                rest = min(rest * 2, Self.pauses.upperBound)
             }
-            guard state.wait(until: .after(pause), for: { $0.isClosed ? true : nil }) == nil else { return }
-            pause = min(pause * 2, Self.pauses.upperBound)
+        }
+    }
+
+    /// What an attempt finds out counts for all: the store says when it went down and when it is back.
+    private func keep() {
+        var rest = Self.interval
+        while pause(rest) {
+            rest = Self.interval
+            guard registry.store.availability.isDown else { continue }
+            do throws(StoreError) {
+                try registry.store.check()
+            } catch {
+                rest = max(rest, .seconds(error.retryAfterSeconds ?? 0))
+            }
         }
     }
 
