@@ -33,7 +33,7 @@ extension DiskTier {
             case .failed(let error):
                 "the cache cannot be used as it should: \(error)\(error.remedy.map { "; \($0)" } ?? "")"
             case .scrubbed(let done):
-                "scrubbed \(done.blobs) blobs, \(done.bytes) bytes: \(done.damaged) damaged, \(done.missing) missing"
+                "scrubbed \(done.blobs) blobs, \(done.bytes) bytes: \(done.damaged) damaged, \(done.missing) missing, \(done.unread) unread"
             }
         }
 
