@@ -235,6 +235,11 @@ extension EdgeCache.Configuration {
         uploadExpiry = settings.uploadExpiry
         abandonedUploadGrace = settings.uploadGrace
         sendsUnnamedParts = settings.pushesUnnamedParts
+        guard case .s3 = settings.origin else { return }
+        // Readers of the disk's misses, pushes and what they both ask in few words each find connections left.
+        let connections = settings.s3.connectionLimit
+        passingReadLimit = max(1, connections / 2)
+        pushThreads = max(1, min(max(pushThreads, settings.s3.partsInFlight), connections * 3 / 4))
     }
 }
 
