@@ -18,7 +18,7 @@ extension Transfer {
         if let stop { return .failure(failure(stop.kind, code: 0, stop.detail)) }
         if !wasSent, let (status, proxy) = last.refusedTunnel {
             let remedy =
-                status == 407 ? "put its name and password into the proxy's URL" : "let it pass the connection on"
+                status == 407 ? "set the right name and password in the proxy's URL" : "let it pass the connection on"
             let kind = TransferError.Kind.tunnel(status: status, proxy: proxy)
             return .failure(
                 failure(kind, code: last.code.rawValue, "\(remedy), or name the server's host in no_proxy")

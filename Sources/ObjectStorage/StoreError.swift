@@ -160,7 +160,7 @@ extension StoreError.Kind {
         case .denied: "check what the access key may do in this bucket"
         case .anonymous: "name credentials that permit it"
         case .proxyRefused:
-            "put its name and password into the proxy's URL in http_proxy or https_proxy, or name the endpoint's host in no_proxy"
+            "set the right name and password in the proxy's URL (http_proxy, https_proxy), or name the endpoint's host in no_proxy"
         case .badCredentials: "check the access key, the secret key and the session token"
         case .noCredentials: "correct their source, or choose another with s3-credentials"
         case .noSuchBucket: "create it, or correct the bucket's name"

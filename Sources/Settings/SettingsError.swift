@@ -14,6 +14,8 @@ public struct SettingsError: Error, Equatable, CustomStringConvertible {
             }
             shown.replaceSubrange(user, with: hidden)
         }
+        // A signature may be in it.
+        if let query = shown.firstIndex(of: "?") { shown.replaceSubrange(shown.index(after: query)..., with: hidden) }
         shown = key.isSecret ? "" : " '\(printable(shown))'"
         self.init("\(key.name): the value\(shown) from \(setting.source) is no good: \(remedy)")
     }
@@ -28,12 +30,22 @@ func user(of text: String) -> Range<String.Index>? {
     return (start <= at ? start : text.startIndex)..<at
 }
 
-/// A message that may quote arguments, without the user of those that are URLs.
-public func hidingUsers(of arguments: [String], in message: String) -> String {
-    arguments.reduce(message) { message, argument in
-        guard argument.contains("://"), let user = user(of: argument) else { return message }
-        return message.replacing("://\(argument[user])", with: "://\(hidden)")
+/// A message that may quote arguments, without the user of those that are URLs, and without what follows a secret's flag: one that holds a
+/// blank comes as two.
+public func hidingSecrets(of arguments: [String], in message: String) -> String {
+    let flags = SettingKey.all.filter(\.isSecret).map { "--\($0.name)" }
+    var (message, isSecret) = (message, false)
+    for argument in arguments {
+        if argument.hasPrefix("--") {
+            isSecret = flags.contains { argument == $0 || argument.hasPrefix($0 + "=") }
+        } else if isSecret {
+            message = message.replacing("'\(argument)'", with: "'\(hidden)'")
+        }
+        if argument.contains("://"), let user = user(of: argument) {
+            message = message.replacing("://\(argument[user])", with: "://\(hidden)")
+        }
     }
+    return message
 }
 
 /// The nearest of some names, for "did you mean".

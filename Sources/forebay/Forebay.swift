@@ -45,9 +45,9 @@ struct Forebay: AsyncParsableCommand {
         }
     }
 
-    /// Says why the command line or a setting is no good. A secret in a URL would be read by all who may read the log.
+    /// Says why the command line or a setting is no good. A secret in it would be read by all who may read the log.
     private static func refuse(_ message: String) -> Never {
-        fail(hidingUsers(of: CommandLine.arguments, in: message), status: .configuration)
+        fail(hidingSecrets(of: CommandLine.arguments, in: message), status: .configuration)
     }
 }
 

@@ -247,7 +247,7 @@ struct LifeCycleTests {
 
     /// Bug: they were quoted as they came, and the journal had the secret key.
     @Test(arguments: [
-        ["--origin", "s3://KEY:hunter2@bucket"], ["s3://KEY:hunter2@bucket"],
+        ["--origin", "s3://KEY:hunter2@bucket"], ["s3://KEY:hunter2@bucket"], ["--s3-secret-key", "KEY", "hunter2"],
         ["--s3-endpoint", "http://KEY:hunter2@host"],
     ])
     func aSecretInAURLIsNotRepeated(_ arguments: [String]) throws {

@@ -196,12 +196,27 @@ private func settings(_ flags: [String: String] = [:], _ environment: [String: S
         #expect(!(await message(["origin": "KEY:hunter2@bucket"])).contains("hunter2"))
     }
 
+    @Test func anEndpointIsNotQuotedWithItsQuery() async {
+        let text = await message(["s3-endpoint": "http://host/?X-Amz-Signature=hunter2"])
+        #expect(text.contains("'http://host/?********'") && text.contains("write http://HOST:PORT"), "\(text)")
+    }
+
+    /// A secret with a blank in it comes as two arguments, the second of which belongs to nothing.
+    @Test func whatFollowsASecretIsNotQuoted() {
+        for flag in [["--s3-secret-key", "hunter1"], ["--s3-session-token=hunter1"]] {
+            let arguments = ["serve"] + flag + ["hunter2", "--origin", "s3://bucket", "more"]
+            #expect(
+                hidingSecrets(of: arguments, in: "unexpected: 'hunter2', 'more'") == "unexpected: '********', 'more'"
+            )
+        }
+    }
+
     @Test func argumentsAreQuotedWithoutTheUserOfAURL() {
         let arguments = ["serve", "s3://KEY:hun ter2@bucket", "--origin=http://KEY:x@host", "team/app:v1@sha256:00"]
         let message = "Unexpected argument '\(arguments[1])' of \(arguments[2]) and \(arguments[3])"
         let expected = "Unexpected argument 's3://********@bucket' of --origin=http://********@host and \(arguments[3])"
-        #expect(hidingUsers(of: arguments, in: message) == expected)
-        #expect(hidingUsers(of: arguments, in: "'s3://KEY:hun ter2' is no name") == "'s3://********' is no name")
+        #expect(hidingSecrets(of: arguments, in: message) == expected)
+        #expect(hidingSecrets(of: arguments, in: "'s3://KEY:hun ter2' is no name") == "'s3://********' is no name")
     }
 }
 
