@@ -56,7 +56,7 @@ struct Node {
         observer = RequestObserver(accessLog: RequestObserver.AccessLog(settings))
         let handler = RegistryHandler(edge, configuration: configuration, observer: observer, log: log)
         readiness = Readiness(tier: tier, origin: metered)
-        let metrics = NodeMetrics(version: Forebay.version, tier: tier, edge: edge, origin: meter, observer: observer)
+        let metrics = NodeMetrics(version: Forebay.version, tier: tier, edge: edge, origin: metered, observer: observer)
         let health = HealthHandler(readiness: readiness, metrics: metrics)
         admin = AdminHandler(CacheAdministration(tier: tier, edge: edge), health: health, log: log)
         do {
