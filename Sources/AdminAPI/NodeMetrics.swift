@@ -73,6 +73,7 @@ public struct NodeMetrics: Sendable {
             "Content that was not what its name says, and left the cache.",
             tier.damagedBlobs + tier.missingBlobs
         )
+        page.single("forebay_cache_scrubs_total", .counter, "How often all content was hashed again.", tier.scrubs)
     }
 
     private func writeIndex(_ page: inout Exposition) {

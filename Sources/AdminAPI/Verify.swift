@@ -54,21 +54,38 @@ extension CacheAdministration {
         _ meter: ProgressMeter,
         _ output: EventOutput
     ) throws(CacheFailure) {
-        switch try onDisk({ () throws(DiskTierError) in try verdict(on: item) }) {
-        case .verified:
+        let outcome = try onDisk { () throws(DiskTierError) in try self.outcome(for: item) }
+        switch outcome {
+        case .verdict(.verified):
             output.done.bytes += size
             if case .blob = item { output.done.blobs += 1 } else { output.done.manifests += 1 }
-        case .damaged:
+        case .verdict(.damaged):
             try output.problem(
                 item.description,
                 "damaged; it was taken out of the cache, and is fetched again when asked for"
             )
-        case .missing:
+        case .verdict(.missing):
             try output.problem(item.description, "its file is gone; it is fetched again when asked for")
         // Evicted since it was listed.
-        case .unknown: break
+        case .verdict(.unknown): break
+        case .unread(let error): try output.problem(item.description, "not verified: \(error)")
         }
         try meter.add(size)
+    }
+
+    private enum Outcome {
+        case verdict(Verdict)
+        /// One that cannot be read at this moment keeps the others from nothing.
+        case unread(FileError)
+    }
+
+    private func outcome(for item: TierItem) throws(DiskTierError) -> Outcome {
+        do throws(DiskTierError) {
+            return .verdict(try verdict(on: item))
+        } catch {
+            guard case .file(let reason) = error else { throw error }
+            return .unread(reason)
+        }
     }
 
     private func verdict(on item: TierItem) throws(DiskTierError) -> Verdict {

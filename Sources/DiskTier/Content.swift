@@ -104,6 +104,11 @@ extension DiskTier {
                 try missed(digest, record)
                 return .missing
             }
+            // What cannot be read is no better than what is damaged.
+            if error.isForbidden || error.isUnreadable {
+                try quarantine(digest, record)
+                return .damaged
+            }
             guard error.isReplaced else { throw .file(error) }
             try putAside(digest, record)
             return .damaged

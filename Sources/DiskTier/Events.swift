@@ -44,7 +44,7 @@ extension DiskTier {
             case .shrankIndex(let old, let new):
                 "the cache index took \(old) bytes, more than its share of cache-size: its oldest content went, and it takes \(new) now"
             case .scrubbed(let done):
-                "scrubbed \(done.blobs) blobs, \(done.bytes) bytes: \(done.damaged) damaged, \(done.missing) missing"
+                "scrubbed \(done.blobs) blobs, \(done.bytes) bytes: \(done.damaged) damaged, \(done.missing) missing, \(done.unread) unread"
             }
         }
 

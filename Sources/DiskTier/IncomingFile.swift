@@ -133,17 +133,18 @@ public final class IncomingFile {
         since stamp: DiskTier.Stamp
     ) throws(DiskTierError) {
         let (fileSystem, file, path) = (tier.fileSystem, file, notePath)
-        let allocated = try onDisk { () throws(FileError) in
+        let (status, noteBytes) = try onDisk { () throws(FileError) in
             // Gives back what was allocated beyond.
             try fileSystem.truncate(file, to: end)
-            return try fileSystem.status(of: file).allocated + (fileSystem.status(at: path)?.allocated ?? 0)
+            return (try fileSystem.status(of: file), try fileSystem.status(at: path)?.allocated ?? 0)
         }
         let entry = LeftFills.Entry(
             path: file.path,
             size: size,
-            bytes: allocated,
+            bytes: status.allocated + noteBytes,
             since: tier.time.wallTime(),
-            known: knowledge
+            known: knowledge,
+            modifiedNanoseconds: status.modifiedNanoseconds
         )
         isKept = tier.enterLeftFill(digest, entry, reservation, since: stamp)
     }

@@ -29,8 +29,9 @@ final class LeftFills: Sendable {
         /// Allocated, with the note.
         let bytes: Int64
         let since: WallTime
-        /// What this process knows of it, so that nothing need be read.
+        /// What this process knows of it, so that nothing need be read, as long as nobody has written to it since.
         var known: (any Sendable)?
+        var modifiedNanoseconds: Int64 = 0
     }
 
     let entries = Mutex<[Digest: Entry]>([:])
@@ -53,12 +54,13 @@ extension DiskTier {
         let knowledge: LeftFill.Knowledge?
         let file: File
         do throws(FileError) {
-            if let known = entry.known {
+            let status: FileStatus
+            (file, status) = try fileSystem.openRegular(entry.path, .readWrite)
+            if let known = entry.known, status.modifiedNanoseconds == entry.modifiedNanoseconds {
                 knowledge = .own(known)
             } else {
                 knowledge = try FillNote.read(besides: entry.path, fileSystem).map { .noted($0) }
             }
-            file = try fileSystem.openRegular(entry.path, .readWrite).file
         } catch {
             removeLeftFile(entry.path, entry.bytes)
             throw .file(error)

@@ -29,16 +29,21 @@ extension DiskTier {
     private static let blobsBetweenNotes = 1000
     private static let bytesBetweenNotes: Int64 = 1 << 30
 
+    private static let pauseAfterTrouble: Duration = .seconds(60)
+
     /// Hashes all content again and again, at a pace that leaves the disk to others.
     func startScrub() {
         guard configuration.scrubInterval > .zero else { return }
         _ = background.start("scrub", self) { tier in
-            do throws(DiskTierError) {
-                while tier.background.pause(try tier.timeToNextScrub()) { try tier.scrub() }
-            } catch {
-                if case .cancelled = error { return }
-                // Until the next start; a tier whose index fails has other troubles.
-                tier.note(error)
+            while true {
+                do throws(DiskTierError) {
+                    guard tier.background.pause(try tier.timeToNextScrub()) else { return }
+                    try tier.scrub()
+                } catch {
+                    if case .cancelled = error { return }
+                    tier.note(error)
+                    guard tier.background.pause(Self.pauseAfterTrouble) else { return }
+                }
             }
         }
     }

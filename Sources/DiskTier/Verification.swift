@@ -22,6 +22,8 @@ public struct VerificationProgress: Sendable, Equatable {
     public var bytes: Int64 = 0
     public var damaged = 0
     public var missing = 0
+    /// Could not be read this time, for reasons that are not the content's.
+    public var unread = 0
 }
 
 // MARK: - On demand
@@ -73,7 +75,14 @@ extension DiskTier {
         while true {
             let batch = try digests(from: next)
             for (digest, size) in batch {
-                let verdict = try verify(digest, pacer, notes)
+                var verdict = Verdict.unknown
+                do throws(DiskTierError) {
+                    verdict = try verify(digest, pacer, notes)
+                } catch {
+                    guard case .file = error else { throw error }
+                    note(error)
+                    state.unread += 1
+                }
                 if notes.isDue(at: time.monotonicNanoseconds()) { markVerified(notes.take()) }
                 state.blobs += 1
                 state.bytes += size

@@ -180,6 +180,9 @@ extension EdgeCache {
         for _ in 0..<Self.maximumLooks {
             if let content = cached(digest) { return content }
             status = .miss
+            if let size = fills.sizeOfTooLarge(digest) {
+                return .stream(PassThrough(fills, digest, size: size), size: size)
+            }
             let joined = try fills.join(digest, near: near) { cachedSize(digest) != nil }
             guard let (member, isNew) = joined else { return nil }
             if !isNew { status = member.fill.isVerified ? .hit : .joined }
@@ -198,7 +201,9 @@ extension EdgeCache {
                 throw error
             }
         }
-        throw .busy("blob \(digest) is evicted as fast as it is stored")
+        // It is evicted as fast as it is stored, or the disk cannot be read.
+        guard let size = try sizeAtOrigin(digest, anew: true) else { return nil }
+        return .stream(PassThrough(fills, digest, size: size), size: size)
     }
 
     /// A blob's size in bytes, without fetching it. `nil` when nobody has it.

@@ -38,6 +38,7 @@ final class FillContent: @unchecked Sendable {
     private let fileSystem: any FileSystem
     private var incoming: IncomingFile?
     private var hash: ContentHash
+    private let watch: WriteWatch
     private let unnoted = Mutex(Unnoted())
 
     init(_ digest: Digest, size: Int64, etag: String?, _ incoming: IncomingFile, in fileSystem: any FileSystem) {
@@ -47,6 +48,7 @@ final class FillContent: @unchecked Sendable {
         self.incoming = incoming
         self.fileSystem = fileSystem
         file = incoming.file
+        watch = WriteWatch(file, in: fileSystem)
         noted = []
         hash = ContentHash(digest.algorithm)
     }
@@ -59,13 +61,17 @@ final class FillContent: @unchecked Sendable {
         self.incoming = incoming
         self.fileSystem = fileSystem
         file = incoming.file
+        watch = WriteWatch(file, in: fileSystem)
         noted = remains.noted
         hash = remains.hash.copy()
     }
 
     func write(_ block: [UInt8], at offset: Int64) throws(FileError) {
-        try fileSystem.write(block.span, to: file, at: offset)
+        try watch.write(block.span, at: offset)
     }
+
+    /// Nobody else has written to the file, as far as that can be told: what was hashed on its way there is what it has.
+    func isAsWritten() throws(FileError) -> Bool { try watch.isAsLeft() }
 
     /// Hashes at most ``blockBytes`` from the start of `range` on, from `block` when it lies there; returns where it stopped.
     func hash(_ range: Range<Int64>, from block: [UInt8], at start: Int64) throws(FileError) -> Int64 {

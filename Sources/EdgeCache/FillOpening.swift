@@ -7,7 +7,7 @@ internal import Threading
 /// The first job of a fill: from here on its size is known, and its readers are answered.
 struct FillOpening {
     /// So long the origin is believed to have a blob still of which a part is wanted that is here.
-    private static let confirmedFor: UInt64 = 10_000_000_000
+    static let believedFor: Duration = .seconds(10)
 
     let fills: Fills
     let fill: Fill
@@ -67,6 +67,7 @@ struct FillOpening {
 
     private var isConfirmed: Bool {
         let now = fills.time.monotonicNanoseconds()
-        return fill.state.withLock { state in state.confirmed.map { now < $0 + Self.confirmedFor } ?? false }
+        return fill.state.withLock { state in state.confirmed.map { .nanoseconds(now - $0) < Self.believedFor } ?? false
+        }
     }
 }

@@ -16,6 +16,8 @@ final class Fills: Sendable {
         var running: [Digest: Fill] = [:]
         /// What the origin did not have a moment ago.
         var absent: RecentBlobs<Void>
+        /// The sizes of those that the tier can never take.
+        var tooLarge: RecentBlobs<Int64>
         /// Counts what was pushed here.
         var pushes: UInt64 = 0
     }
@@ -59,7 +61,10 @@ final class Fills: Sendable {
         let threads = configuration.fillThreads
         pool = WorkerPool(name: "fill", threads: threads, urgentThreads: threads / 4, queueLimit: queueLimit)
         state = Monitor(
-            State(absent: RecentBlobs(limit: configuration.absentBlobLimit, for: configuration.absentTTL))
+            State(
+                absent: RecentBlobs(limit: configuration.absentBlobLimit, for: configuration.absentTTL),
+                tooLarge: RecentBlobs(limit: configuration.absentBlobLimit, for: FillOpening.believedFor)
+            )
         )
     }
 
@@ -144,18 +149,30 @@ extension Fills {
         state.update { state in
             state.running[digest] = nil
             state.absent.remove(digest)
+            state.tooLarge.remove(digest)
             state.pushes += 1
         }
     }
 
     /// The origin has the blob no more: whoever asks from now on does not join a fill from before.
-    func hasDeleted(_ digest: Digest) { state.update { $0.running[digest] = nil } }
+    func hasDeleted(_ digest: Digest) {
+        state.update { state in
+            state.running[digest] = nil
+            state.tooLarge.remove(digest)
+        }
+    }
 
     // MARK: What is nowhere
 
     func isAbsent(_ digest: Digest) -> Bool {
         let now = time.monotonicNanoseconds()
         return state.withLock { $0.absent.finding(digest, at: now) != nil }
+    }
+
+    /// The size of a blob that the origin had a moment ago, and that never fits in here: there is nothing to begin for it.
+    func sizeOfTooLarge(_ digest: Digest) -> Int64? {
+        let now = time.monotonicNanoseconds()
+        return state.withLock { $0.tooLarge.finding(digest, at: now) }
     }
 
     /// The origin has it, whatever it said a moment ago.
@@ -281,6 +298,11 @@ extension Fills {
     /// All bytes are hashed.
     private func complete(_ fill: Fill, _ content: FillContent) {
         guard proves(fill, content.hashedDigest) else { return }
+        do throws(FileError) {
+            guard try content.isAsWritten() else { return overwritten(fill) }
+        } catch {
+            return storageFailed(fill, error)
+        }
         let isFirst = fill.state.update { state in
             guard state.phase.isLive else { return false }
             state.phase = .verified(content.file)
@@ -336,8 +358,21 @@ extension Fills {
     /// The clients go on straight from the origin; only the cache is poorer.
     func storageFailed(_ fill: Fill, _ error: any Error) {
         guard fill.fail(.storage) else { return }
+        if case .neverFits? = error as? DiskTierError, let size = fill.state.withLock({ $0.size }) {
+            let now = time.monotonicNanoseconds()
+            state.withLock { state in
+                if state.running[fill.digest] === fill { state.tooLarge.insert(size, of: fill.digest, at: now) }
+            }
+        }
         counters.notStored.wrappingAdd(1, ordering: .relaxed)
         log.notice("not kept on disk", metadata: ["digest": "\(fill.digest)", "reason": "\(error)"])
+    }
+
+    /// Its readers may have had bytes that are not the blob's.
+    func overwritten(_ fill: Fill) {
+        guard fill.fail(.damaged(.tier(.damaged(fill.digest)))) else { return }
+        counters.notStored.wrappingAdd(1, ordering: .relaxed)
+        log.error("another process has written to the file of a fill", metadata: ["digest": "\(fill.digest)"])
     }
 
     func damaged(_ fill: Fill, _ error: EdgeError) {

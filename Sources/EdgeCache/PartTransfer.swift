@@ -29,8 +29,12 @@ final class PartTransfer {
         case cut
         /// The bytes have nowhere to go.
         case storage(any Error)
+        /// Somebody else writes to the file.
+        case overwritten
         /// The first part must be another one, or what an earlier fill left is of no use.
         case startOver
+        /// The origin does not give parts.
+        case takeWhole
     }
 
     private let fills: Fills
@@ -89,9 +93,10 @@ final class PartTransfer {
         } catch {
             switch stop {
             case nil where !isCancelled(): fills.originFailed(fill, error)
-            case nil, .cancelled, .cut, .startOver: fill.fail(.origin(.closing))
+            case nil, .cancelled, .cut, .startOver, .takeWhole: fill.fail(.origin(.closing))
             case .changed: fills.damaged(fill, .originChanged(fill.digest))
             case .storage(let error): fills.storageFailed(fill, error)
+            case .overwritten: fills.overwritten(fill)
             }
         }
     }
@@ -112,6 +117,10 @@ final class PartTransfer {
                 if case .cut? = stop { return }
                 if case .startOver? = stop {
                     startOver(at: 0..<fills.limits.partBytes)
+                    continue
+                }
+                if case .takeWhole? = stop {
+                    startOver(at: nil)
                     continue
                 }
                 if stop == nil, !isOpen {
@@ -161,7 +170,7 @@ final class PartTransfer {
         stop = nil
         content = nil
         range = part
-        (start, position, end, noted) = (0, 0, part?.upperBound ?? fills.limits.partBytes, 0)
+        (start, position, end, noted) = (0, 0, part?.upperBound ?? .max, 0)
         fill.update { state in
             (state.content, state.map, state.hashed, state.confirmed) = (nil, nil, 0, nil)
         }
@@ -179,6 +188,7 @@ extension PartTransfer {
             return
         }
         guard position < info.size || info.size == 0 else { throw .startOver }
+        if info.cameWhole { throw .takeWhole }
         if let content {
             guard content.size == info.size, content.etag == info.etag else { throw .startOver }
         } else {
@@ -260,11 +270,14 @@ extension PartTransfer {
         guard let content, !block.isEmpty else { return }
         if fills.isClosing || !fill.isLive { throw .cancelled }
         let start = position - Int64(block.count)
+        let isAsWritten: Bool
         do throws(FileError) {
-            try content.write(block, at: start)
+            isAsWritten = try content.isAsWritten()
+            if isAsWritten { try content.write(block, at: start) }
         } catch {
             throw .storage(error)
         }
+        guard isAsWritten else { throw .overwritten }
         if position % FillContent.blockBytes == 0 || position == end { note(content) }
         fill.land(start..<position)
         fills.settle(fill, content, block, at: start, blocks: Self.hashedBlocks)

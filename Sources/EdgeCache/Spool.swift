@@ -42,8 +42,8 @@ final class Spool {
     private(set) var isPassing = false
     /// An earlier run has left the file; it is not open yet.
     private var isAsleep = false
-    /// The kernel's run in which the bytes were written.
-    private var boot: String
+    /// When the file was last written to, as the last request ended.
+    private var modified: Int64?
     /// The right to do so, and to hold a part in memory for it: as long as the upload lasts, also while nobody sends.
     private var passage: UploadTools.Passage?
 
@@ -55,7 +55,6 @@ final class Spool {
         room = Self.room(id, tools)
         hash = ContentHash(algorithm)
         base = Base(hash: ContentHash(algorithm), size: 0)
-        boot = tools.journal.boot
         remote = RemoteUpload(tools, id: id)
     }
 
@@ -77,7 +76,6 @@ final class Spool {
         reserved = record.isInFile ? size : 0
         memory = record.tail
         isAsleep = record.isInFile
-        boot = record.boot
         isPassing = record.isPassing
         remote = RemoteUpload(tools, id: id, resuming: record.remote)
     }
@@ -90,22 +88,25 @@ final class Spool {
 // MARK: - Sessions
 
 extension Spool {
-    /// Opens what an earlier run has left; false when it is not all there.
+    /// Makes sure of what earlier requests have left, and opens what an earlier run has; false when it is not there as it was.
     func wake() throws(EdgeError) -> Bool {
         if isPassing { return remote.has(upTo: size) && memory.count == size - remote.grid.start(of: size) }
-        guard isAsleep, let id else { return true }
+        guard isAsleep, let id else { return try lastModified() == modified }
         let file = try onDisk { () throws(DiskTierError) in
             try tools.tier.reopenUploadFile(UploadJournal.dataName(id), size: size, room)
         }
         guard let file else { return false }
-        if !tools.journal.isOfThisBoot(boot) {
-            guard try digest(of: file.file, algorithm) == hash.digest() else { return false }
-            boot = tools.journal.boot
-        }
+        // Hashed again: nobody has watched over it meanwhile.
+        guard try digest(of: file.file, algorithm) == hash.digest() else { return false }
         writer = newWriter(file.file, at: size)
         incoming = file
         isAsleep = false
         return true
+    }
+
+    private func lastModified() throws(EdgeError) -> Int64? {
+        guard let file = incoming?.file else { return nil }
+        return try onDisk { () throws(FileError) in try tools.fileSystem.status(of: file).modifiedNanoseconds }
     }
 
     /// What the next run needs to go on from here; ``settle()`` went before.
@@ -119,7 +120,7 @@ extension Spool {
             hashState: hash.state,
             tail: memory,
             isPassing: isPassing,
-            boot: boot,
+            boot: tools.journal.boot,
             remote: remote.record(upTo: size)
         )
     }
@@ -130,6 +131,7 @@ extension Spool {
         sendAhead()
         if isPassing { try atOrigin { () throws(RegistryError) in try remote.settle() } }
         base = Base(hash: hash.copy(), size: size, tail: isPassing ? memory : [])
+        modified = try lastModified()
     }
 
     /// Everything so far is in the file, if there is one.
@@ -153,6 +155,7 @@ extension Spool {
             writer = newWriter(incoming.file, at: size)
             try onDisk { () throws(DiskTierError) in try incoming.cut(to: size) }
             reserved = size
+            modified = try lastModified()
         } else {
             memory.removeLast(memory.count - Int(size))
         }
@@ -236,9 +239,10 @@ extension Spool {
         incoming = file
     }
 
-    /// The disk has no room for it: from here on whole parts go to the origin straight from memory.
+    /// The disk has no room for it, or does not take it: from here on whole parts go to the origin straight from memory.
     private func pass(by error: DiskTierError) throws(EdgeError) {
-        guard error.isNoSpace, let passage = tools.takePassage() else { throw .tier(error) }
+        let isOfDisk = if case .file = error { true } else { error.isNoSpace }
+        guard isOfDisk, let passage = tools.takePassage() else { throw .tier(error) }
         if let file = incoming?.file {
             guard let written = writer?.written, let unwritten = writer?.unwritten else {
                 preconditionFailure("a file without its writer")

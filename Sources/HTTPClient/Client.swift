@@ -64,9 +64,9 @@ public final class Client: Sendable {
         return try result.get()
     }
 
-    /// Sends `request` and returns the response with its whole body.
+    /// Sends `request` and returns the response with its whole body, or with the first `bodyLimitBytes` of it where the status is an error's.
     ///
-    /// - Throws: ``TransferError`` of kind `bodyLimit` when the body is longer than `bodyLimitBytes`.
+    /// - Throws: ``TransferError`` of kind `bodyLimit` when another body is longer than that.
     @discardableResult
     public func perform(
         _ request: Request,
@@ -74,15 +74,25 @@ public final class Client: Sendable {
         isCancelled: (@Sendable () -> Bool)? = nil
     ) throws(TransferError) -> (Response, [UInt8]) {
         var body: [UInt8] = []
+        var failure: Response?
         do throws(TransferError) {
             let response = try perform(request, isCancelled: isCancelled) { response, piece in
-                guard body.count + piece.count <= bodyLimitBytes else { throw BodyLimitExceeded() }
+                guard body.count + piece.count <= bodyLimitBytes else {
+                    if response.status >= 300 {
+                        piece.extracting(first: bodyLimitBytes - body.count).withUnsafeBufferPointer {
+                            body.append(contentsOf: $0)
+                        }
+                        failure = response
+                    }
+                    throw BodyLimitExceeded()
+                }
                 if body.isEmpty { body.reserveCapacity(Int(min(response.contentLength ?? 0, Int64(bodyLimitBytes)))) }
                 piece.withUnsafeBufferPointer { body.append(contentsOf: $0) }
             }
             return (response, body)
         } catch {
             guard case .receiver(let reason) = error.kind, reason is BodyLimitExceeded else { throw error }
+            if let failure { return (failure, body) }
             throw TransferError(
                 error.operation,
                 .bodyLimit,

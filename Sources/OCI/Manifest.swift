@@ -109,6 +109,9 @@ public struct Manifest: Sendable {
         if let version = wire.schemaVersion, version != 2 {
             throw Invalid(description: "schemaVersion \(version) is not supported, only 2")
         }
+        if contentType?.essence.rawValue == "text/html" {
+            throw Invalid(description: "the Content-Type is text/html, which no manifest has")
+        }
         let announced = contentType.map(\.essence).flatMap { $0 == .octetStream ? nil : $0 }
         let stated = wire.mediaType.map { MediaType(rawValue: $0) }
         if let announced, let stated, stated.essence != announced {
@@ -121,6 +124,16 @@ public struct Manifest: Sendable {
         layers = wire.layers ?? []
         manifests = wire.manifests ?? []
         subject = wire.subject
+    }
+
+    /// Whether these bytes are a JSON object, which every manifest is, also one of a shape that is not known here.
+    public static func isObject(_ bytes: [UInt8]) -> Bool {
+        (try? JSONDecoder().decode(AnyObject.self, from: Data(bytes))) != nil  // Why not is of no interest.
+    }
+
+    private struct AnyObject: Decodable {
+        private enum Name: CodingKey {}
+        init(from decoder: any Decoder) throws { _ = try decoder.container(keyedBy: Name.self) }
     }
 
     private static func guess(_ wire: Wire) -> MediaType {

@@ -129,6 +129,8 @@ public struct ObjectInfo: Sendable, Equatable {
     public var lastModified: WallTime?
     /// The MD5 of the bytes in hexadecimal, where the store is known to tell it.
     public var md5: String?
+    /// The whole object came where a range of it was asked for, as it will each time.
+    public var cameWhole = false
 
     public init(
         size: Int64,

@@ -73,7 +73,10 @@ extension Registry {
         _ digest: Digest,
         _ seen: [Digest]
     ) throws(RegistryError) -> Bool {
-        if store.capabilities.isFaithful || info.md5 != nil { return true }
+        if store.capabilities.isFaithful { return true }
+        // A page of something between us and the store.
+        guard Manifest.isObject(bytes) else { return false }
+        if info.md5 != nil { return true }
         let copy = try ask { () throws(StoreError) in try store.head(layout.manifest(name, digest)) }
         // Unreadable is no reason to doubt it.
         if copy != nil { return true }

@@ -165,10 +165,14 @@ extension EffectiveSettings {
             case .scanner(_, let problem, let mark, _), .parser(_, let problem, let mark, _),
                 .composer(_, let problem, let mark, _):
                 return "line \(mark.line), column \(mark.column): \(printable(problem))"
+            case .duplicatedKeysInMapping(let duplicates, _):
+                let names = duplicates.map { "'\(printable($0))'" }
+                return "set more than once: \(names.joined(separator: ", ")); keep one"
             default: break
             }
         }
-        return printable("\(error)")
+        // What else the parser says quotes the file, which may hold secrets.
+        return "it cannot be parsed"
     }
 }
 

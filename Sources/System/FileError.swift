@@ -28,6 +28,9 @@ public struct FileError: Error, Equatable, CustomStringConvertible {
     /// A directory, where a file was meant (`EISDIR`).
     public var isDirectory: Bool { code == EISDIR }
 
+    /// Whoever runs this may not open it (`EACCES`, `EPERM`).
+    public var isForbidden: Bool { code == EACCES || code == EPERM }
+
     /// The disk cannot give the bytes back (`EIO`).
     public var isUnreadable: Bool { code == EIO }
 

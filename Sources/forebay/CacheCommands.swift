@@ -15,7 +15,7 @@ struct CacheCommands: AsyncParsableCommand {
             A DIGEST is sha256:… or sha512:…; an IMAGE is written as this registry knows it, without a host: REPOSITORY, REPOSITORY:TAG or \
             REPOSITORY@DIGEST, and stands for its manifest, config and layers, those of all children where it is an index.
 
-            Exit statuses: 0; 1 when something was not done or damage was found, each named; 69 when the cache or the origin cannot be \
+            Exit statuses: 0; 1 when something was not done or damage was found, each named, or a signal ended the work; 69 when the cache or the origin cannot be \
             had now; 78 for a bad setting or argument.
 
             Nothing here can lose anything: all content is at the origin too.

@@ -94,7 +94,10 @@ struct CacheSession {
         var failure: (any Error)?
         administration.run(request) { event in
             do {
-                return try !stop.isSet && each(event)
+                if let signal = stop.signal {
+                    throw Interrupted(description: "stopped by \(signal): the work is not finished")
+                }
+                return try each(event)
             } catch {
                 failure = error
                 return false
@@ -199,17 +202,18 @@ private final class LazyEdge: Sendable {
 
 /// The wish to end, so that the directory is left in order.
 private final class StopSignal: Sendable {
-    private let flag = Atomic(false)
+    private let name = Mutex<String?>(nil)
 
     init() {
         ignoreBrokenPipes()
         let signals = Signals()
         spawnThread(name: "signals") { [self] in
-            _ = signals.wait()
-            flag.store(true, ordering: .relaxed)
+            let signal = signals.wait()
+            name.withLock { $0 = signal }
             signals.endProcessOnNext()
         }
     }
 
-    var isSet: Bool { flag.load(ordering: .relaxed) }
+    /// The one that came.
+    var signal: String? { name.withLock { $0 } }
 }

@@ -36,6 +36,8 @@ struct Forebay: AsyncParsableCommand {
             endProcess(status: .failure)
         } catch let error as Unavailable {
             fail(error.description, status: .unavailable)
+        } catch let error as Interrupted {
+            fail(error.description, status: .failure)
         } catch {
             let code = exitCode(for: error)
             guard code == .validationFailure else { exit(withError: error) }
@@ -46,6 +48,11 @@ struct Forebay: AsyncParsableCommand {
 
 /// What went wrong has been said.
 struct WithProblems: Error {}
+
+/// Somebody ended the work before its time.
+struct Interrupted: Error, CustomStringConvertible {
+    let description: String
+}
 
 /// Something that the program needs cannot be had now.
 struct Unavailable: Error, CustomStringConvertible {

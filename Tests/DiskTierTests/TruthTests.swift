@@ -360,6 +360,31 @@ func overwrite(_ path: String, at offset: Int64 = 500, _ bytes: [UInt8] = [0, 1,
         tier.close()
     }
 
+    /// Bug: a file that could not be opened was no miss, but an error for ever; and one such file, or one moment without descriptors, ended
+    /// the scrub until the next start.
+    @Test(arguments: [EACCES, EPERM, EIO, EMFILE])
+    func whatCannotBeOpenedKeepsTheOthersFromNothing(_ code: Int32) throws {
+        let faulty = FaultyFileSystem()
+        let reports = Reports()
+        let tier = try DiskTier(
+            configuration {
+                $0.scrubInterval = .milliseconds(1)
+                $0.scrubBytesPerSecond = 1 << 40
+            },
+            fileSystem: faulty,
+            report: reports.report
+        )
+        for seed in 0..<3 { try tier.store(pattern(100_000, seed: seed)) }
+        faulty.failCall(1, code: code, of: ["open"])
+        let done = try tier.verifyAll()
+        let isTransient = code == EMFILE
+        #expect(done.unread == (isTransient ? 1 : 0) || done.unread + done.damaged == 0, "the scrub had it")
+        _ = reports.wait { if case .scrubbed(let done) = $0 { done.blobs == (isTransient ? 3 : 2) } else { false } }
+        let size = try (0..<3).count { try tier.size(of: Digest(of: pattern(100_000, seed: $0))) != nil }
+        #expect(size == (isTransient ? 3 : 2))
+        tier.close()
+    }
+
     @Test func theQuarantineIsBounded() throws {
         var counted: Int64 = 0
         do {

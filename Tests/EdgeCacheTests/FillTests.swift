@@ -36,6 +36,33 @@ import Threading
         #expect(edge.store.calls.count == 1)
     }
 
+    /// Bug: an origin that gives the whole for each part was read once for each part.
+    @Test func anOriginWithoutRangesIsReadOnce() throws {
+        let edge = try Edge(store: MemoryStore(ignoresRanges: true), smallParts)
+        let content = noise(8 * mebibyte)
+        let digest = edge.seed(content)
+        let range = 5 * mebibyte..<6 * mebibyte
+        #expect(try edge.read(digest, range) == Array(content[range]))
+        #expect(try edge.read(digest) == content)
+        edge.cache.waitForFills()
+        #expect(edge.store.deliveredBytes <= 2 * content.count, "the first one told")
+        #expect(try edge.tier.verify(digest) == .verified)
+    }
+
+    /// Bug: each read of a blob that can never be kept began a fill first, which asked the origin for a part that nobody read.
+    @Test func whatNeverFitsIsAskedForOnce() throws {
+        let edge = try Edge(ceilingBytes: 4 << 20, smallParts)
+        let content = noise(8 * mebibyte)
+        let digest = edge.seed(content)
+        for _ in 0..<4 { #expect(try edge.read(digest) == content) }
+        #expect(edge.store.calls("GET") == 5)
+        #expect(try edge.read(digest, 100..<200) == Array(content[100..<200]))
+        #expect(edge.store.calls("GET") == 6)
+        edge.store["epoch/blobs/sha256/\(digest.hex)"] = nil
+        edge.time.advance(.seconds(11))
+        #expect(try edge.read(digest) == nil)
+    }
+
     /// Readers elsewhere may go beyond the limit, but not the parts that nobody waits for.
     @Test func onlySoManyPartsAreInFlight() throws {
         let edge = try Edge(smallParts)

@@ -89,6 +89,37 @@ import Threading
         #expect(edge.store.deliveredBytes <= content.count + 1)
     }
 
+    /// Bug: what this process had left itself was believed, also where somebody had written over it meanwhile.
+    @Test func whatWasOverwrittenSinceIsFetchedAgain() throws {
+        let content = noise(12 * mebibyte)
+        let (edge, digest) = try interrupted(content)
+        try overwrite(leftFile(edge.folder), at: 1000, [content[1000] ^ 1])
+        #expect(try edge.read(digest) == content)
+        edge.cache.waitForFills()
+        #expect(try edge.read(digest) == content)
+        #expect(try edge.tier.verify(digest) == .verified)
+    }
+
+    /// Bug: what was written over a running fill's file was kept as verified.
+    @Test func aFillThatIsOverwrittenIsNotKept() throws {
+        let edge = try Edge {
+            smallParts(&$0)
+            $0.fillPartsInFlight = 1
+        }
+        let content = noise(4 * mebibyte)
+        let digest = edge.seed(content)
+        let gate = Gate()
+        edge.store.hold(from: 3 * mebibyte, at: gate)
+        let opened = try #require(try edge.cache.blob(digest))
+        gate.waitForArrivals()
+        try overwrite(leftFile(edge.folder), at: 1000, [content[1000] ^ 1])
+        gate.open()
+        #expect(throws: EdgeError.self) { try contents(opened) }
+        edge.cache.waitForFills()
+        #expect(try edge.tier.size(of: digest) == nil)
+        #expect(try edge.read(digest) == content)
+    }
+
     /// The process is killed while parts are in flight: what was noted by then is not fetched again.
     @Test func partsSurviveAKill() throws {
         let before = try Edge {

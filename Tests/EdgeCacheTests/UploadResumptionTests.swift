@@ -1,5 +1,6 @@
 import DiskTier
 import EdgeCache
+import Glibc
 import Hashing
 import OCI
 import ObjectStorage
@@ -117,6 +118,36 @@ import Testing
         let edge = try first.killed()
         #expect(throws: EdgeError.self) { try edge.cache.openChunk(library, id) }
         #expect(try uploadFiles(edge) == [])
+    }
+
+    /// Bug: what was written over a session's bytes between two requests went to the origin, and was acknowledged.
+    @Test(arguments: [false, true])
+    func whatIsOverwrittenIsUnknown(isRestarted: Bool) throws {
+        let first = try Edge()
+        let content = pattern(100_000)
+        let id = try first.cache.beginUpload(library).id
+        _ = try send(content, first, id)
+        let files = LocalFileSystem()
+        let file = try files.open("\(first.tier.uploadDirectory)/\(id).data", .readWrite)
+        try files.write([content[0] ^ 1].span, to: file, at: 0)
+        let edge = isRestarted ? try first.killed() : first
+        #expect(throws: EdgeError.self) { try finish(edge, id, as: Digest(of: content)) }
+        #expect(edge.store.calls("PUT") == 0)
+        #expect(throws: EdgeError.self) { try edge.cache.uploadStatus(library, id) }
+    }
+
+    /// Bug: only a full disk was passed by; one that cannot be written made an error of each push.
+    @Test(arguments: [EROFS, EIO, EACCES])
+    func aDiskThatCannotBeWrittenIsPassedBy(_ code: Int32) throws {
+        let fileSystem = FaultyFileSystem()
+        let edge = try Edge(fileSystem: fileSystem)
+        let content = pattern(1_400_000)
+        fileSystem.failCall(1, code: code, lasting: true, of: ["open", "pwrite", "mkdir", "fallocate", "rename"])
+        let id = try edge.cache.beginUpload(library).id
+        _ = try send(Array(content.prefix(100_000)), edge, id)
+        try finish(edge, id, as: Digest(of: content), with: Array(content.dropFirst(100_000)))
+        #expect(edge.store["epoch/blobs/sha256/\(Digest(of: content).hex)"] == content)
+        #expect(try edge.read(Digest(of: content)) == content)
     }
 
     /// Numbers that no run writes, but a hand or a disk may.

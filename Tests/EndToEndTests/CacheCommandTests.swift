@@ -159,6 +159,43 @@ struct CacheCommandTests {
         }
     }
 
+    /// Bug: work on a stopped server's directory that a signal ended had status 0, as if it were done.
+    @Test func workThatASignalEndsHasNotSucceeded() throws {
+        try withForebay { forebay in
+            let repository = Repository(forebay, "team/app")
+            for seed in 0..<1_000 { try repository.push(blob: noise(100, seed: UInt64(seed))) }
+            #expect(try forebay.stop() == 0)
+            let logs = try TemporaryDirectory()
+            let log = logs.path + "/log"
+            // A reader that holds the command up.
+            #expect(mkfifo(log + ".out", 0o600) == 0)
+            let reader = open(log + ".out", O_RDONLY | O_NONBLOCK)
+            defer { close(reader) }
+            let command = try Command(
+                [Settings.binary, "cache", "ls", "--json", "--cache-dir", forebay.cacheDirectory],
+                log: log
+            )
+            var byte: UInt8 = 0
+            try poll(for: "the first line") { read(reader, &byte, 1) == 1 ? () : nil }
+            command.signal(SIGTERM)
+            try poll(for: "the signal to be heard") { isCaught(SIGTERM, by: command.processIdentifier) ? nil : () }
+            var rest = [UInt8](repeating: 0, count: 65_536)
+            try poll(for: "the end") {
+                while read(reader, &rest, rest.count) > 0 {}
+                return command.isRunning ? nil : ()
+            }
+            let status = try poll(for: "its status") { command.endedStatus() }
+            let errors = try String(contentsOfFile: command.errorsPath, encoding: .utf8)
+            #expect(status == 1 && errors.contains("stopped by SIGTERM"), "\(status) \(errors)")
+        }
+    }
+
+    private func isCaught(_ signal: Int32, by process: Int32) -> Bool {
+        let status = (try? String(contentsOfFile: "/proc/\(process)/status", encoding: .utf8)) ?? ""  // It has ended.
+        let mask = status.split(separator: "\n").first { $0.hasPrefix("SigCgt:") }?.split(separator: "\t").last
+        return (mask.flatMap { UInt64($0, radix: 16) } ?? 0) & 1 << UInt64(signal - 1) != 0
+    }
+
     /// The socket of a server that was killed is still there.
     @Test func aKilledServersCacheCanBeWorkedOn() throws {
         try withForebay { forebay in

@@ -118,6 +118,14 @@ import Threading
         #expect(error?.reachedServer == true)
     }
 
+    /// Bug: an error's long page hid its status.
+    @Test func anErrorsStatusCountsHoweverLongItsBody() throws {
+        let head = "HTTP/1.1 503 Slow Down\r\nContent-Length: 100000\r\n\r\n"
+        let (server, _) = LoopbackServer.answering(head + String(repeating: "x", count: 100_000))
+        let (response, body) = try Client(.test()).perform(Request("GET", server.url), bodyLimitBytes: 7)
+        #expect(response.status == 503 && String(body) == "xxxxxxx")
+    }
+
     @Test func endlessHeadsAreRefused() throws {
         let server = LoopbackServer { connection in
             guard connection.readRequest() != nil else { return }

@@ -68,6 +68,25 @@ import Threading
         #expect(reports.texts.count == 1 && reports.texts[0].hasPrefix("credentials from a test, valid until 20"))
     }
 
+    /// Bug: each request waited half a minute for a source that was silent.
+    @Test func nobodyWaitsLongForASilentSource() throws {
+        script.gate.update { $0 = false }
+        script.results.withLock { $0 = [issued("a", seconds: 3_600)] }
+        let provider = CredentialCache(
+            time: time,
+            random: ScriptedStore.FullJitter(),
+            patience: .zero,
+            report: { _ in }
+        ) { [script] () throws(CredentialFailure) in try script.issue() }.provider
+        for _ in 0..<3 {
+            let error = #expect(throws: StoreError.self) { try provider.current() }
+            #expect(error?.description.contains("does not answer") == true)
+        }
+        script.gate.update { $0 = true }
+        try expect("a", from: provider)
+        #expect(script.calls.load(ordering: .relaxed) == 1)
+    }
+
     @Test func renewsBeforeTheEndAndServesMeanwhile() throws {
         let provider = cache([issued("a", seconds: 3_600), issued("b", seconds: 7_200)])
         try expect("a", from: provider)
@@ -127,19 +146,21 @@ import Threading
         #expect(try provider.current()?.accessKey == "late", "a source that cannot be reached takes nothing away")
     }
 
-    /// The store says that a token has ended before its time.
-    @Test func aRefusedTokenIsRenewedOnce() throws {
+    /// The store says that a token has ended before its time, or does not know a secret that was changed.
+    /// Bug: a profile's file with a new secret for the same key was never read again.
+    @Test(arguments: [(400, "ExpiredToken"), (403, "SignatureDoesNotMatch")])
+    func aRefusedTokenIsRenewedOnce(_ status: Int, _ code: String) throws {
         let provider = cache([issued("a", seconds: 3_600), issued("b", seconds: 3_600)])
         let server = ScriptedServer { request, _ in
             request.headers["authorization"]?.contains("Credential=b/") == true
-                ? .ok("", [("ETag", "\"e\"")]) : .status(400, "ExpiredToken")
+                ? .ok("", [("ETag", "\"e\"")]) : .status(status, code)
         }
         var configuration = try server.configuration()
         configuration.credentials = provider
         try server.withStore(configuration) { test in
             try test.store.put(ScriptedStore.key, .bytes([1]))
             #expect(server.requests.count == 2)
-            server.on(.any, .all, .answer(.status(400, "ExpiredToken")))
+            server.on(.any, .all, .answer(.status(status, code)))
             guard case .badCredentials = try test.error({ try $0.put(ScriptedStore.key, .bytes([1])) }).kind else {
                 Issue.record("another kind")
                 return

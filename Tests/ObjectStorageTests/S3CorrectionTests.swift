@@ -77,6 +77,14 @@ private let etag = [(name: "ETag", value: "\"e1\"")]
         }
     }
 
+    @Test func aRedirectionElsewhereIsNamed() throws {
+        let server = ScriptedServer { _, _ in .status(307, nil, headers: [("Location", "http://elsewhere/x?y")]) }
+        try Weather.with(server) { test in
+            let error = try test.error { _ = try $0.head(key) }
+            #expect(error.description.contains("http://elsewhere/x?y"))
+        }
+    }
+
     @Test(arguments: ["eu-central-1", "not a region", ""])
     func doesNotTurnInCircles(_ region: String) throws {
         let server = ScriptedServer { _, _ in

@@ -16,6 +16,53 @@ private let etag = [(name: "ETag", value: "\"1\"")]
         .status(status, method == "HEAD" ? nil : code)
     }
 
+    /// Bug: a page between us and the store was taken for a blob that is there already, or for a tag's manifest.
+    @Test(arguments: ["text/html", "Text/HTML; charset=utf-8"])
+    func aPageIsNoObject(_ type: String) throws {
+        let server = ScriptedServer { _, _ in .ok("<html></html>", etag + [(name: "Content-Type", value: type)]) }
+        try Weather.with(server) { test in
+            for ask in [{ _ = try $0.head(key) }, { _ = try $0.contents(of: key, limitBytes: 100) }]
+                as [(S3Store) throws -> Void]
+            {
+                let error = try test.error { try ask($0) }
+                guard case .invalidResponse = error.kind, error.isRetryable else {
+                    Issue.record("\(error)")
+                    continue
+                }
+            }
+        }
+    }
+
+    /// Where the store gives its answers an id, one without it is another's.
+    @Test(arguments: [true, false])
+    func anAnswerWithoutAnIDIsNotTheStores(_ namesAnswers: Bool) throws {
+        let isPage = Atomic(false)
+        let objects = Mutex<[String: String]>([:])
+        let server = ScriptedServer { request, _ in
+            let names = isPage.load(ordering: .relaxed) || !namesAnswers ? [] : [(name: "x-amz-request-id", value: "1")]
+            return objects.withLock { objects in
+                switch request.method {
+                case "PUT": objects[request.target] = request.text
+                case "DELETE": objects[request.target] = nil
+                default:
+                    return (objects[request.target] ?? (isPage.load(ordering: .relaxed) ? "page" : nil))
+                        .map { .ok($0, etag + names) } ?? .status(404, request.method == "HEAD" ? nil : "NoSuchKey")
+                }
+                return .ok("", etag + names)
+            }
+        }
+        try Weather.with(server) { test in
+            try test.store.probe(at: ObjectKey("probe"))
+            isPage.store(true, ordering: .relaxed)
+            if namesAnswers {
+                #expect(throws: StoreError.self) { try test.store.head(key) }
+                #expect(throws: StoreError.self) { try test.store.contents(of: key, limitBytes: 100) }
+            } else {
+                #expect(try test.store.head(key)?.size == 4)
+            }
+        }
+    }
+
     /// Bug: pushes failed, each beginning with a HEAD, until some GET had the credentials renewed.
     @Test(arguments: [(400, "ExpiredToken"), (403, "InvalidAccessKeyId"), (400, "InvalidToken")])
     func renewsCredentials(_ status: Int, _ code: String) throws {

@@ -343,6 +343,17 @@ let manifestBytes = Array("{\"schemaVersion\":2,\"manifests\":[]}".utf8)
         #expect(throws: RegistryError.self) { try registry.manifest(name: name, tag: tag("v1")) }
     }
 
+    /// Bug: where the store's ETags are content hashes, what answered in its place was taken for the tag's manifest.
+    @Test(arguments: ["", "<html></html>", "[1]", "\"x\"", "{"])
+    func whatIsNoDocumentIsNoManifest(_ text: String) throws {
+        let store = MemoryStore(isFaithful: false)
+        let registry = Registry(store: store)
+        try registry.pushManifest(name: name, tag: tag("v1"), manifestBytes, mediaType: .imageIndex)
+        store["epoch/manifests/\(name)/v1.json"] = Array(text.utf8)
+        store["epoch/manifests/\(name)/_digests/sha256-\(Digest(of: Array(text.utf8)).hex).json"] = Array(text.utf8)
+        #expect(throws: RegistryError.self) { try registry.manifest(name: name, tag: tag("v1")) }
+    }
+
     /// Somebody may have put it there by hand; but where others are pushed, theirs are the rule.
     @Test func aTagOfARepositoryWithoutDigestCopiesIsServed() throws {
         let store = MemoryStore(isFaithful: false)

@@ -172,6 +172,9 @@ private func settings(_ flags: [String: String] = [:], _ environment: [String: S
     @Test func secretsAreNeverShown() async {
         let text = await message([:], ["AWS_SECRET_ACCESS_KEY": "hunter2"])
         #expect(!text.isEmpty && !text.contains("hunter2"))
+        // Bug: of a key that is there twice the parser's message, which quotes the file, went to the terminal.
+        let twice = await message(file: "listen: 1\ns3-secret-key: hunter2\nlisten: 2\n")
+        #expect(twice.contains("'listen'") && !twice.contains("hunter2"))
     }
 }
 

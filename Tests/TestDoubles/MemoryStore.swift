@@ -52,6 +52,7 @@ public final class MemoryStore: ObjectStore {
     private let unknown: Mutex<StoreCapabilities?>
     /// How many bytes a GET hands over at a time.
     private let pieceBytes: Int
+    private let ignoresRanges: Bool
 
     public init(
         conditionalWrites: Bool = true,
@@ -61,6 +62,7 @@ public final class MemoryStore: ObjectStore {
         listLimit: Int = 1000,
         sizeOfALookBytes: Int64 = 0,
         pieceBytes: Int = 16 << 10,
+        ignoresRanges: Bool = false,
         multipart: MultipartTraits = MultipartTraits(
             thresholdBytes: 32 << 20,
             partBytes: 16 << 20,
@@ -88,6 +90,7 @@ public final class MemoryStore: ObjectStore {
         unknown.areKnown = false
         self.unknown = Mutex(isProbed ? nil : unknown)
         self.pieceBytes = pieceBytes
+        self.ignoresRanges = ignoresRanges
     }
 
     public var description: String { "memory" }
@@ -220,7 +223,10 @@ public final class MemoryStore: ObjectStore {
         }
         let wanted = range.map { Int($0.lowerBound)..<Int($0.upperBound) }?.clamped(to: all) ?? all
         do {
-            try begin(info(object))
+            var info = info(object)
+            info.cameWhole = ignoresRanges && wanted != all
+            try begin(info)
+            if info.cameWhole { state.withLock { $0.deliveredBytes += all.count - wanted.count } }
             let (limit, onPiece) = state.withLock { ($0.breakAfterBytes.take(), $0.onPiece) }
             for start in stride(from: wanted.lowerBound, to: wanted.upperBound, by: pieceBytes) {
                 if let limit, start - wanted.lowerBound >= limit { throw Broken() }

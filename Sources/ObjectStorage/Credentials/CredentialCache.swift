@@ -12,8 +12,8 @@ public final class CredentialCache: Sendable {
     private static let longestPauseSeconds: Int64 = 60
     /// Asked to renew what the store refuses, it does so at most this often.
     private static let refusalSeconds: Int64 = 10
-    /// How long a request without credentials waits for them.
-    private static let waitSeconds = 30
+    /// How long requests without credentials wait for a renewal. Those that come later do not: its source is silent.
+    private let patience: Duration
 
     private struct State {
         var issued: IssuedCredentials?
@@ -22,9 +22,16 @@ public final class CredentialCache: Sendable {
         var failure: String?
         var failures = 0
         var isRunning = false
+        /// Until when it is worth waiting for the one that runs.
+        var patience = Deadline.never
         /// When a refusal last had them renewed, and when others came.
         var renewedAt = WallTime(seconds: .min)
         var changedAt = WallTime(seconds: .min)
+
+        mutating func begin(_ patience: Duration) {
+            isRunning = true
+            self.patience = .after(patience)
+        }
     }
 
     private enum Turn {
@@ -52,9 +59,11 @@ public final class CredentialCache: Sendable {
     init(
         time: any TimeSource,
         random: any RandomSource,
+        patience: Duration = .seconds(10),
         report: @escaping @Sendable (StoreEvent) -> Void,
         issue: @escaping @Sendable () throws(CredentialFailure) -> IssuedCredentials
     ) {
+        self.patience = patience
         self.issue = issue
         self.time = time
         self.random = random
@@ -69,16 +78,20 @@ public final class CredentialCache: Sendable {
     }
 
     private func current() throws(StoreError) -> Credentials? {
-        let deadline = Deadline.after(.seconds(Self.waitSeconds))
         while true {
             switch turn() {
             case .use(let credentials): return credentials
             case .fail(let reason): throw Self.failure(reason)
             case .wait:
-                let ended: Bool? = state.wait(until: deadline) { $0.isRunning ? nil : true }
-                if ended == nil { throw Self.failure("none after \(Self.waitSeconds) s") }
+                if !waitForRenewal() { throw Self.failure("their source does not answer") }
             }
         }
+    }
+
+    /// False when the renewal takes too long.
+    private func waitForRenewal() -> Bool {
+        let deadline = state.withLock { $0.patience }
+        return state.wait(until: deadline) { $0.isRunning ? nil : true } ?? false
     }
 
     private static func failure(_ reason: String) -> StoreError {
@@ -90,7 +103,7 @@ public final class CredentialCache: Sendable {
         let now = time.wallTime()
         let (turn, isMine): (Turn, Bool) = state.update { state in
             let isMine = !state.isRunning && now >= state.dueAt
-            if isMine { state.isRunning = true }
+            if isMine { state.begin(patience) }
             if let issued = state.issued, issued.outlastsItsEnd || !issued.hasEnded(at: now) {
                 return (.use(issued.credentials), isMine)
             }
@@ -183,11 +196,14 @@ public final class CredentialCache: Sendable {
         return WallTime(seconds: end.seconds - margin - jitter)
     }
 
+    /// What new credentials may mend; the last one where a secret was changed and its name was not.
+    private static let mendable = [
+        "ExpiredToken", "InvalidToken", "TokenRefreshRequired", "InvalidAccessKeyId", "SignatureDoesNotMatch",
+    ]
+
     /// The store says that they have ended before their time, or a file that held them may hold others now.
     private func renew(afterRefusal code: String) -> Bool {
-        guard ["ExpiredToken", "InvalidToken", "TokenRefreshRequired", "InvalidAccessKeyId"].contains(code) else {
-            return false
-        }
+        guard Self.mendable.contains(code) else { return false }
         let now = time.wallTime()
         func isLately(_ moment: WallTime) -> Bool { now.seconds < moment.seconds + Self.refusalSeconds }
         let (before, isMine): (Credentials?, Bool) = state.update { state in
@@ -195,11 +211,11 @@ public final class CredentialCache: Sendable {
             let before = isLately(state.changedAt) ? nil : state.issued?.credentials
             if state.isRunning || isLately(state.renewedAt) { return (before, false) }
             state.renewedAt = now
-            state.isRunning = true
+            state.begin(patience)
             return (before, true)
         }
         if isMine { beginRenewal() }
-        _ = state.wait(until: .after(.seconds(Self.waitSeconds))) { $0.isRunning ? nil : true }
+        _ = waitForRenewal()
         return state.withLock { $0.issued?.credentials != before && $0.issued?.credentials != nil }
     }
 }

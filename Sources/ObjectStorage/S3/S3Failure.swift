@@ -30,6 +30,9 @@ extension S3Transport {
         let code = document?.text(of: "Code").map(request.hidingSecrets)
         var message = request.hidingSecrets(document?.text(of: "Message") ?? "")
         if let endpoint = document?.text(of: "Endpoint") { message += " (endpoint: \(endpoint))" }
+        if 300..<400 ~= response.status, let location = response.header("Location") {
+            message += " (location: \(printable(request.hidingSecrets(location), limit: 200)))"
+        }
         let region = response.header("x-amz-bucket-region") ?? document?.text(of: "Region")
         let serverTime = response.header("Date").flatMap { WallTime(httpDate: $0) }
         var (kind, isRetryable) = Self.kind(

@@ -40,6 +40,7 @@ extension S3Store {
                 isCancelled: { attempt.isHopeless() || isCancelled() },
                 onHead: { response in
                     guard isContent(response) else { return }
+                    try requireObject(request, response)
                     attempt.answered()
                     noteRead()
                     let isContinued = download.info != nil
@@ -211,6 +212,7 @@ private struct Download {
         guard isWhole || part.bytes == position..<end else {
             throw invalid("asked for the bytes \(position)-\(end - 1), got \(part.bytes)")
         }
+        info.cameWhole = range != nil && isWhole && part.bytes != position..<end
         self.info = self.info ?? info
         surplusBefore = position - part.bytes.lowerBound
         hasSurplus = part.bytes.upperBound > end

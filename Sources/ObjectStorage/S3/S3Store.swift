@@ -16,6 +16,8 @@ public final class S3Store: ObjectStore {
     /// Who may not list is denied what is missing, as is who may do nothing; once something was read, it is the former.
     private let deniesWhatIsMissing = Atomic(false)
     private let wasRead = Atomic(false)
+    /// True once an object came without the id that stores give their answers, before the first probe was through.
+    private let answersWithoutID = Atomic(false)
     /// What copies cost here.
     let moving = MovingCosts()
     /// False once the store has refused DeleteObjects.
@@ -100,6 +102,7 @@ public final class S3Store: ObjectStore {
                 throw reason(for: error, key)
             }
             guard response.status != 404 else { return nil }
+            try requireObject(request, response)
             guard let size = response.contentLength, 0...S3Limits.largestObjectBytes ~= size else {
                 throw transport.failure(
                     of: request,
@@ -133,6 +136,16 @@ public final class S3Store: ObjectStore {
 
     /// The probe has found that ETags are MD5s, where nothing else speaks against it.
     var tellsMD5s: Bool { findings.withLock { $0?.etagIsContentHash ?? false } }
+
+    /// Something between us and the store may answer with a page of its own, whatever it was asked for.
+    func requireObject(_ request: S3Request, _ response: Response) throws(StoreError) {
+        let isHypertext = response.header("Content-Type")?.lowercased().hasPrefix("text/html") ?? false
+        var lacksID = response.status == 200 && response.header("x-amz-request-id") == nil
+        if lacksID, findings.withLock({ $0 == nil }) { answersWithoutID.store(true, ordering: .relaxed) }
+        lacksID = lacksID && !answersWithoutID.load(ordering: .relaxed)
+        guard isHypertext || lacksID else { return }
+        throw transport.failure(of: request, .invalidResponse, "a page, not an object", response, isRetryable: true)
+    }
 
     /// A page of something between us and the store has none.
     @discardableResult

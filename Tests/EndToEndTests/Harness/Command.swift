@@ -105,7 +105,8 @@ final class Command: Sendable {
         }
     }
 
-    private func endedStatus() -> Int32? {
+    /// As in ``CommandResult/status``; `nil` while it runs.
+    func endedStatus() -> Int32? {
         status.withLock { status in
             var raw: Int32 = 0
             guard status == nil, waitpid(processIdentifier, &raw, WNOHANG) == processIdentifier else { return status }
