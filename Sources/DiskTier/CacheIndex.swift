@@ -177,10 +177,18 @@ extension CacheIndex {
             return Run(number: number, trustedSince: trusted, isFirst: isFirst, wasUnclean: wasUnclean)
         }
         // No run enters so many, and none reads the queues for the last number at its start.
-        lastSequence.store(run.number << Self.sequenceBits, ordering: .relaxed)
-        try recallPolicy()
+        try resume(after: run.number << Self.sequenceBits)
         return run
     }
+
+    /// Goes on where another index of this run has ended, whose content this one has.
+    func resume(after sequence: UInt64) throws(LMDBError) {
+        lastSequence.store(sequence, ordering: .relaxed)
+        try recallPolicy()
+    }
+
+    /// A new file with what is in the index, without the pages that deletes have freed.
+    func copyCompacted(to path: String) throws(LMDBError) { try environment.copyCompacted(to: path) }
 
     /// Where the scrub stands.
     func scrubState() throws(LMDBError) -> ScrubState? {

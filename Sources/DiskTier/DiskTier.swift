@@ -35,6 +35,9 @@ public final class DiskTier: Sendable {
         public var indexSharePercent: Int64 = 20
         /// Pins may hold this much of the ceiling, in percent.
         public var pinSharePercent: Int64 = 80
+        /// Unfinished uploads may hold this much of the ceiling, in percent: half, so that clients that never come back leave the other half to
+        /// what is read.
+        public var uploadSharePercent: Int64 = 50
         /// Address space for the index, and the largest size that it can grow to.
         public var indexMapBytes = 16 << 30
         /// Lookups at once; more wait for each other.
@@ -73,6 +76,7 @@ public final class DiskTier: Sendable {
     let listStamps = Stamps()
     let run: CacheIndex.Run
     let evictor = Evictor()
+    let toldExcess = Mutex<Int64>(0)
     let leftFills = LeftFills()
     let intactRecords = IntactRecords()
     let pinnedBytes = Atomic<Int64>(0)
@@ -107,9 +111,8 @@ public final class DiskTier: Sendable {
         let directory = configuration.directory
         lock = try Self.prepare(directory, fileSystem)
         let lastStop = try onDisk { () throws(FileError) in try CleanMark.take(directory, fileSystem) }
-        index = try Self.openIndex(configuration, lastStop, fileSystem, report)
+        (index, run) = try Self.beginRun(configuration, lastStop, fileSystem, report)
         fixedBytes = try Self.fixedBytes(directory, fileSystem)
-        run = try Self.beginRun(index, lastStop, directory, fileSystem)
         Self.keepStartReserve(directory, fileSystem)
         ledger = Ledger(ceilingBytes: configuration.ceilingBytes)
         readers = Readers(ledger)
@@ -124,6 +127,7 @@ public final class DiskTier: Sendable {
         }
         try adoptLeftFills()
         try loadQuarantine()
+        tellPinsBeyondShare(pinned)
         observeVolume()
         startHousekeeping()
         startEviction()
@@ -171,6 +175,8 @@ extension DiskTier {
         /// Files, reservations and the index together.
         public let usedBytes: Int64
         public let reservedBytes: Int64
+        /// Of the reserved ones, those of unfinished uploads.
+        public let uploadBytes: Int64
         public let indexBytes: Int64
         public let evictedBytes: Int64
         public let evictedBlobs: Int64
@@ -194,6 +200,7 @@ extension DiskTier {
             ceilingBytes: configuration.ceilingBytes,
             usedBytes: entries.usedBytes,
             reservedBytes: entries.reservedBytes,
+            uploadBytes: entries.uploadBytes,
             indexBytes: entries.indexBytes,
             evictedBytes: evictor.evictedBytes.load(ordering: .relaxed),
             evictedBlobs: evictor.evictedBlobs.load(ordering: .relaxed),

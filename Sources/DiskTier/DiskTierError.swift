@@ -8,6 +8,10 @@ public enum DiskTierError: Error, CustomStringConvertible {
     case neverFits(bytes: Int64, ceilingBytes: Int64)
     /// Everything that could make room is in use.
     case noRoomNow(bytes: Int64)
+    /// The index has grown far beyond what it may take now, and leaves no room for it.
+    case indexTooLarge(bytes: Int64, indexBytes: Int64, ceilingBytes: Int64)
+    /// With it, unfinished uploads would hold more than they may.
+    case uploadsBeyondShare(bytes: Int64, limitBytes: Int64)
     /// With it, pins would hold more than they may.
     case pinsNeverFit(bytes: Int64, limitBytes: Int64)
     /// It is not in the tier, and its size is not known.
@@ -32,7 +36,7 @@ public enum DiskTierError: Error, CustomStringConvertible {
     /// There is no room, on the volume or below the ceiling.
     public var isNoSpace: Bool {
         switch self {
-        case .neverFits, .noRoomNow, .volumeFull: true
+        case .neverFits, .noRoomNow, .indexTooLarge, .uploadsBeyondShare, .volumeFull: true
         case .file(let error): error.isNoSpace
         case .index(let error): error.isNoSpace || error.isMapFull
         case .held, .unknownFormat, .unusableIndex, .damaged, .cancelled, .pinsNeverFit, .notCached, .pinName: false
@@ -45,6 +49,16 @@ public enum DiskTierError: Error, CustomStringConvertible {
             "\(bytes) bytes never fit into the cache of \(ceiling) bytes; raise cache-size"
         case .noRoomNow(let bytes):
             "no room for \(bytes) bytes: the cache is full of what is being written; try again later or raise cache-size"
+        case .indexTooLarge(let bytes, let index, let ceiling):
+            """
+            no room for \(bytes) bytes: the index takes \(index) of the cache's \(ceiling); restart, which makes it smaller, or raise \
+            cache-size
+            """
+        case .uploadsBeyondShare(let bytes, let limit):
+            """
+            no room for \(bytes) bytes more: unfinished uploads may take \(limit) bytes together; finish or cancel some, or raise \
+            cache-size
+            """
         case .pinsNeverFit(let bytes, let limit):
             "pins would hold \(bytes) bytes of the \(limit) that they may; unpin something or raise cache-size"
         case .notCached(let item):

@@ -17,6 +17,12 @@ extension DiskTier {
         case rebuilt(reason: String)
         /// The disk or the index failed. The same again within a minute is not told again.
         case failed(DiskTierError)
+        /// More is held than there may be, and nothing is left that may go.
+        case overCeiling(Excess)
+        /// Pins hold more than they may under this ceiling.
+        case pinsBeyondShare(bytes: Int64, limitBytes: Int64)
+        /// The index took far more than it may under this ceiling.
+        case shrankIndex(from: Int64, to: Int64)
         /// All content was hashed.
         case scrubbed(VerificationProgress)
 
@@ -32,6 +38,11 @@ extension DiskTier {
             case .rebuilt(let reason): "began a new cache index: \(reason)"
             case .failed(let error):
                 "the cache cannot be used as it should: \(error)\(error.remedy.map { "; \($0)" } ?? "")"
+            case .overCeiling(let excess): "\(excess)"
+            case .pinsBeyondShare(let bytes, let limit):
+                "pins hold \(bytes) bytes of the \(limit) that they may, which eviction cannot take: unpin something or raise cache-size"
+            case .shrankIndex(let old, let new):
+                "the cache index took \(old) bytes, more than its share of cache-size: its oldest content went, and it takes \(new) now"
             case .scrubbed(let done):
                 "scrubbed \(done.blobs) blobs, \(done.bytes) bytes: \(done.damaged) damaged, \(done.missing) missing, \(done.unread) unread"
             }
@@ -40,9 +51,37 @@ extension DiskTier {
         /// It needs somebody's attention.
         public var isProblem: Bool {
             switch self {
-            case .damaged, .missing, .rebuilt, .failed: true
-            case .removedOrphans, .adopted, .scrubbed: false
+            case .damaged, .missing, .rebuilt, .failed, .overCeiling, .pinsBeyondShare: true
+            case .removedOrphans, .adopted, .shrankIndex, .scrubbed: false
             }
+        }
+    }
+
+    /// What the tier takes above its ceiling, in bytes, and what holds it.
+    public struct Excess: Sendable, CustomStringConvertible {
+        public let usedBytes: Int64
+        public let ceilingBytes: Int64
+        public let indexBytes: Int64
+        public let uploadBytes: Int64
+        public let fillBytes: Int64
+        /// Of files that are pinned or being read.
+        public let fileBytes: Int64
+
+        init(_ entries: Ledger.Entries, ceilingBytes: Int64) {
+            self.ceilingBytes = ceilingBytes
+            usedBytes = entries.usedBytes
+            indexBytes = entries.indexBytes
+            uploadBytes = entries.uploadBytes
+            fillBytes = entries.reservedBytes - entries.uploadBytes
+            fileBytes = entries.committedBytes + entries.lingeringBytes
+        }
+
+        public var description: String {
+            """
+            the cache takes \(usedBytes) bytes, \(usedBytes - ceilingBytes) more than cache-size, and nothing is left that may go: \
+            unfinished uploads \(uploadBytes), fills \(fillBytes), index \(indexBytes), pinned or read files \
+            \(fileBytes); finish or cancel uploads, unpin, or raise cache-size
+            """
         }
     }
 

@@ -8,6 +8,10 @@ internal import Threading
 final class Evictor: Sendable {
     /// Entries looked at in one transaction: others write in between.
     static let looksPerTransaction = 256
+    /// Of what lies in the index, so many go at once.
+    static let leastSmall = 20
+    /// Few of them take more of the index.
+    static let largeSmallBytes: Int64 = 20 << 10
 
     /// One thread evicts at a time; the others wait for their turn.
     let isTaken = Monitor(false)
@@ -30,9 +34,7 @@ extension DiskTier {
     ///
     /// - Parameter held: what the same reservation has already, for telling "never" from "not now".
     func makeRoom(_ bytes: Int64, beside held: Int64) throws(DiskTierError) {
-        guard bytes + held + ledger.current.indexBytes + ledger.slackBytes <= ledger.ceilingBytes else {
-            throw .neverFits(bytes: bytes + held, ceilingBytes: ledger.ceilingBytes)
-        }
+        try requireFits(bytes + held)
         observeVolume()
         if ledger.missing(for: bytes) > 0 { settlement.waitForGrace() }
         var pauses = 0
@@ -56,6 +58,16 @@ extension DiskTier {
         if excess(over: configuration.highWatermarkPercent) > 0 { background.press() }
     }
 
+    private func requireFits(_ bytes: Int64) throws(DiskTierError) {
+        let (indexBytes, ceiling) = (ledger.current.indexBytes, ledger.ceilingBytes)
+        let besideIndex = bytes + ledger.slackBytes
+        guard besideIndex + indexBytes > ceiling else { return }
+        if indexBytes > indexShareBytes, besideIndex + indexShareBytes <= ceiling {
+            throw .indexTooLarge(bytes: bytes, indexBytes: indexBytes, ceilingBytes: ceiling)
+        }
+        throw .neverFits(bytes: bytes, ceilingBytes: ceiling)
+    }
+
     /// How much has to go until only so much is used of what the tier may use: its ceiling, or what its volume has for it.
     private func excess(over percent: Int64) -> Int64 {
         ledger.missing(for: min(ledger.ceilingBytes, ledger.current.volumeLimitBytes) / 100 * (100 - percent))
@@ -68,22 +80,54 @@ extension DiskTier {
         }
     }
 
+    /// What was entered without room is made room for in the background, as far as that goes.
+    public func restoreCeiling() { background.press() }
+
     private func evictInBackground() {
         // Until it is known what there is, the tier seems full.
         guard !settlement.isPending else { return }
         observeVolume()
-        guard excess(over: configuration.highWatermarkPercent) > 0 else { return }
-        while excess(over: configuration.lowWatermarkPercent) > 0, !ledger.hasStranded {
+        if excess(over: configuration.highWatermarkPercent) > 0 {
+            dropLeftFills(atLeast: excess(over: configuration.lowWatermarkPercent))
+            evictInSteps { () throws(DiskTierError) in
+                guard excess(over: configuration.lowWatermarkPercent) > 0, !ledger.hasStranded else { return false }
+                return try evictFiles(transactions: 1) { excess(over: configuration.lowWatermarkPercent) }
+            }
+        }
+        evictInSteps { () throws(DiskTierError) in try evictSmallBeyondShare(limit: Evictor.looksPerTransaction) }
+        tellExcess()
+    }
+
+    /// - Parameter step: false when nothing is left to do.
+    private func evictInSteps(_ step: () throws(DiskTierError) -> Bool) {
+        while true {
             let start = time.monotonicNanoseconds()
             do throws(DiskTierError) {
-                let isLeft = try evictFiles(transactions: 1) { excess(over: configuration.lowWatermarkPercent) }
-                guard isLeft else { return }
+                guard try step() else { return }
             } catch {
                 return note(error)
             }
             // As long as it takes, up to a moment: the disk and the index are for the others too.
             let taken = min(50_000_000, time.monotonicNanoseconds() - start)
             guard background.pause(.nanoseconds(Int64(taken))) else { return }
+        }
+    }
+
+    /// Once for each time that it comes about, and again when it has become worse by a quarter.
+    private func tellExcess() {
+        let entries = ledger.current
+        let aboveCeiling = entries.usedBytes - ledger.ceilingBytes
+        let excess = max(0, aboveCeiling, entries.knownBytes - entries.volumeLimitBytes)
+        let isNews = toldExcess.withLock { told in
+            let isNews = excess > told / 4 * 5
+            if excess == 0 || isNews { told = excess }
+            return isNews
+        }
+        guard isNews else { return }
+        if aboveCeiling > 0 {
+            report(.overCeiling(Excess(entries, ceilingBytes: ledger.ceilingBytes)))
+        } else {
+            note(noRoom(for: 0))
         }
     }
 

@@ -16,44 +16,60 @@ extension DiskTier {
 
     /// The index takes what it takes, and the reservation is given back. Beyond its share, its oldest content goes.
     func indexHasGrown(_ reservation: Reservation) {
-        let statistics = index.statistics
         noteIndexSize()
         reservation.release()
-        let share = min(
-            ledger.ceilingBytes * configuration.indexSharePercent / 100,
-            Int64(statistics.mapBytes) * 7 / 10
-        )
         // What cannot be evicted now is tried again with the next insert.
-        if let live = try? index.liveBytes(), Int64(live) > share { try? evictSmall(count: 20) }
+        _ = try? evictSmallBeyondShare(limit: Evictor.leastSmall)
     }
+
+    var indexShareBytes: Int64 { configuration.indexShareBytes }
 
     func noteIndexSize() {
         let indexBytes = indexBytes
         ledger.update { $0.indexBytes = indexBytes }
     }
 
-    /// Of what lies in the index, small layers and lists go before manifests and configs, and in each of the two what was not read since the
-    /// hand last came by.
-    private func evictSmall(count: Int) throws(DiskTierError) {
-        let index = index
-        let hands = evictor.smallHands.withLock { $0 }
-        let moved = try inIndex { () throws(LMDBError) in
-            try index.write { transaction throws(LMDBError) in
-                var hands = hands
-                for rank in [SmallRank.first, .kept] {
-                    let removed = try index.evictSmall(rank, &hands[Int(rank.rawValue)], count: count, transaction)
-                    if removed > 0 { break }
-                }
-                return hands
-            }
+    /// Evicts some of what lies in the index, if that holds more than its share. False when there was nothing to take.
+    func evictSmallBeyondShare(limit: Int) throws(DiskTierError) -> Bool {
+        var hands = evictor.smallHands.withLock { $0 }
+        let removed = try inIndex { () throws(LMDBError) in
+            try index.evictSmall(&hands, beyond: indexShareBytes, limit: limit)
         }
-        evictor.smallHands.withLock { $0 = moved }
+        guard removed > 0 else { return false }
+        evictor.smallHands.withLock { [hands] in $0 = hands }
+        noteIndexSize()
+        return true
     }
 }
 
+extension DiskTier.Configuration {
+    /// What lies in the index itself may take so much.
+    var indexShareBytes: Int64 { min(ceilingBytes * indexSharePercent / 100, Int64(indexMapBytes) * 7 / 10) }
+}
+
 extension CacheIndex {
+    /// Of what lies in the index, small layers and lists go before manifests and configs, and in each of the two what was not read since the
+    /// hand last came by. Goes as far towards a size, in one transaction, as it surely is not passed by much.
+    ///
+    /// - Returns: how many were evicted.
+    func evictSmall(_ hands: inout [UInt64], beyond bytes: Int64, limit: Int) throws(LMDBError) -> Int {
+        let excess = try Int64(liveBytes()) - bytes
+        guard excess > 0 else { return 0 }
+        let count = max(Evictor.leastSmall, min(limit, Int(excess / Evictor.largeSmallBytes)))
+        let start = hands
+        let (moved, removed) = try write { transaction throws(LMDBError) in
+            var (hands, removed) = (start, 0)
+            for rank in [SmallRank.first, .kept] where removed == 0 {
+                removed = try self.evictSmall(rank, &hands[Int(rank.rawValue)], count: count, transaction)
+            }
+            return (hands, removed)
+        }
+        hands = moved
+        return removed
+    }
+
     /// How many were evicted.
-    fileprivate func evictSmall(
+    private func evictSmall(
         _ rank: SmallRank,
         _ hand: inout UInt64,
         count: Int,
@@ -61,7 +77,7 @@ extension CacheIndex {
     ) throws(LMDBError) -> Int {
         var removed = 0
         var ends = 0
-        for _ in 0..<Evictor.looksPerTransaction where removed < count && ends < 3 {
+        for _ in 0..<max(count, Evictor.looksPerTransaction) where removed < count && ends < 3 {
             guard let (sequence, entry) = try firstSmall(rank, from: hand, transaction) else {
                 hand = 0
                 ends += 1

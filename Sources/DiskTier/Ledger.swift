@@ -7,6 +7,8 @@ final class Ledger: Sendable {
         var committedBytes: Int64 = 0
         /// Promised to fills and spools.
         var reservedBytes: Int64 = 0
+        /// Of the reserved ones, those of unfinished uploads.
+        var uploadBytes: Int64 = 0
         /// Of the reserved ones, those that are not on the volume yet: what is free there is theirs.
         var pendingBytes: Int64 = 0
         /// The index's own file.
@@ -69,6 +71,15 @@ final class Ledger: Sendable {
         }
     }
 
+    /// Takes the bytes out of what uploads may hold together; false when they would hold more.
+    func admitUpload(_ bytes: Int64, limitBytes: Int64) -> Bool {
+        entries.withLock { entries in
+            guard entries.uploadBytes + bytes <= limitBytes else { return false }
+            entries.uploadBytes += bytes
+            return true
+        }
+    }
+
     /// Whole blocks, as files take them.
     static func blocks(_ bytes: Int64) -> Int64 { (bytes + blockBytes - 1) / blockBytes * blockBytes }
 }
@@ -98,16 +109,20 @@ extension Ledger {
 /// Room for bytes that are about to be written; given back when the value goes.
 public final class Reservation: Sendable {
     private let tier: DiskTier
+    /// Of an unfinished upload: what all of them may hold together, with it.
+    private let uploadLimitBytes: Int64?
     /// How many they are, and how many of them are not on the volume yet.
     private let bytes = Mutex<(held: Int64, pending: Int64)>((0, 0))
 
-    init(_ tier: DiskTier) {
+    init(_ tier: DiskTier, uploadLimitBytes: Int64? = nil) {
         self.tier = tier
+        self.uploadLimitBytes = uploadLimitBytes
     }
 
     /// Bytes that are entered as reserved already.
     init(_ tier: DiskTier, adopting reserved: Int64) {
         self.tier = tier
+        uploadLimitBytes = nil
         bytes.withLock { $0.held = reserved }
     }
 
@@ -133,6 +148,7 @@ public final class Reservation: Sendable {
         }
         tier.ledger.update { entries in
             entries.pendingBytes -= bytes.pending
+            if uploadLimitBytes != nil { entries.uploadBytes -= bytes.held }
             body(&entries, bytes.held)
         }
     }
@@ -148,7 +164,15 @@ public final class Reservation: Sendable {
             throw .neverFits(bytes: more, ceilingBytes: tier.ledger.ceilingBytes)
         }
         let blocks = Ledger.blocks(more)
-        try tier.makeRoom(blocks, beside: held)
+        if let limit = uploadLimitBytes, !tier.ledger.admitUpload(blocks, limitBytes: limit) {
+            throw .uploadsBeyondShare(bytes: blocks, limitBytes: limit)
+        }
+        do throws(DiskTierError) {
+            try tier.makeRoom(blocks, beside: held)
+        } catch {
+            if uploadLimitBytes != nil { tier.ledger.update { $0.uploadBytes -= blocks } }
+            throw error
+        }
         bytes.withLock { bytes in
             bytes.held += blocks
             bytes.pending += blocks
@@ -169,6 +193,7 @@ public final class Reservation: Sendable {
         }
         tier.ledger.update { entries in
             entries.reservedBytes += new.held - old.held
+            if uploadLimitBytes != nil { entries.uploadBytes += new.held - old.held }
             entries.pendingBytes += new.pending - old.pending
         }
     }

@@ -93,6 +93,7 @@ extension DiskTier {
     }
 
     /// Makes room, the oldest first; false when there is none to drop.
+    @discardableResult
     func dropLeftFills(atLeast bytes: Int64) -> Bool {
         var freed: Int64 = 0
         while freed < bytes {

@@ -127,7 +127,7 @@ extension DiskTier {
         }
     }
 
-    private static func indexFile(_ directory: String) -> String { directory + "/index/data.mdb" }
+    static func indexFile(_ directory: String) -> String { directory + "/index/data.mdb" }
     private static func uncheckedMark(_ directory: String) -> String { directory + "/unchecked" }
 
     private static func unusable(_ directory: String, _ error: LMDBError) -> DiskTierError {
@@ -145,9 +145,7 @@ extension DiskTier {
         )
     }
 
-    private static func openIndex(_ configuration: Configuration, _ directory: String) throws(DiskTierError)
-        -> CacheIndex
-    {
+    static func openIndex(_ configuration: Configuration, _ directory: String) throws(DiskTierError) -> CacheIndex {
         do throws(LMDBError) {
             return try CacheIndex(
                 directory: directory + "/index",

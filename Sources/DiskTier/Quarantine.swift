@@ -32,8 +32,16 @@ final class Quarantine: Sendable {
         }
     }
 
-    /// Replaces all, at the start.
-    func load(_ all: [Entry]) { entries.withLock { $0 = all } }
+    /// Replaces all, at the start; which of them have to go, the oldest first, under a lower ceiling.
+    func load(_ all: [Entry], limitBytes: Int64) -> [Entry] {
+        var (kept, sum) = (all[...], all.reduce(0) { $0 + $1.bytes })
+        while let oldest = kept.first, sum > limitBytes {
+            sum -= oldest.bytes
+            kept = kept.dropFirst()
+        }
+        entries.withLock { $0 = Array(kept) }
+        return Array(all[..<kept.startIndex])
+    }
 }
 
 extension DiskTier {
@@ -107,8 +115,10 @@ extension DiskTier {
             found.append((Quarantine.Entry(name: name.name, bytes: status.allocated), status.changedNanoseconds))
         }
         found.sort { $0.changed < $1.changed }
-        damagedFiles.load(found.map(\.entry))
-        let sum = found.reduce(0) { $0 + $1.entry.bytes }
+        let limit = ledger.ceilingBytes * Quarantine.sharePercent / 100
+        let leaving = damagedFiles.load(found.map(\.entry), limitBytes: limit)
+        for old in leaving { discard("\(quarantineDirectory)/\(old.name)", bytes: old.bytes) }
+        let sum = found.dropFirst(leaving.count).reduce(0) { $0 + $1.entry.bytes }
         ledger.update { $0.quarantinedBytes = sum }
     }
 }

@@ -110,6 +110,8 @@ extension DiskTier {
         var sweeps: UInt64 = 0
         while background.pause(Self.retryInterval) {
             retryRemovals()
+            // Others may have taken what the volume had, while nobody asked the tier for room.
+            background.press()
             let seconds = (time.monotonicNanoseconds() - start) / 1_000_000_000
             guard seconds / UInt64(Self.sweepInterval.components.seconds) > sweeps else { continue }
             sweeps += 1

@@ -10,6 +10,18 @@ extension DiskTier {
 
     private func uploadPath(_ name: String) -> String { "\(uploadDirectory)/\(name)" }
 
+    /// Without a byte yet, for a file of an unfinished upload: all of these together have a share of the ceiling, since clients that vanish
+    /// leave theirs for as long as an upload may stay unused.
+    ///
+    /// - Parameter isSmall: it is one that ``replaceUploadFile(_:with:_:)`` writes. Those count, but are never refused for the share: there
+    ///   are few for each upload, and without them it ends with the process.
+    public func newUploadReservation(isSmall: Bool = false) -> Reservation {
+        Reservation(
+            self,
+            uploadLimitBytes: isSmall ? .max : ledger.ceilingBytes / 100 * configuration.uploadSharePercent
+        )
+    }
+
     /// A new file in ``uploadDirectory``, whose bytes the reservation pays for, and whose record in the index too.
     public func newUploadFile(_ name: String, _ reservation: Reservation) throws(DiskTierError) -> IncomingFile {
         let path = uploadPath(name)
@@ -93,7 +105,7 @@ extension DiskTier {
     /// - Parameter isSmall: it is one that ``replaceUploadFile(_:with:_:)`` wrote.
     public func reservationOfUploadFile(_ name: String, isSmall: Bool) throws(DiskTierError) -> Reservation {
         let status = try onDisk { () throws(FileError) in try fileSystem.status(at: uploadPath(name)) }
-        let reservation = Reservation(self)
+        let reservation = newUploadReservation(isSmall: isSmall)
         if let status {
             reservation.enter(status.allocated + (isSmall ? Self.spareBytes : Self.indexGrowthBytes))
         }

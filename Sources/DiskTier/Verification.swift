@@ -69,18 +69,21 @@ extension DiskTier {
         _ visit: (VerificationProgress, Digest, Verdict) -> Bool
     ) throws(DiskTierError) -> VerificationProgress {
         var state = VerificationProgress()
+        let notes = VerifiedNotes()
+        defer { markVerified(notes.take()) }
         var next = start.map { Key.digest($0) } ?? []
         while true {
             let batch = try digests(from: next)
             for (digest, size) in batch {
                 var verdict = Verdict.unknown
                 do throws(DiskTierError) {
-                    verdict = try verify(digest, pacer)
+                    verdict = try verify(digest, pacer, notes)
                 } catch {
                     guard case .file = error else { throw error }
                     note(error)
                     state.unread += 1
                 }
+                if notes.isDue(at: time.monotonicNanoseconds()) { markVerified(notes.take()) }
                 state.blobs += 1
                 state.bytes += size
                 if verdict == .damaged { state.damaged += 1 }
@@ -109,17 +112,22 @@ extension DiskTier {
         }
     }
 
-    func verify(_ digest: Digest, _ pacer: Pacer) throws(DiskTierError) -> Verdict {
+    /// - Parameter notes: takes up what proved right, which is noted at once without them.
+    func verify(
+        _ digest: Digest,
+        _ pacer: Pacer,
+        _ notes: VerifiedNotes? = nil
+    ) throws(DiskTierError) -> Verdict {
         guard let record = try record(of: digest) else { return .unknown }
         switch record.place {
         case .inline(let bytes):
             guard pacer.spend(Int64(bytes.count)) else { throw .cancelled }
-            return try isVerified(digest, record, bytes) ? .verified : .damaged
+            return try isVerified(digest, record, bytes, notes) ? .verified : .damaged
         case .file(let facts):
             switch try open(digest, record, facts) {
             case .missing: return .missing
             case .damaged: return .damaged
-            case .file(let file, let status): return try check(digest, record, file, status, pacer).verdict()
+            case .file(let file, let status): return try check(digest, record, file, status, pacer, notes).verdict()
             }
         }
     }
@@ -132,12 +140,17 @@ extension DiskTier {
     func isTrusted(_ record: BlobRecord) -> Bool { record.run >= run.trustedSince }
 
     /// Hashes what lies in the index.
-    func isVerified(_ digest: Digest, _ record: BlobRecord, _ bytes: [UInt8]) throws(DiskTierError) -> Bool {
+    func isVerified(
+        _ digest: Digest,
+        _ record: BlobRecord,
+        _ bytes: [UInt8],
+        _ notes: VerifiedNotes? = nil
+    ) throws(DiskTierError) -> Bool {
         guard Digest(of: bytes, digest.algorithm) == digest else {
             if try unlink(digest, record) { report(damage: digest, kept: nil) }
             return false
         }
-        if !isTrusted(record) { markVerified(digest, record, .inline(bytes)) }
+        if !isTrusted(record) { note(VerifiedNote(digest, record, facts: nil), in: notes) }
         return true
     }
 
@@ -149,7 +162,8 @@ extension DiskTier {
         _ record: BlobRecord,
         _ file: File,
         _ status: FileStatus,
-        _ pacer: Pacer? = nil
+        _ pacer: Pacer? = nil,
+        _ notes: VerifiedNotes? = nil
     ) -> FileCheck {
         let facts = BlobRecord.FileFacts(status)
         let (check, isNew) = checks.withLock { checks in
@@ -165,18 +179,23 @@ extension DiskTier {
         }
         let isInBackground =
             pacer == nil && status.size > configuration.verifiedAtOnceBytes
-            && background.start("verify", self) { tier in tier.run(check, record, nil) }
-        if !isInBackground { run(check, record, pacer) }
+            && background.start("verify", self) { tier in tier.run(check, record, nil, nil) }
+        if !isInBackground { run(check, record, pacer, notes) }
         return check
     }
 
-    private func run(_ check: FileCheck, _ record: BlobRecord, _ pacer: Pacer?) {
-        let outcome = outcome(of: check, record, pacer)
+    private func run(_ check: FileCheck, _ record: BlobRecord, _ pacer: Pacer?, _ notes: VerifiedNotes?) {
+        let outcome = outcome(of: check, record, pacer, notes)
         checks.update { _ = $0.removeValue(forKey: check.key) }
         check.end(outcome)
     }
 
-    private func outcome(of check: FileCheck, _ record: BlobRecord, _ pacer: Pacer?) -> FileCheck.Outcome {
+    private func outcome(
+        of check: FileCheck,
+        _ record: BlobRecord,
+        _ pacer: Pacer?,
+        _ notes: VerifiedNotes?
+    ) -> FileCheck.Outcome {
         do throws(DiskTierError) {
             guard let current = try self.record(of: check.digest), current.sequence == record.sequence else {
                 return .gone
@@ -188,7 +207,7 @@ extension DiskTier {
                 try quarantine(check.digest, current)
                 return .damaged
             }
-            if !isNoted { markVerified(check.digest, current, .file(check.facts)) }
+            if !isNoted { note(VerifiedNote(check.digest, current, facts: check.facts), in: notes) }
             return .good
         } catch {
             guard case .file(let reason) = error, reason.isUnreadable else { return .failed(error) }
@@ -203,30 +222,6 @@ extension DiskTier {
             return .damaged
         } catch {
             return .failed(error)
-        }
-    }
-
-    /// Notes that the bytes are right as they are now. Without the note they are hashed again the next time, no worse.
-    private func markVerified(_ digest: Digest, _ record: BlobRecord, _ place: BlobRecord.Place) {
-        let change = (place.facts?.allocated ?? 0) - (record.place.facts?.allocated ?? 0)
-        let (index, key, run) = (index, Key.digest(digest), run.number)
-        do throws(DiskTierError) {
-            // No reservation: the record is as long as before, and the first answers after a crash must not wait for room.
-            defer { noteIndexSize() }
-            let isMarked = try inIndex { () throws(LMDBError) in
-                try index.write { transaction throws(LMDBError) in
-                    guard let current = try transaction.get(index.blobs, key),
-                        var verified = BlobRecord(current.span), verified.sequence == record.sequence
-                    else { return false }
-                    (verified.run, verified.place) = (run, place)
-                    try transaction.put(index.blobs, key, verified.encoded)
-                    if change != 0 { try index.addBytes(change, verified.standing.place.segment, transaction) }
-                    return true
-                }
-            }
-            if isMarked { ledger.update { $0.committedBytes += change } }
-        } catch {
-            note(error)
         }
     }
 }

@@ -81,7 +81,7 @@ final class Spool {
     }
 
     private static func room(_ id: String?, _ tools: UploadTools) -> Reservation {
-        id.map { tools.journal.room(of: UploadJournal.dataName($0)) } ?? tools.tier.newReservation()
+        id.map { tools.journal.room(of: UploadJournal.dataName($0)) } ?? tools.tier.newUploadReservation()
     }
 }
 

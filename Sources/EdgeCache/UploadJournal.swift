@@ -43,7 +43,7 @@ final class UploadJournal: Sendable {
 
     /// That of the file with this name, which may be to come.
     func room(of name: String) -> Reservation {
-        let new = tier.newReservation()
+        let new = tier.newUploadReservation(isSmall: !name.hasSuffix(Self.dataSuffix))
         return rooms.withLock { rooms in
             if let room = rooms[name] { return room }
             rooms[name] = new
@@ -132,5 +132,6 @@ final class UploadJournal: Sendable {
             guard let room = try? tier.reservationOfUploadFile(name, isSmall: isSmall) else { continue }
             rooms.withLock { $0[name] = room }
         }
+        tier.restoreCeiling()
     }
 }

@@ -26,7 +26,7 @@ public enum Durability: Sendable {
 public final class Environment: @unchecked Sendable {
     private static let open = Mutex<Set<String>>([])
 
-    private let env: OpaquePointer
+    let env: OpaquePointer
     private let path: String
     private let tables: [String: Table]
     private let readers: ReaderPool

@@ -176,6 +176,29 @@ import Testing
         #expect(edge.store.uploads == [])
     }
 
+    /// Bug: twenty pushes that were given up evicted everything, and kept all of the cache for a day.
+    @Test func abandonedSessionsLeaveTheCacheItsHalf() throws {
+        let edge = try Edge(store: store(), ceilingBytes: 16 << 20) { $0.passingUploadLimit = 2 }
+        let hot = (0..<12).map { edge.seed(pattern(500_000, seed: 1000 + $0)) }
+        for digest in hot + hot { _ = try edge.read(digest) }
+        edge.cache.waitForFills()
+        var refused = 0
+        for _ in 0..<40 {
+            let id = try edge.cache.beginUpload(library).id
+            do { try patch(edge, id, 0..<600_000, length: 600_000) } catch { refused += 1 }
+            #expect(edge.tier.statistics.uploadBytes <= 9 << 20, "with the records")
+        }
+        #expect(refused > 10, "past the disk, as many as may")
+        let asked = edge.store.calls("GET")
+        for digest in hot { _ = try edge.read(digest) }
+        #expect(edge.store.calls("GET") == asked, "all of them are here")
+        // A push goes past the disk as soon as one of those was not used for a minute.
+        edge.time.advance(.seconds(61))
+        let id = try edge.cache.beginUpload(library).id
+        try patch(edge, id, 0..<600_000, length: 600_000)
+        try close(edge, id, from: 600_000)
+    }
+
     @Test func aRefusedSessionLeavesNothing() throws {
         let edge = try Edge { $0.uploadSessionLimit = 1 }
         let id = try edge.cache.beginUpload(library).id

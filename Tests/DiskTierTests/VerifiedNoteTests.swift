@@ -1,0 +1,111 @@
+import DiskTier
+import Hashing
+import OCI
+import System
+import TestDoubles
+import Testing
+
+/// A walk over everything puts together what it notes.
+@Suite struct VerifiedNoteTests {
+    let folder = TemporaryFolder()
+
+    /// The number of the last commit, after an orderly stop.
+    private var lastTransaction: Int {
+        get throws {
+            let mark = try #require(try LocalFileSystem().contents(at: folder.path + "/clean"))
+            let line = String(decoding: mark, as: UTF8.self).prefix { $0 != "\n" }
+            return try #require(Int(line.split(separator: " ")[3]))
+        }
+    }
+
+    private func verified(_ tier: DiskTier) throws -> Int {
+        var (count, cursor): (Int, InventoryCursor?) = (0, nil)
+        repeat {
+            let page = try tier.inventory(of: .blob, after: cursor)
+            count += page.entries.count { $0.isVerified }
+            cursor = page.next
+        } while cursor != nil
+        return count
+    }
+
+    private func fill(_ count: Int) throws -> [Digest] {
+        var digests: [Digest] = []
+        try withCrashing(DiskTier(folder.path)) { tier in
+            for number in 0..<count {
+                digests.append(try tier.store(Array("\(number)".utf8) + pattern(number % 8 == 0 ? 17_000 : 100)))
+            }
+        }
+        return digests
+    }
+
+    /// Bug: each blob had a synced commit of its own, which took a million of them a quarter of an hour.
+    @Test func blobsShareACommit() throws {
+        let count = try fill(600).count
+        do {
+            let tier = try DiskTier(folder.path)
+            #expect(try verified(tier) == 0)
+            #expect(try tier.verifyAll().blobs == count)
+            #expect(try verified(tier) == count)
+            tier.close()
+        }
+        let after = try lastTransaction
+        do {
+            // What else a run commits.
+            let tier = try DiskTier(folder.path)
+            try tier.verifyAll()
+            tier.close()
+        }
+        let others = try lastTransaction - after
+        // The crash, and the run that verified.
+        #expect(after - 600 < 100 + 2 * others, "\(after), \(others)")
+    }
+
+    @Test(arguments: [1, 300])
+    func whatWasVerifiedBeforeTheEndStaysVerified(_ stop: Int) throws {
+        _ = try fill(400)
+        let tier = try DiskTier(folder.path)
+        defer { tier.stop() }
+        try tier.verifyAll { $0.blobs < stop }
+        #expect(try verified(tier) == stop)
+    }
+
+    /// What went or came again before the note was written is not what was hashed.
+    @Test func aNoteIsOfTheRecordThatWasHashed() throws {
+        let digests = try fill(40).sorted { "\($0)" < "\($1)" }
+        let tier = try DiskTier(folder.path)
+        defer { tier.stop() }
+        tier.waitUntilSettled()
+        try tier.verifyAll { progress in
+            guard progress.blobs == 40 else { return true }
+            for digest in digests.prefix(10) { _ = try? tier.remove(digest) }
+            return true
+        }
+        #expect(try verified(tier) == 30)
+        #expect(try tier.inventoryTotals().fileBytes == folder.allocatedFileBytes())
+        for digest in digests.prefix(10) { #expect(try tier.size(of: digest) == nil) }
+    }
+
+    /// Two who hash the same file at the same time count its blocks once.
+    @Test func blocksCountOnceHoweverManyNoteThem() throws {
+        let files = LocalFileSystem()
+        let digests = try fill(40)
+        for number in stride(from: 0, to: 40, by: 8) {
+            try files.allocate(files.open(path(folder, digests[number]), .readWrite), size: 200_000)
+        }
+        let tier = try DiskTier(folder.path)
+        defer { tier.stop() }
+        tier.waitUntilSettled()
+        try tier.verifyAll { progress in
+            guard progress.blobs == 40 else { return true }
+            for digest in digests { _ = try? tier.lookup(digest) }
+            return true
+        }
+        #expect(try tier.inventoryTotals().fileBytes == folder.allocatedFileBytes())
+        #expect(try verified(tier) == 40)
+    }
+}
+
+extension TemporaryFolder {
+    /// The blocks of a tier's blobs in files.
+    fileprivate func allocatedFileBytes() throws -> Int64 { try Self.allocatedBytes(below: path + "/blobs") }
+}
