@@ -51,6 +51,8 @@ final class Fill: Sendable {
         var queued = 0
         /// Of those that wait, the urgent ones.
         var queuedUrgent = 0
+        /// The parts that nobody waits for may come, too.
+        var readsAhead = false
         /// Everything before this offset was hashed.
         var hashed: Int64 = 0
         var isHashing = false

@@ -57,7 +57,7 @@ struct FillOpening {
         let place = max(0, min(fill.near, content.size - 1))
         guard isConfirmed else { return PartTransfer(opening: fill, place..<place, of: content, fills).run() }
         fill.open(content, place..<place, fills.limits.partBytes)
-        fills.schedule(fill)
+        fills.readAhead(fill)
         fills.settle(fill, content)
     }
 

@@ -9,6 +9,7 @@ final class FillReader: BlobStream, @unchecked Sendable {
     private let size: Int64
     /// Where the client began.
     private var first: Int64?
+    private var isGoingOn = false
     private var fallback: PassThrough?
 
     init(_ member: FillMember, _ fills: Fills, size: Int64) {
@@ -19,14 +20,13 @@ final class FillReader: BlobStream, @unchecked Sendable {
 
     func readAtOnce(at offset: Int64, into buffer: inout OutputSpan<UInt8>) {
         guard fallback == nil, case .bytes(let file, let count)? = member.fill.landed(at: offset) else { return }
-        first = first ?? offset
+        goOn(at: offset)
         let wanted = Int(min(count, Int64(buffer.freeCapacity)))
         _ = fills.fileSystem.readFromMemory(file, at: offset, count: wanted, into: &buffer)
     }
 
     func read(at offset: Int64, into buffer: inout OutputSpan<UInt8>) throws(EdgeError) {
-        let first = first ?? offset
-        self.first = first
+        let first = goOn(at: offset)
         if let fallback { return try fallback.read(at: offset, into: &buffer) }
         let fill = member.fill
         switch fill.waitForBytes(at: offset, patience: fills.limits.readerPatience, order: { fills.schedule(fill) }) {
@@ -45,5 +45,17 @@ final class FillReader: BlobStream, @unchecked Sendable {
         let stream = PassThrough(fills, fill.digest, size: size, isWhole: first == 0)
         fallback = stream
         try stream.read(at: offset, into: &buffer)
+    }
+
+    /// Where the client began. When it comes back for more, it has what it waited for.
+    @discardableResult
+    private func goOn(at offset: Int64) -> Int64 {
+        let first = first ?? offset
+        self.first = first
+        if offset > first, !isGoingOn {
+            isGoingOn = true
+            fills.readAhead(member.fill)
+        }
+        return first
     }
 }

@@ -23,6 +23,14 @@ extension Fill {
         case ahead
     }
 
+    /// The parts that nobody waits for may come from now on; false when they may already.
+    func readAhead() -> Bool {
+        state.withLock { state in
+            defer { state.readsAhead = true }
+            return !state.readsAhead
+        }
+    }
+
     /// The right to queue one more job, when there is something for it to do.
     func admitJob(_ limits: FillLimits) -> Job? {
         state.withLock { state in
@@ -106,7 +114,8 @@ extension Fill.State {
     }
 
     fileprivate func mayReadAhead(_ limits: FillLimits) -> Bool {
-        members > 0 || (map?.missingBytes ?? 0) <= limits.unattendedBytes
+        guard readsAhead else { return false }
+        return members > 0 || (map?.missingBytes ?? 0) <= limits.unattendedBytes
     }
 }
 

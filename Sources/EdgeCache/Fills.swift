@@ -215,6 +215,11 @@ extension Fills {
         }
     }
 
+    /// Begins with the parts that nobody waits for, if that was not done yet: the first bytes come first.
+    func readAhead(_ fill: Fill) {
+        if fill.readAhead() { schedule(fill) }
+    }
+
     private func submit(_ job: Fill.Job, of fill: Fill) -> Bool {
         pool.submit(urgent: job == .urgent) { [self] in
             if fill.begin(job) { work(job, of: fill) }

@@ -19,6 +19,10 @@ final class PartTransfer {
     /// Blocks that a transfer may hash before it takes the next from the origin.
     static let hashedBlocks = 8
 
+    /// So much comes before the parts that nobody waits for yet are begun, unless a reader goes on before: they would take the processor from
+    /// the client who waits for the first bytes.
+    static let headStartBytes: Int64 = 1 << 20
+
     /// Why a closure of ours ended the transfer.
     private enum Stop: Error {
         /// The program is about to end, or the fill has.
@@ -229,6 +233,7 @@ extension PartTransfer {
         fill.state.withLock { $0.confirmed = writtenAt }
         fill.open(content, position..<end, fills.limits.partBytes)
         isOpen = true
+        fills.schedule(fill)
     }
 
     private func newContent(_ info: ObjectInfo) throws -> FillContent {
@@ -286,15 +291,14 @@ extension PartTransfer {
         fills.settle(fill, content, block, at: start, blocks: Self.hashedBlocks)
         block.removeAll(keepingCapacity: true)
         writtenAt = fills.time.monotonicNanoseconds()
-        beginOthers()
+        if isOpening, position - start >= min(Self.headStartBytes, fills.limits.partBytes / 4) { beginOthers() }
         try heedCut()
     }
 
-    /// Once the first bytes are here: the client that waits for them comes before those that nobody waits for yet.
     private func beginOthers() {
         guard isOpening else { return }
         isOpening = false
-        fills.schedule(fill)
+        fills.readAhead(fill)
     }
 }
 
