@@ -85,7 +85,11 @@ public final class MeteredStore: ObjectStore {
             "Connections opened to the origin.",
             connections.opened
         )
-        page.family("forebay_origin_connections", .gauge, "Connections to the origin.")
+        page.family(
+            "forebay_origin_connections",
+            .gauge,
+            "Connections to the origin; an idle one may be closed at its other end."
+        )
         page.sample("forebay_origin_connections", ["state": "in_use"], connections.inUse)
         page.sample("forebay_origin_connections", ["state": "idle"], connections.idle)
     }
