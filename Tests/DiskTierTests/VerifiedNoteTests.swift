@@ -60,6 +60,19 @@ import Testing
         #expect(after - 600 < 100 + 2 * others, "\(after), \(others)")
     }
 
+    @Test func whatIsVerifiedOneByOneIsNotedInTheEnd() throws {
+        let digests = try fill(300)
+        let tier = try DiskTier(folder.path)
+        defer { tier.stop() }
+        do {
+            let verification = tier.verification()
+            for digest in digests { #expect(try verification.verify(digest) == .verified) }
+            #expect(try verified(tier) >= 256)
+            #expect(try verification.verify(Digest(of: [1])) == .unknown)
+        }
+        #expect(try verified(tier) == 300)
+    }
+
     @Test(arguments: [1, 300])
     func whatWasVerifiedBeforeTheEndStaysVerified(_ stop: Int) throws {
         _ = try fill(400)
