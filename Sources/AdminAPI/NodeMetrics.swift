@@ -11,10 +11,10 @@ public struct NodeMetrics: Sendable {
     private let startedAt = SystemTime().wallTime()
     private let tier: DiskTier
     private let edge: EdgeCache
-    private let origin: StoreMeter
+    private let origin: MeteredStore
     private let observer: RequestObserver
 
-    public init(version: String, tier: DiskTier, edge: EdgeCache, origin: StoreMeter, observer: RequestObserver) {
+    public init(version: String, tier: DiskTier, edge: EdgeCache, origin: MeteredStore, observer: RequestObserver) {
         self.version = version
         self.tier = tier
         self.edge = edge

@@ -49,6 +49,7 @@ struct Failure: Error, Sendable, CustomStringConvertible {
         switch error.kind {
         case .resolve: "name lookup"
         case .connect: "cannot connect"
+        case .tunnel: "refused by a proxy"
         case .tls: "TLS"
         case .timeout: "timeout"
         case .stalled: "stalled"

@@ -212,6 +212,7 @@ extension DiskTier {
         return sum
     }
 
+    /// A folder that may not be read keeps no other from being looked at, nor a clean stop from being one: the next start could do no better.
     private func forEachFolder(
         _ pause: Duration?,
         _ body: (String, DigestAlgorithm) throws(DiskTierError) -> Void
@@ -220,7 +221,12 @@ extension DiskTier {
             let root = "\(configuration.directory)/blobs/\(algorithm.rawValue)"
             for folder in try onDisk({ () throws(FileError) in try fileSystem.entries(of: root) }) {
                 guard pause.map({ background.pause($0) }) ?? !background.isStopping else { throw .cancelled }
-                try body("\(root)/\(folder.name)", algorithm)
+                do throws(DiskTierError) {
+                    try body("\(root)/\(folder.name)", algorithm)
+                } catch {
+                    guard case .file(let reason) = error, reason.isForbidden else { throw error }
+                    note(error)
+                }
             }
         }
     }

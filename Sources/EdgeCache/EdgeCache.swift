@@ -48,7 +48,9 @@ public final class EdgeCache: Sendable {
         /// Uploads at the origin that no session here owns are aborted when they are older; longer than any node's `uploadExpiry`.
         public var abandonedUploadGrace: Duration = .seconds(48 * 3600)
         /// Parts of uploads that are sent to the origin at once.
-        public var pushThreads = 8
+        public var pushThreads = 32
+        /// Clients at once that read past the disk what it has no room for: each holds a transfer from the origin, at its own pace.
+        public var passingReadLimit = 32
         /// Uploads at once that go to the origin without the disk, when that has no room. Each holds two parts in memory.
         public var passingUploadLimit = 4
         /// Parts are sent before the digest is known; `nil`: to a store that then moves them to their name cheaply.
@@ -180,9 +182,7 @@ extension EdgeCache {
         for _ in 0..<Self.maximumLooks {
             if let content = cached(digest) { return content }
             status = .miss
-            if let size = fills.sizeOfTooLarge(digest) {
-                return .stream(PassThrough(fills, digest, size: size), size: size)
-            }
+            if let size = fills.sizeOfTooLarge(digest) { return try passThrough(digest, size) }
             let joined = try fills.join(digest, near: near) { cachedSize(digest) != nil }
             guard let (member, isNew) = joined else { return nil }
             if !isNew { status = member.fill.isVerified ? .hit : .joined }
@@ -196,14 +196,21 @@ extension EdgeCache {
             case .streaming(let size):
                 return .stream(FillReader(member, fills, size: size), size: size)
             case .notStored(let size):
-                return .stream(PassThrough(fills, digest, size: size), size: size)
+                return try passThrough(digest, size)
             case .failed(let error):
                 throw error
             }
         }
         // It is evicted as fast as it is stored, or the disk cannot be read.
         guard let size = try sizeAtOrigin(digest, anew: true) else { return nil }
-        return .stream(PassThrough(fills, digest, size: size), size: size)
+        return try passThrough(digest, size)
+    }
+
+    private func passThrough(_ digest: Digest, _ size: Int64) throws(EdgeError) -> BlobContent {
+        guard let ticket = fills.passages.ticket(for: digest) else {
+            throw .busy("\(configuration.passingReadLimit) clients read what the disk has no room for already")
+        }
+        return .stream(PassThrough(fills, digest, size: size, ticket), size: size)
     }
 
     /// A blob's size in bytes, without fetching it. `nil` when nobody has it.

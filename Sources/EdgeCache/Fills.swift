@@ -29,7 +29,7 @@ final class Fills: Sendable {
     let log: Logger
     let limits: FillLimits
     let counters = FillCounters()
-    let passages = Passages()
+    let passages: Passages
     let damages: DamagedBlobs
     private let queueLimit: Int
     private let pool: WorkerPool
@@ -57,6 +57,7 @@ final class Fills: Sendable {
             readerPatience: configuration.fillReaderPatience,
             unattendedBytes: configuration.fillUnattendedBytes
         )
+        passages = Passages(limit: configuration.passingReadLimit)
         queueLimit = configuration.fillQueueLimit
         let threads = configuration.fillThreads
         pool = WorkerPool(name: "fill", threads: threads, urgentThreads: threads / 4, queueLimit: queueLimit)

@@ -42,6 +42,8 @@ final class PartTransfer {
     /// `nil` until the blob is known to lie in a file.
     private var content: FillContent?
     private var isOpen: Bool
+    /// The other parts have not been begun yet.
+    private var isOpening = false
     /// What is asked of the origin; `nil` is the whole.
     private var range: Range<Int64>?
     private var start: Int64
@@ -75,6 +77,7 @@ final class PartTransfer {
         self.fill = fill
         self.content = content
         isOpen = false
+        isOpening = true
         (start, position, end) = (part.lowerBound, part.lowerBound, part.upperBound)
         range = start..<max(end, start + 1)
         noted = start
@@ -83,6 +86,7 @@ final class PartTransfer {
     func run() {
         defer {
             landRest()
+            beginOthers()
             fill.finishPart(at: start, upTo: position)
             if let content { fills.settle(fill, content) }
         }
@@ -225,7 +229,6 @@ extension PartTransfer {
         fill.state.withLock { $0.confirmed = writtenAt }
         fill.open(content, position..<end, fills.limits.partBytes)
         isOpen = true
-        fills.schedule(fill)
     }
 
     private func newContent(_ info: ObjectInfo) throws -> FillContent {
@@ -283,7 +286,15 @@ extension PartTransfer {
         fills.settle(fill, content, block, at: start, blocks: Self.hashedBlocks)
         block.removeAll(keepingCapacity: true)
         writtenAt = fills.time.monotonicNanoseconds()
+        beginOthers()
         try heedCut()
+    }
+
+    /// Once the first bytes are here: the client that waits for them comes before those that nobody waits for yet.
+    private func beginOthers() {
+        guard isOpening else { return }
+        isOpening = false
+        fills.schedule(fill)
     }
 }
 

@@ -17,6 +17,8 @@ final class PassThrough: BlobStream, @unchecked Sendable {
     private let fills: Fills
     private let digest: Digest
     private let size: Int64
+    /// Given back when the client is through.
+    private let ticket: Passages.Ticket?
     /// The client has, or reads, the blob from its start.
     private var isWhole: Bool?
     private var seat: Passage.Seat?
@@ -25,7 +27,8 @@ final class PassThrough: BlobStream, @unchecked Sendable {
 
     /// - Parameter isWhole: the client has all bytes before the first read from elsewhere; they are fetched again to verify the whole, and
     ///   not given out. `nil`: if it begins at the start.
-    init(_ fills: Fills, _ digest: Digest, size: Int64, isWhole: Bool? = nil) {
+    init(_ fills: Fills, _ digest: Digest, size: Int64, _ ticket: Passages.Ticket? = nil, isWhole: Bool? = nil) {
+        self.ticket = ticket
         self.fills = fills
         self.digest = digest
         self.size = size
@@ -58,6 +61,27 @@ final class PassThrough: BlobStream, @unchecked Sendable {
 /// The passages of whole blobs under way that a client can join.
 final class Passages: Sendable {
     private let newest = Mutex<[Digest: Passage]>([:])
+    private let limit: Int
+    private let tickets = Atomic(0)
+
+    init(limit: Int) { self.limit = limit }
+
+    /// The right to a transfer from the origin, until it goes.
+    final class Ticket: Sendable {
+        private let passages: Passages
+
+        fileprivate init(of passages: Passages) { self.passages = passages }
+
+        deinit { passages.tickets.subtract(1, ordering: .relaxed) }
+    }
+
+    /// `nil` when too many read past the disk. Who can join another one's transfer takes none.
+    func ticket(for digest: Digest) -> Ticket? {
+        let isJoining = newest.withLock { $0[digest] != nil }
+        guard tickets.add(1, ordering: .relaxed).newValue > limit, !isJoining else { return Ticket(of: self) }
+        tickets.subtract(1, ordering: .relaxed)
+        return nil
+    }
 
     /// A place in a passage that has not come past the offset.
     func seat(_ digest: Digest, at offset: Int64, size: Int64) -> Passage.Seat {

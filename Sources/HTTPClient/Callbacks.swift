@@ -66,7 +66,8 @@ func curlRequest(
     _ remotePort: Int32,
     _ localPort: Int32
 ) -> Int32 {
-    let host = remoteAddress.map { String(cString: $0) } ?? ""
-    let address = host.contains(":") ? "[\(host)]:\(remotePort)" : "\(host):\(remotePort)"
-    return transfer(context).begin(on: address) ? CURL_PREREQFUNC_OK : CURL_PREREQFUNC_ABORT
+    let remote = address(remoteAddress.map { String(cString: $0) } ?? "", port: Int(remotePort))
+    return transfer(context).begin(on: remote) ? CURL_PREREQFUNC_OK : CURL_PREREQFUNC_ABORT
 }
+
+func address(_ host: String, port: Int) -> String { host.contains(":") ? "[\(host)]:\(port)" : "\(host):\(port)" }

@@ -29,6 +29,12 @@ public final class Client: Sendable {
 
     public var statistics: ClientStatistics { counts.withLock { $0 } }
 
+    /// Those of requests under way, and those kept, some of which their servers may have closed meanwhile.
+    public var connections: (inUse: Int, idle: Int) {
+        let counts = pool.counts
+        return (counts.lent, counts.idle)
+    }
+
     /// Sends `request` and blocks until the response has ended.
     ///
     /// Any status is a response, redirects too: they are never followed. The body comes as the server sent it, whatever its

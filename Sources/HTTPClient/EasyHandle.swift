@@ -15,6 +15,8 @@ struct RunResult {
     let elapsedMicroseconds: Int64
     /// Of the request's body, given to the kernel.
     let bytesSent: Int64
+    /// A proxy's, if it refused to pass a connection on.
+    var refusedTunnel: (status: Int, proxy: String)?
 }
 
 extension RunResult {
@@ -98,8 +100,15 @@ final class EasyHandle: @unchecked Sendable {
             detail: said,
             connectionsOpened: long(CURLINFO_NUM_CONNECTS),
             elapsedMicroseconds: offset(CURLINFO_TOTAL_TIME_T),
-            bytesSent: offset(CURLINFO_SIZE_UPLOAD_T)
+            bytesSent: offset(CURLINFO_SIZE_UPLOAD_T),
+            refusedTunnel: code == CURLE_OK ? nil : refusedTunnel
         )
+    }
+
+    private var refusedTunnel: (status: Int, proxy: String)? {
+        let status = long(CURLINFO_HTTP_CONNECTCODE)
+        guard status >= 300 else { return nil }
+        return (status, address(string(CURLINFO_PRIMARY_IP), port: long(CURLINFO_PRIMARY_PORT)))
     }
 
     /// What is the same for every request.
@@ -184,6 +193,12 @@ final class EasyHandle: @unchecked Sendable {
         var value = 0
         _ = forebay_curl_get_long(handle, info, &value)
         return value
+    }
+
+    private func string(_ info: CURLINFO) -> String {
+        var value: UnsafePointer<CChar>?
+        _ = forebay_curl_get_string(handle, info, &value)
+        return value.map { String(cString: $0) } ?? ""
     }
 
     private func offset(_ info: CURLINFO) -> Int64 {

@@ -16,6 +16,14 @@ extension Transfer {
     func outcome(of runs: [RunResult], totalTimeoutMilliseconds: Int?) -> Result<Response, TransferError> {
         let last = runs[runs.count - 1]
         if let stop { return .failure(failure(stop.kind, code: 0, stop.detail)) }
+        if !wasSent, let (status, proxy) = last.refusedTunnel {
+            let remedy =
+                status == 407 ? "set the right name and password in the proxy's URL" : "let it pass the connection on"
+            let kind = TransferError.Kind.tunnel(status: status, proxy: proxy)
+            return .failure(
+                failure(kind, code: last.code.rawValue, "\(remedy), or name the server's host in no_proxy")
+            )
+        }
         guard last.code == CURLE_OK else {
             let elapsed = runs.reduce(0) { $0 + $1.elapsedMicroseconds }
             let timedOut = totalTimeoutMilliseconds.map { elapsed >= Int64($0) * 1_000 } ?? false
@@ -56,7 +64,7 @@ extension Transfer {
             CURLE_SSL_CACERT_BADFILE, CURLE_SSL_ISSUER_ERROR, CURLE_SSL_INVALIDCERTSTATUS, CURLE_SSL_ENGINE_INITFAILED:
             .tls
         case CURLE_SEND_ERROR, CURLE_SEND_FAIL_REWIND: .sendFailed
-        // A tunnel that a proxy refuses shows as CURLE_RECV_ERROR too.
+        // A tunnel that breaks shows as CURLE_RECV_ERROR too.
         case CURLE_RECV_ERROR, CURLE_GOT_NOTHING: wasSent ? .receiveFailed : .connect
         case CURLE_PARTIAL_FILE: .shortBody
         case CURLE_WEIRD_SERVER_REPLY, CURLE_UNSUPPORTED_PROTOCOL, CURLE_BAD_CONTENT_ENCODING: .badResponse

@@ -11,6 +11,8 @@ public struct TransferError: Error, Sendable, CustomStringConvertible {
         case cancelled
         case resolve
         case connect
+        /// The proxy at this address answered CONNECT with this status.
+        case tunnel(status: Int, proxy: String)
         /// The handshake failed, or the certificate was not accepted.
         case tls
         case timeout(Phase)
@@ -73,6 +75,7 @@ public struct TransferError: Error, Sendable, CustomStringConvertible {
         switch kind {
         case .timeout(.admission): false
         case .resolve, .connect, .timeout, .stalled, .sendFailed, .receiveFailed, .shortBody: true
+        case .tunnel(let status, _): status != 407
         case .tls: code == tlsHandshakeFailed
         case .invalid, .closed, .cancelled, .badResponse, .bodyLimit, .receiver, .source, .other: false
         }
@@ -93,6 +96,7 @@ public struct TransferError: Error, Sendable, CustomStringConvertible {
         case .cancelled: "cancelled"
         case .resolve: "name lookup failed"
         case .connect: "cannot connect"
+        case .tunnel(let status, let proxy): "proxy \(proxy) refused the connection with status \(status)"
         case .tls: "TLS failed"
         case .timeout(let phase): "timeout (\(phase.rawValue))"
         case .stalled: "stalled"

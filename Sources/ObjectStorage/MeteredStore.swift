@@ -34,7 +34,7 @@ public final class StoreMeter: Sendable {
     func received(_ count: Int) { bytes.add(UInt64(count), at: 0) }
     func sent(_ count: Int64) { bytes.add(UInt64(count), at: 1) }
 
-    public func write(to page: inout Exposition) {
+    func write(to page: inout Exposition) {
         let help = "Operations on the origin and attempts that were repeated, by what came of them."
         page.family("forebay_origin_requests_total", .counter, help)
         for (row, operation) in Self.operations.enumerated() {
@@ -65,6 +65,30 @@ public final class MeteredStore: ObjectStore {
     public var capabilities: StoreCapabilities { store.capabilities }
     public var health: StoreHealth { store.health }
     public var availability: StoreAvailability { store.availability }
+
+    public func write(to page: inout Exposition) {
+        meter.write(to: &page)
+        let health = store.health
+        page.single("forebay_origin_up", .gauge, "0 while the origin is down.", availability.isDown ? 0 : 1)
+        page.single("forebay_origin_outages_total", .counter, "How often the origin went down.", health.outages)
+        page.single("forebay_origin_retries_total", .counter, "Requests sent again.", health.retries)
+        page.single(
+            "forebay_origin_retries_denied_total",
+            .counter,
+            "Requests not sent again, because too many had been.",
+            health.retriesDenied
+        )
+        guard let connections = health.connections else { return }
+        page.single(
+            "forebay_origin_connections_opened_total",
+            .counter,
+            "Connections opened to the origin.",
+            connections.opened
+        )
+        page.family("forebay_origin_connections", .gauge, "Connections to the origin.")
+        page.sample("forebay_origin_connections", ["state": "in_use"], connections.inUse)
+        page.sample("forebay_origin_connections", ["state": "idle"], connections.idle)
+    }
 
     public func head(_ key: ObjectKey) throws(StoreError) -> ObjectInfo? {
         try count("head", { $0 == nil ? "404" : "200" }) { () throws(StoreError) in try store.head(key) }

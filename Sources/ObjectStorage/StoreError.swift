@@ -24,6 +24,8 @@ public struct StoreError: Error, Sendable, CustomStringConvertible {
         case denied
         /// It is not permitted to who has no credentials.
         case anonymous
+        /// A proxy on the way wants credentials of its own.
+        case proxyRefused
         /// Unknown, expired or with a wrong signature.
         case badCredentials
         /// Their source gives none now.
@@ -132,6 +134,7 @@ extension StoreError.Kind {
         case .serverFailure: "the store failed"
         case .denied: "access denied"
         case .anonymous: "access denied without credentials"
+        case .proxyRefused: "a proxy wants to know who asks"
         case .badCredentials: "the credentials were not accepted"
         case .noCredentials: "no valid credentials"
         case .noSuchBucket: "there is no such bucket"
@@ -156,6 +159,8 @@ extension StoreError.Kind {
         case .untrusted: "check the endpoint's certificate, or name the authority's file"
         case .denied: "check what the access key may do in this bucket"
         case .anonymous: "name credentials that permit it"
+        case .proxyRefused:
+            "set the right name and password in the proxy's URL (http_proxy, https_proxy), or name the endpoint's host in no_proxy"
         case .badCredentials: "check the access key, the secret key and the session token"
         case .noCredentials: "correct their source, or choose another with s3-credentials"
         case .noSuchBucket: "create it, or correct the bucket's name"

@@ -21,6 +21,20 @@ public struct StoreHealth: Sendable, Equatable {
     /// Since the start: requests sent again, and those that were not because too many had been.
     public var retries = 0
     public var retriesDenied = 0
+    /// `nil` for a store without a network.
+    public var connections: Connections?
+
+    public struct Connections: Sendable, Equatable {
+        /// Since the start.
+        public var opened: Int
+        /// By a request that is under way, or kept for the next one.
+        public var inUse: Int
+        public var idle: Int
+
+        public init(opened: Int, inUse: Int, idle: Int) {
+            (self.opened, self.inUse, self.idle) = (opened, inUse, idle)
+        }
+    }
 
     public init() {}
 }
@@ -51,7 +65,7 @@ public enum StoreEvent: Sendable, CustomStringConvertible {
     case cameBack(afterSeconds: Int64)
     /// The bucket is in another region than was configured.
     case moved(from: S3Endpoint, to: S3Endpoint)
-    /// Requests are signed with this machine's clock and so many seconds more.
+    /// Requests are signed with this machine's clock and so many seconds more: none when it is right again.
     case clockCorrected(offsetSeconds: Int64)
     /// Requests are signed with what this source gave, until it ends.
     case credentials(source: String, until: WallTime?)
@@ -61,7 +75,8 @@ public enum StoreEvent: Sendable, CustomStringConvertible {
     /// Worth a warning, not just a note.
     public var isTrouble: Bool {
         switch self {
-        case .wentDown, .moved, .clockCorrected, .credentialsFailed: true
+        case .wentDown, .moved, .credentialsFailed: true
+        case .clockCorrected(let seconds): seconds != 0
         case .cameBack, .credentials: false
         }
     }
@@ -74,6 +89,8 @@ public enum StoreEvent: Sendable, CustomStringConvertible {
         case .cameBack(let seconds): "the origin is back after \(seconds) s"
         case .moved(let from, let to):
             "the bucket is in region \(to.region), not in \(from.region): requests go to \(to) from now on; set s3-region to \(to.region)"
+        case .clockCorrected(offsetSeconds: 0):
+            "this machine's clock agrees with the store's again: requests are signed with its time"
         case .clockCorrected(let seconds):
             "this machine's clock differs from the store's by \(seconds) s: requests are signed with the store's time; set the clock"
         case .credentials(let source, let end?): "credentials from \(source), valid until \(end.rfc3339)"

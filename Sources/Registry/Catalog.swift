@@ -35,7 +35,8 @@ public struct Catalog: Sendable, Equatable, Codable {
 
     public init(from decoder: any Decoder) throws {
         let container = try decoder.container(keyedBy: CodingKeys.self)
-        repositories = try container.decodeIfPresent([String: Repository].self, forKey: .repositories) ?? [:]
+        // Every writer names it, be it `null`: what does not is another document, or none.
+        repositories = try container.decode([String: Repository]?.self, forKey: .repositories) ?? [:]
         updatedAt = try container.decodeIfPresent(String.self, forKey: .updatedAt) ?? ""
     }
 

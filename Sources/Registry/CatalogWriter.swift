@@ -105,12 +105,27 @@ private struct CatalogFile: Sendable {
 
     func read(unreadable: Catalog? = nil) throws(RegistryError) -> (catalog: Catalog, etag: String?) {
         guard case .complete(let bytes, let info) = try store.contents(key, limitBytes: Registry.catalogLimitBytes)
-        else { return (Catalog(), nil) }
+        else {
+            if !isConditional { try confirmAbsence() }
+            return (Catalog(), nil)
+        }
         do throws(RegistryError) {
             return (try Catalog(parsing: bytes), info.etag)
         } catch {
             guard let unreadable else { throw error }
             return (unreadable, info.etag)
+        }
+    }
+
+    /// Where no condition on the write protects it, a catalog that is once said to be missing would be begun anew without all that it has.
+    private func confirmAbsence() throws(RegistryError) {
+        do throws(StoreError) {
+            let page = try store.list(prefix: key.description, delimiter: nil, after: nil, continuation: nil, limit: 1)
+            guard page.objects.first?.key == key else { return }
+            let message = "the store denied an object that it lists"
+            throw StoreError(.get, in: store.description, key: key, .conflict, message, isRetryable: true)
+        } catch {
+            throw .store(error)
         }
     }
 

@@ -203,7 +203,12 @@ public struct SettingKey: Sendable, Hashable {
             "For an answer of the object store, beside a second for each 32 KiB of a body."
         ),
         SettingKey("s3-part-size", "SIZE", "16MiB", "Of one part of a large upload; at least 5MiB."),
-        SettingKey("s3-parts-in-flight", "COUNT", "4", "Parts of one upload that are sent at once."),
+        SettingKey(
+            "s3-parts-in-flight",
+            "COUNT",
+            "4",
+            "Parts of one upload that are sent at once; all uploads together send 32, or this if it is more."
+        ),
         SettingKey(
             "s3-encryption",
             "AES256|aws:kms",

@@ -200,7 +200,8 @@ enum OriginURL {
 extension Settings.S3 {
     fileprivate init(_ parser: Parser) throws(SettingsError) {
         endpoint = try parser.optional("s3-endpoint", "write http://HOST:PORT or https://HOST") { text in
-            text.hasPrefix("http://") || text.hasPrefix("https://") ? text : nil
+            let isPlain = user(of: text) == nil && !text.contains("?")
+            return isPlain && (text.hasPrefix("http://") || text.hasPrefix("https://")) ? text : nil
         }
         region = try parser.read("s3-region", "write a region such as us-east-1") { $0.isEmpty ? nil : $0 }
         addressing = try parser.optional("s3-addressing", "choose path or virtual") { text in

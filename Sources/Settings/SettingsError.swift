@@ -5,9 +5,47 @@ public struct SettingsError: Error, Equatable, CustomStringConvertible {
     public init(_ description: String) { self.description = description }
 
     init(_ key: SettingKey, _ setting: Setting, _ remedy: String) {
-        let shown = key.isSecret ? "" : " '\(printable(setting.text))'"
+        var (shown, remedy) = (setting.text, remedy)
+        if let user = user(of: shown) {
+            if shown.contains("://") {
+                remedy =
+                    "credentials do not belong into a URL; set s3-access-key and s3-secret-key, or choose their source with "
+                    + "s3-credentials"
+            }
+            shown.replaceSubrange(user, with: hidden)
+        }
+        // A signature may be in it.
+        if let query = shown.firstIndex(of: "?") { shown.replaceSubrange(shown.index(after: query)..., with: hidden) }
+        shown = key.isSecret ? "" : " '\(printable(shown))'"
         self.init("\(key.name): the value\(shown) from \(setting.source) is no good: \(remedy)")
     }
+}
+
+private let hidden = "********"
+
+/// What stands before the last `@`, after a scheme if there is one: a name, and perhaps a secret, which may hold slashes.
+func user(of text: String) -> Range<String.Index>? {
+    guard let at = text.lastIndex(of: "@") else { return nil }
+    let start = text.firstRange(of: "://")?.upperBound ?? text.startIndex
+    return (start <= at ? start : text.startIndex)..<at
+}
+
+/// A message that may quote arguments, without the user of those that are URLs, and without what follows a secret's flag: one that holds a
+/// blank comes as two.
+public func hidingSecrets(of arguments: [String], in message: String) -> String {
+    let flags = SettingKey.all.filter(\.isSecret).map { "--\($0.name)" }
+    var (message, isSecret) = (message, false)
+    for argument in arguments {
+        if argument.hasPrefix("--") {
+            isSecret = flags.contains { argument == $0 || argument.hasPrefix($0 + "=") }
+        } else if isSecret {
+            message = message.replacing("'\(argument)'", with: "'\(hidden)'")
+        }
+        if argument.contains("://"), let user = user(of: argument) {
+            message = message.replacing("://\(argument[user])", with: "://\(hidden)")
+        }
+    }
+    return message
 }
 
 /// The nearest of some names, for "did you mean".

@@ -75,6 +75,12 @@ public func writeToStandardOutput(_ text: String) -> Bool {
     }
 }
 
+/// Its reader has gone (`poll(2)`), as `head(1)` does.
+public func nobodyReadsStandardOutput() -> Bool {
+    var output = pollfd(fd: STDOUT_FILENO, events: Int16(POLLOUT), revents: 0)
+    return poll(&output, 1, 0) > 0 && Int32(output.revents) & (POLLERR | POLLHUP) != 0
+}
+
 /// Keeps glibc from making an arena for each thread: with a thread for each connection they would multiply (`mallopt(3)`).
 public func limitMemoryArenas() { mallopt(M_ARENA_MAX, 4) }
 

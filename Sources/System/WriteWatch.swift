@@ -30,7 +30,8 @@ public final class WriteWatch: Sendable {
         defer {
             state.withLock { state in
                 state.underWay -= 1
-                state.modified = [state.modified, modified].compactMap(\.self).max()
+                // After one that failed it is not known, as before the first.
+                state.modified = modified.map { max($0, state.modified ?? $0) }
             }
         }
         try fileSystem.write(bytes, to: file, at: offset)

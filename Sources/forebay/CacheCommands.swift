@@ -76,9 +76,8 @@ struct ListCache: AsyncParsableCommand {
         let table = EntryTable(isJSON: options.json)
         try await options.perform(request) { event in
             if let entry = event.entry { return table.show(entry, event) }
-            return true
+            return !event.isLast || table.end()
         }
-        table.end()
     }
 
     @Sendable private static func kind(_ text: String) throws -> CacheRequest.Kind {
@@ -118,9 +117,8 @@ struct ShowCache: AsyncParsableCommand {
             if let entry = event.entry { return table.show(entry, event) }
             if let part = event.part { return table.show(part, event) }
             if let totals = event.totals { return table.show(totals, event) }
-            return true
+            return !event.isLast || table.end()
         }
-        table.end()
     }
 }
 

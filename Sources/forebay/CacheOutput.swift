@@ -27,7 +27,7 @@ extension CacheOptions {
                 line.interrupt()
                 writeToStandardError("forebay: \(problem.what): \(problem.reason)\n")
             }
-            if event.done != nil || event.error != nil { line.end() }
+            if event.isLast { line.end() }
             problems = event.done?.problems ?? problems
             failure = event.error ?? failure
             return show(event)
@@ -41,6 +41,10 @@ extension CacheOptions {
             throw WithProblems()
         }
     }
+}
+
+extension CacheEvent {
+    var isLast: Bool { done != nil || error != nil }
 }
 
 extension CacheEvent.Done {
@@ -150,7 +154,7 @@ final class EntryTable {
     }
 
     /// Writes what is left.
-    func end() { _ = flush() }
+    func end() -> Bool { flush() }
 
     private func show(_ event: CacheEvent, head: [String], _ columns: [String]) -> Bool {
         guard !isJSON else { return put(String(decoding: event.line, as: UTF8.self)) }

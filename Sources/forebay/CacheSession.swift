@@ -20,8 +20,25 @@ struct CacheSession {
 
     /// Carries out a request; `each` hears of everything, as an event and as the line that it came in. When it returns false, the work ends.
     func perform(_ request: CacheRequest, each: (CacheEvent) throws -> Bool) throws {
-        if try performByServer(request, each) { return }
-        try performAlone(request, each)
+        var (isWanted, isDone) = (true, false)
+        func tell(_ event: CacheEvent) throws -> Bool {
+            // Who wanted no more is not told that this ended the work.
+            guard isWanted else { return false }
+            isDone = event.isLast
+            isWanted = try each(event)
+            return isWanted
+        }
+        if try !performByServer(request, tell) { try performAlone(request, tell) }
+        if !isWanted { try checkReader(request, isDone: isDone) }
+    }
+
+    /// Somebody who has seen enough of a list is no failure.
+    private func checkReader(_ request: CacheRequest, isDone: Bool) throws {
+        guard nobodyReadsStandardOutput() else {
+            throw Interrupted(description: "standard output cannot be written; free its disk, or write elsewhere")
+        }
+        if isDone || [.ls, .stat].contains(request.operation) { return }
+        throw Interrupted(description: "nobody reads the output any more: the work is not finished")
     }
 
     // MARK: - A server runs
@@ -157,7 +174,7 @@ private struct EventLines {
                 throw Unavailable(description: "the server's answer is not understood: is it of another version?")
             }
             rest = rest[(end + 1)...]
-            if event.done != nil || event.error != nil { isComplete = true }
+            if event.isLast { isComplete = true }
             guard try each(event) else { return false }
         }
         unfinished = Array(rest)

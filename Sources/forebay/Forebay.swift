@@ -31,7 +31,7 @@ struct Forebay: AsyncParsableCommand {
                 try command.run()
             }
         } catch let error as SettingsError {
-            fail(error.description, status: .configuration)
+            refuse(error.description)
         } catch is WithProblems {
             endProcess(status: .failure)
         } catch let error as Unavailable {
@@ -41,8 +41,13 @@ struct Forebay: AsyncParsableCommand {
         } catch {
             let code = exitCode(for: error)
             guard code == .validationFailure else { exit(withError: error) }
-            fail(message(for: error).split(separator: "\n").joined(separator: " "), status: .configuration)
+            refuse(message(for: error).split(separator: "\n").joined(separator: " "))
         }
+    }
+
+    /// Says why the command line or a setting is no good. A secret in it would be read by all who may read the log.
+    private static func refuse(_ message: String) -> Never {
+        fail(hidingSecrets(of: CommandLine.arguments, in: message), status: .configuration)
     }
 }
 

@@ -56,7 +56,7 @@ struct Node {
         observer = RequestObserver(accessLog: RequestObserver.AccessLog(settings))
         let handler = RegistryHandler(edge, configuration: configuration, observer: observer, log: log)
         readiness = Readiness(tier: tier, origin: metered)
-        let metrics = NodeMetrics(version: Forebay.version, tier: tier, edge: edge, origin: meter, observer: observer)
+        let metrics = NodeMetrics(version: Forebay.version, tier: tier, edge: edge, origin: metered, observer: observer)
         let health = HealthHandler(readiness: readiness, metrics: metrics)
         admin = AdminHandler(CacheAdministration(tier: tier, edge: edge), health: health, log: log)
         do {
@@ -235,6 +235,11 @@ extension EdgeCache.Configuration {
         uploadExpiry = settings.uploadExpiry
         abandonedUploadGrace = settings.uploadGrace
         sendsUnnamedParts = settings.pushesUnnamedParts
+        guard case .s3 = settings.origin else { return }
+        // Readers of the disk's misses, pushes and what they both ask in few words each find connections left.
+        let connections = settings.s3.connectionLimit
+        passingReadLimit = max(1, connections / 2)
+        pushThreads = max(1, min(max(pushThreads, settings.s3.partsInFlight), connections * 3 / 4))
     }
 }
 

@@ -16,20 +16,11 @@ struct ShowConfiguration: AsyncParsableCommand {
         _ = try Settings(effective)
         let rows = SettingKey.all.map { key -> (String, String, String) in
             guard let setting = effective[key.name] else { return (key.name, "-", "not set") }
-            return (key.name, key.isSecret ? "********" : withoutPassword(setting.text), setting.source)
+            return (key.name, key.isSecret ? "********" : setting.text, setting.source)
         }
         let widths = (rows.map(\.0.count).max() ?? 0, rows.map(\.1.count).max() ?? 0)
         for (name, value, source) in rows {
             print("\(padded(name, widths.0))  \(padded(value, widths.1))  \(source)")
         }
-    }
-
-    /// A URL may hold one before the host.
-    private func withoutPassword(_ text: String) -> String {
-        guard let scheme = text.firstRange(of: "://") else { return text }
-        let rest = text[scheme.upperBound...]
-        let authority = rest.prefix { $0 != "/" }
-        guard let at = authority.lastIndex(of: "@") else { return text }
-        return text[..<scheme.upperBound] + "********" + rest[at...]
     }
 }

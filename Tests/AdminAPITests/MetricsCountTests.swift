@@ -43,6 +43,28 @@ import Threading
         )
     }
 
+    /// Bug: retries and outages were counted where nobody could read them, and connections not at all.
+    @Test func howTheOriginFaresIsTold() throws {
+        let node = try MonitoredNode()
+        #expect(try node.sample("forebay_origin_up") == 1)
+        #expect(
+            try !node.request("GET", "/metrics").1.contains("forebay_origin_connections"),
+            "there are none to a directory"
+        )
+        node.store.availability.set(isDown: true)
+        node.store.health.outages = 2
+        node.store.health.retries = 30
+        node.store.health.retriesDenied = 4
+        node.store.health.connections = .init(opened: 50, inUse: 6, idle: 7)
+        #expect(try node.sample("forebay_origin_up") == 0)
+        #expect(try node.sample("forebay_origin_outages_total") == 2)
+        #expect(try node.sample("forebay_origin_retries_total") == 30)
+        #expect(try node.sample("forebay_origin_retries_denied_total") == 4)
+        #expect(try node.sample("forebay_origin_connections_opened_total") == 50)
+        #expect(try node.sample(#"forebay_origin_connections{state="in_use"}"#) == 6)
+        #expect(try node.sample(#"forebay_origin_connections{state="idle"}"#) == 7)
+    }
+
     @Test func whatIsEvictedIsCounted() throws {
         let node = try MonitoredNode(ceilingBytes: 4 << 20)
         for seed in 0..<12 {

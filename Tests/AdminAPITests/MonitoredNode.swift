@@ -44,7 +44,7 @@ final class MonitoredNode {
         readiness = Readiness(tier: tier, origin: metered)
         let health = HealthHandler(
             readiness: readiness,
-            metrics: NodeMetrics(version: "1.2.3", tier: tier, edge: cache, origin: meter, observer: observer)
+            metrics: NodeMetrics(version: "1.2.3", tier: tier, edge: cache, origin: metered, observer: observer)
         )
         server = try Server(
             ServerConfiguration(host: "127.0.0.1", port: 0),

@@ -1,4 +1,6 @@
+import ObjectStorage
 import System
+import TestDoubles
 import Testing
 
 /// What a text asks of metrics: names, and the labels they are selected or grouped by.
@@ -83,6 +85,7 @@ private struct Offer {
 @Suite struct MonitoringFilesTests {
     private static func offer() throws -> Offer {
         let node = try MonitoredNode()
+        node.store.health.connections = .init(opened: 0, inUse: 0, idle: 0)
         _ = try node.request("GET", "/v2/")
         // A request counts when it has ended, a moment after its answer came.
         _ = node.line(with: #""route":"support""#)

@@ -185,6 +185,33 @@ func overwrite(_ path: String, at offset: Int64 = 500, _ bytes: [UInt8] = [0, 1,
         tier.close()
     }
 
+    /// Bug: one folder that could not be listed ended the look for orphans, and no later stop was a clean one.
+    @Test func aFolderThatMayNotBeReadIsPassedBy() throws {
+        try withCrashing(DiskTier(folder.path)) { tier in
+            for seed in 0..<4 { try tier.store(pattern(100_000, seed: seed)) }
+        }
+        let root = folder.path + "/blobs/sha256"
+        let names = try files.entries(of: root).map(\.name)
+        for name in names { try folder.write(pattern(1000), to: "blobs/sha256/\(name)/orphan") }
+        let faulty = FaultyFileSystem()
+        faulty.beforeCalls { [forbidden = "\(root)/\(names[0])"] operation, path in
+            faulty.failCall(operation == "readdir" && path == forbidden ? 1 : .max, code: EACCES)
+        }
+        do {
+            let reports = Reports()
+            let tier = try DiskTier(configuration(), fileSystem: faulty, report: reports.report)
+            tier.waitUntilSettled()
+            for name in names {
+                #expect(try (files.status(at: "\(root)/\(name)/orphan") != nil) == (name == names[0]))
+            }
+            #expect(reports.all.count { $0.isProblem } == 1, "told once: \(reports.all)")
+            tier.close()
+        }
+        let next = try DiskTier(configuration())
+        #expect(!next.statistics.wasUnclean)
+        next.close()
+    }
+
     /// With a million blobs the count takes seconds: the first answers once waited for it, and then evicted all for what is unknown.
     @Test func theFirstAnswersAfterACrashDoNotWaitForTheCount() throws {
         try withCrashing(DiskTier(folder.path)) { tier in

@@ -33,6 +33,11 @@ struct AlertTests {
             severity: "warning"
         ),
         Case(
+            alert: "ForebayOriginDown",
+            series: [("forebay_origin_up{\(label)}", "0x30", "1x30")],
+            severity: "critical"
+        ),
+        Case(
             alert: "ForebayDamagedContent",
             series: [("forebay_cache_damaged_total{\(label)}", "0x20 1x10", "1x30")],
             severity: "warning"

@@ -53,6 +53,38 @@ struct CacheCommandTests {
         }
     }
 
+    /// `forebay cache …` whose output goes elsewhere: to a pipe that nobody reads from, or to a file.
+    private func cachePrinting(_ forebay: Forebay, to target: String, _ arguments: [String]) throws -> CommandResult {
+        let folder = try TemporaryDirectory()
+        let isPipe = target == "nobody"
+        let path = isPipe ? folder.path + "/pipe" : target
+        if isPipe { #expect(mkfifo(path, 0o600) == 0) }
+        // Opened for both first, since a pipe's writer would wait for a reader.
+        let script = #"exec 3<>"$0" && exec 4>"$0" 3<&- && exec "$@" >&4"#
+        let command = [Settings.binary, "cache"] + arguments + ["--cache-dir", forebay.cacheDirectory]
+        return try runAllowingFailure(
+            ["sh", "-c", script, path] + command + forebay.origin.flags,
+            environment: forebay.origin.environment
+        )
+    }
+
+    /// Bug: `forebay cache ls | head` said "cancelled" and failed.
+    @Test(arguments: [true, false])
+    func aReaderThatHasSeenEnoughIsNoFailure(running: Bool) throws {
+        try withForebay { forebay in
+            try Repository(forebay, "team/app").pushImage(tag: "v1", layerSize: 200_000)
+            if !running { try forebay.stop() }
+            for arguments in [["ls"], ["ls", "--json"], ["stat"], ["stat", "team/app:v1", "--json"]] {
+                let result = try cachePrinting(forebay, to: "nobody", arguments)
+                #expect(result.status == 0 && result.errors.isEmpty, "\(arguments): \(result.status) \(result.errors)")
+            }
+            let verified = try cachePrinting(forebay, to: "nobody", ["verify", "--json"])
+            #expect(verified.status == 1 && verified.errors.contains("the work is not finished"), "\(verified.errors)")
+            let full = try cachePrinting(forebay, to: "/dev/full", ["ls"])
+            #expect(full.status == 1 && full.errors.contains("standard output cannot be written"), "\(full.errors)")
+        }
+    }
+
     @Test(arguments: OriginKind.allCases, [true, false])
     func prewarmFetchesSoThatPullsNeedNoOrigin(origin: OriginKind, running: Bool) throws {
         try withForebay(origin) { forebay in

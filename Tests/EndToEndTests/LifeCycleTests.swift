@@ -245,6 +245,20 @@ struct LifeCycleTests {
         #expect(!refused.errors.contains(#"wrong"#), "no secret in a message")
     }
 
+    /// Bug: they were quoted as they came, and the journal had the secret key.
+    @Test(arguments: [
+        ["--origin", "s3://KEY:hunter2@bucket"], ["s3://KEY:hunter2@bucket"], ["--s3-secret-key", "KEY", "hunter2"],
+        ["--s3-endpoint", "http://KEY:hunter2@host"],
+    ])
+    func aSecretInAURLIsNotRepeated(_ arguments: [String]) throws {
+        let result = try runForebay(arguments)
+        #expect(result.status == misconfigured)
+        #expect(
+            !result.errors.isEmpty && !result.errors.contains("hunter2") && !result.errors.contains("KEY"),
+            "\(result.errors)"
+        )
+    }
+
     /// `forebay serve` with what a test does not say, which must end by itself.
     private func runForebay(_ flags: [String], environment: [String: String] = [:]) throws -> CommandResult {
         try require(access(Settings.binary, X_OK) == 0, "no binary at \(Settings.binary)")

@@ -141,13 +141,18 @@ private final class TLSServer {
         #expect(response.header("X-Proxy") == nil)
     }
 
-    @Test func aTunnelThatIsRefusedIsAConnectError() throws {
-        let (proxy, requests) = LoopbackServer.answering("HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n")
+    @Test(arguments: [(407, "name and password"), (403, "let it pass"), (503, "let it pass")])
+    func aProxyThatRefusesIsNamed(_ status: Int, _ remedy: String) {
+        let (proxy, requests) = LoopbackServer.answering("HTTP/1.1 \(status) No\r\nContent-Length: 0\r\n\r\n")
+        let url = "http://user:hunter2@127.0.0.1:\(proxy.port)"
         let error = failure { () throws(TransferError) in
-            try Client(.test { $0.proxy = .url(proxy.url) }).perform(Request("GET", "https://127.0.0.1:1/"))
+            try Client(.test { $0.proxy = .url(url) }).perform(Request("GET", "https://127.0.0.1:1/"))
         }
-        #expect(error?.kindName == "connect", "\(String(describing: error))")
-        #expect(error?.reachedServer == false)
+        #expect(error?.kindName == "tunnel" && error?.reachedServer == false, "\(String(describing: error))")
+        #expect(error?.isConnectionLevel == (status != 407))
+        let text = error?.description ?? ""
+        #expect(text.contains("proxy 127.0.0.1:\(proxy.port) refused the connection with status \(status)"), "\(text)")
+        #expect(text.contains(remedy) && text.contains("no_proxy") && !text.contains("hunter2"), "\(text)")
         #expect(requests.withLock { $0.count } == 1)
     }
 }

@@ -67,21 +67,56 @@ private typealias Answer = ScriptedServer.Answer
         #expect(here.instance.requests.map(\.method) == ["PUT", "GET", "GET"])
     }
 
-    /// One that is switched off, another cloud's, one without a role, one that has only the first version.
+    /// Another cloud's, one without a role, one that has only the first version.
     @Test(arguments: [
-        ("/latest/api/token", 400), ("/latest/api/token", 403), ("/latest/api/token", 404),
-        ("/latest/api/token", 405),
+        ("/latest/api/token", 404), ("/latest/api/token", 405),
         ("/latest/meta-data/iam/security-credentials/", 404),
     ])
     func aMachineWithoutItHasNone(_ target: String, _ status: Int) throws {
         let here = try Surroundings()
         here.setInstance()
         here.instance.on(.target(target), .all, .answer(Answer(status: status)))
-        #expect(try here.issue().credentials == nil)
+        let issued = try here.issue()
+        #expect(issued.credentials == nil && !issued.isRefusal)
         here.environment["AWS_EC2_METADATA_DISABLED"] = "TRUE"
         here.instance.forget()
         #expect(try here.issue().credentials == nil)
         #expect(here.instance.requests.isEmpty, "not asked when it is switched off")
+    }
+
+    /// Bug: "credentials from nowhere" was all that was said of it.
+    @Test(arguments: [400, 401, 403])
+    func aServiceThatRefusesIsNamed(_ status: Int) throws {
+        let here = try Surroundings()
+        here.setInstance()
+        here.instance.on(.method("PUT"), .all, .answer(Answer(status: status)))
+        let names = [
+            "the instance's metadata service", "status \(status)", "AWS_EC2_METADATA_DISABLED=true", "hop limit",
+        ]
+        func expectNamed(_ text: String) { for name in names { #expect(text.contains(name), "\(text)") } }
+        let reports = Reports()
+        #expect(try here.current { reports.add($0) } == nil, "a public bucket needs none")
+        waitUntil { !reports.all.isEmpty }
+        let report = try #require(reports.all.first)
+        #expect(report.isTrouble && reports.texts[0].contains("requests are not signed"))
+        expectNamed(reports.texts[0])
+        expectNamed(try here.failure([.instance]))
+        here.environment["AWS_EC2_METADATA_DISABLED"] = "true"
+        let quiet = Reports()
+        #expect(try here.current { quiet.add($0) } == nil)
+        waitUntil { !quiet.all.isEmpty }
+        #expect(quiet.all.first?.isTrouble == false)
+    }
+
+    @Test func aRoleOfAProfileNeedsTheRefusedOnes() throws {
+        let here = try Surroundings()
+        here.setInstance()
+        here.instance.on(.method("PUT"), .all, .answer(Answer(status: 403)))
+        try here.setProfile(
+            "",
+            config: "[default]\nrole_arn = arn:aws:iam::1:role/r\ncredential_source = Ec2InstanceMetadata\n"
+        )
+        #expect(try here.failure().contains("the instance's metadata service refused a token: status 403"))
     }
 
     @Test func nobodyThereIsNone() throws {

@@ -99,9 +99,9 @@ final class Surroundings {
     }
 
     /// What requests are signed with.
-    func current() throws -> Credentials? {
+    func current(_ report: @escaping @Sendable (StoreEvent) -> Void = { _ in }) throws -> Credentials? {
         let chain = try CredentialChain(environment: environment, region: "eu-west-1")
-        return try CredentialCache(chain, report: { _ in }).provider.current()
+        return try CredentialCache(chain, report: report).provider.current()
     }
 
     /// Why nothing is issued; checked to hold no secret.

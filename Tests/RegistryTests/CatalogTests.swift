@@ -40,6 +40,30 @@ import Threading
         #expect(store["epoch/catalog.json"] == Array("not json".utf8))
     }
 
+    /// Bug: where writes have no conditions, a store that denied the catalog once, or gave something else for it, had it begun anew.
+    @Test(arguments: [true, false])
+    func aCatalogIsNotBegunAnewForOneFalseAnswer(_ isDenied: Bool) throws {
+        let store = MemoryStore(conditionalWrites: false, isFaithful: false)
+        let registry = Registry(store: store)
+        try registry.pushManifest(name: name, tag: tag("v1"), manifestBytes, mediaType: .imageIndex)
+        let key = "epoch/catalog.json"
+        let kept = store[key]
+        if isDenied {
+            store.intercept { _, call throws(StoreError) in
+                if call.key == key, call.operation == "GET" { store[key] = nil } else { store[key] = kept }
+            }
+        } else {
+            store.tamper(gets: 1) { _ in Array("{}".utf8) }
+        }
+        #expect(throws: RegistryError.self) {
+            try registry.pushManifest(name: name, tag: tag("v2"), manifestBytes, mediaType: .imageIndex)
+        }
+        store.intercept(nil)
+        #expect(store[key] == kept)
+        try registry.pushManifest(name: name, tag: tag("v2"), manifestBytes, mediaType: .imageIndex)
+        #expect(try registry.catalog().repositories[name.description]?.tags.keys.sorted() == ["v1", "v2"])
+    }
+
     /// Fifty clients, five hundred tags, a catalog of twenty thousand: the writes are shared.
     @Test func fiveHundredPushesShareFiftyWrites() throws {
         let store = MemoryStore()

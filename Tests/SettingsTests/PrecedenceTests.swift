@@ -176,6 +176,48 @@ private func settings(_ flags: [String: String] = [:], _ environment: [String: S
         let twice = await message(file: "listen: 1\ns3-secret-key: hunter2\nlisten: 2\n")
         #expect(twice.contains("'listen'") && !twice.contains("hunter2"))
     }
+
+    /// Bug: the origin's URL was quoted with the secret key in it.
+    @Test(arguments: [
+        ("origin", "s3://KEY:hun/ter2@bucket"), ("origin", "s3://KEY@bucket/prefix/"),
+        ("origin", "s3://KEY:hun@ter2@bucket"),
+        ("origin", "file://KEY:hunter2@host"), ("origin", "https://KEY:hunter2@bucket.s3.amazonaws.com"),
+        ("s3-endpoint", "http://KEY:hunter2@127.0.0.1:9000"),
+    ])
+    func aURLIsNotQuotedWithItsUser(_ key: String, _ url: String) async {
+        for text in [
+            await message([key: url]), await message([:], [SettingKey[key].variable: url]),
+            await message(file: "\(key): \(url)\n"),
+        ] {
+            #expect(text.contains("\(key): ") && text.contains("credentials do not belong into a URL"), "\(text)")
+            let secrets = ["KEY:", "KEY@", "hun", "ter2"]
+            #expect(text.contains("********@") && !secrets.contains { text.contains($0) }, "\(text)")
+        }
+        #expect(!(await message(["origin": "KEY:hunter2@bucket"])).contains("hunter2"))
+    }
+
+    @Test func anEndpointIsNotQuotedWithItsQuery() async {
+        let text = await message(["s3-endpoint": "http://host/?X-Amz-Signature=hunter2"])
+        #expect(text.contains("'http://host/?********'") && text.contains("write http://HOST:PORT"), "\(text)")
+    }
+
+    /// A secret with a blank in it comes as two arguments, the second of which belongs to nothing.
+    @Test func whatFollowsASecretIsNotQuoted() {
+        for flag in [["--s3-secret-key", "hunter1"], ["--s3-session-token=hunter1"]] {
+            let arguments = ["serve"] + flag + ["hunter2", "--origin", "s3://bucket", "more"]
+            #expect(
+                hidingSecrets(of: arguments, in: "unexpected: 'hunter2', 'more'") == "unexpected: '********', 'more'"
+            )
+        }
+    }
+
+    @Test func argumentsAreQuotedWithoutTheUserOfAURL() {
+        let arguments = ["serve", "s3://KEY:hun ter2@bucket", "--origin=http://KEY:x@host", "team/app:v1@sha256:00"]
+        let message = "Unexpected argument '\(arguments[1])' of \(arguments[2]) and \(arguments[3])"
+        let expected = "Unexpected argument 's3://********@bucket' of --origin=http://********@host and \(arguments[3])"
+        #expect(hidingSecrets(of: arguments, in: message) == expected)
+        #expect(hidingSecrets(of: arguments, in: "'s3://KEY:hun ter2' is no name") == "'s3://********' is no name")
+    }
 }
 
 @Suite struct ValueTests {

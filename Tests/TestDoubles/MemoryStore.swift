@@ -40,6 +40,7 @@ public final class MemoryStore: ObjectStore {
         var deliveredBytes = 0
         var silentFrom: Int?
         var clockOffsetSeconds: Int64 = 0
+        var health = StoreHealth()
     }
 
     private struct Broken: Error {}
@@ -95,6 +96,11 @@ public final class MemoryStore: ObjectStore {
 
     public var description: String { "memory" }
     public var capabilities: StoreCapabilities { unknown.withLock { $0 } ?? known }
+
+    public var health: StoreHealth {
+        get { state.withLock { $0.health } }
+        set { state.withLock { $0.health = newValue } }
+    }
 
     public var clockOffsetSeconds: Int64 {
         get { state.withLock { $0.clockOffsetSeconds } }

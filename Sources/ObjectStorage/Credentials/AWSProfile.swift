@@ -119,7 +119,7 @@ extension CredentialChain {
             )
         }
         guard let credentials = issued?.credentials else {
-            throw refuse("there are no credentials to assume its role with")
+            throw refuse("there are no credentials to assume its role with\(issued.map { "; \($0.source)" } ?? "")")
         }
         return credentials
     }

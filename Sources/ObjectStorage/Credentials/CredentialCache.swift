@@ -143,12 +143,19 @@ public final class CredentialCache: Sendable {
                 state.failure = nil
                 state.failures = 0
                 state.dueAt = max(Self.dueAt(issued, now, draw), Self.pauseEnd(after: 0, now, draw))
-                return isNews ? .credentials(source: issued.source, until: issued.end) : nil
+                return isNews ? Self.news(of: issued) : nil
             case .failure(let error):
                 return fail(error.description, &state, now, draw)
             }
         }
         if let event { report(event) }
+    }
+
+    private static func news(of issued: IssuedCredentials) -> StoreEvent {
+        // Somebody may have meant requests to be signed.
+        issued.isRefusal
+            ? .credentialsFailed(reason: "credentials from \(issued.source)")
+            : .credentials(source: issued.source, until: issued.end)
     }
 
     private func keep(_ issued: IssuedCredentials, _ state: inout State, _ now: WallTime) {

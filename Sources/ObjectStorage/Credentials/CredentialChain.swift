@@ -53,6 +53,8 @@ public struct CredentialChain: Sendable {
 
     /// Asks one source after the other.
     func issue() throws(CredentialFailure) -> IssuedCredentials {
+        var lacks: [String] = []
+        var isRefused = false
         for source in Source.allCases where sources.contains(source) {
             let issued =
                 switch source {
@@ -62,14 +64,18 @@ public struct CredentialChain: Sendable {
                 case .container: try fromContainer()
                 case .instance: try fromInstance()
                 }
-            if let issued { return issued }
+            if let issued, !issued.isRefusal { return issued }
+            if let issued { lacks.append(issued.source) }
+            isRefused = isRefused || issued != nil
         }
-        let lacks = try sources.contains(.profile) ? lacksOfProfile() : ""
-        let details = lacks.isEmpty ? "" : "; \(lacks)"
+        if sources.contains(.profile) { lacks.append(try lacksOfProfile()) }
+        let details = lacks.map { "; \($0)" }.joined()
         guard sources.count > 1 else {
             throw CredentialFailure("there are no credentials from \(sources.first?.rawValue ?? "nowhere")\(details)")
         }
-        return IssuedCredentials.none.named(IssuedCredentials.none.source + details)
+        var nobody = IssuedCredentials.none.named(IssuedCredentials.none.source + details)
+        nobody.isRefusal = isRefused
+        return nobody
     }
 
     func fromEnvironment() throws(CredentialFailure) -> IssuedCredentials? {
@@ -150,11 +156,19 @@ struct IssuedCredentials: Sendable {
     var source: String
     /// They are used beyond their end while their source gives no newer ones: the stores take them as long as it is in trouble.
     var outlastsItsEnd = false
+    /// There are none because who hands them out refused to.
+    var isRefusal = false
 
     init(_ credentials: Credentials?, end: WallTime? = nil, source: String) {
         self.credentials = credentials
         self.end = end
         self.source = source
+    }
+
+    static func refused(_ reason: String) -> IssuedCredentials {
+        var refusal = IssuedCredentials(nil, source: reason)
+        refusal.isRefusal = true
+        return refusal
     }
 
     static let none = IssuedCredentials(nil, source: "nowhere: requests are not signed")

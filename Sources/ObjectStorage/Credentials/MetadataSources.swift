@@ -125,7 +125,12 @@ extension CredentialChain {
             ?? (isIPv6 ? "http://[fd00:ec2::254]" : "http://169.254.169.254")
         while endpoint.hasSuffix("/") { endpoint.removeLast() }
         let source = "the instance's metadata service"
-        guard let key = try metadataToken(endpoint, source) else { return nil }
+        let key: String
+        switch try metadataToken(endpoint, source) {
+        case .token(let text): key = text
+        case .refused(let status): return .refused("\(source) refused a token: status \(status); \(Self.remedy)")
+        case .unknown: return nil
+        }
         let token = [(name: "X-aws-ec2-metadata-token", value: key)]
         let roles = "\(endpoint)/latest/meta-data/iam/security-credentials/"
         let (status, body) = try metadata.send("GET", roles, token, attempts: 3, source)
@@ -140,9 +145,19 @@ extension CredentialChain {
         return issued
     }
 
-    /// `nil` where nobody hands one out: most machines are no instance, and other clouds' services do not know the question. A service
-    /// that fails is another matter: taken for none, it would have requests sent unsigned that are to be signed.
-    private func metadataToken(_ endpoint: String, _ source: String) throws(CredentialFailure) -> String? {
+    private enum MetadataToken {
+        case token(String)
+        /// Somebody knows the question and says no: the service is switched off for this instance, or asks for what we do not send.
+        case refused(status: Int)
+        /// Nobody is there, or he does not know the question: most machines are no instance, and other clouds have other services.
+        case unknown
+    }
+
+    private static let remedy =
+        "switch the instance's metadata on, with a hop limit of 2 for a container, or set AWS_EC2_METADATA_DISABLED=true"
+
+    /// A service that fails is no refusal: taken for one, it would have requests sent unsigned that are to be signed.
+    private func metadataToken(_ endpoint: String, _ source: String) throws(CredentialFailure) -> MetadataToken {
         let attempts = environment.count("AWS_METADATA_SERVICE_NUM_ATTEMPTS") ?? 1
         let seconds = [(name: "X-aws-ec2-metadata-token-ttl-seconds", value: "21600")]
         let (status, body): (Int, [UInt8])
@@ -155,12 +170,14 @@ extension CredentialChain {
                 source
             )
         } catch {
-            if error.isNobodyThere { return nil }
-            throw CredentialFailure(
-                "\(error); a container needs a hop limit of 2, and AWS_EC2_METADATA_DISABLED=true does without the service"
-            )
+            if error.isNobodyThere { return .unknown }
+            throw CredentialFailure("\(error); \(Self.remedy)")
         }
-        if status == 429 || status >= 500 { throw CredentialFailure("\(source): status \(status)") }
-        return status == 200 ? trimmed(String(decoding: body, as: UTF8.self)) : nil
+        switch status {
+        case 200: return .token(trimmed(String(decoding: body, as: UTF8.self)))
+        case 429, 500...: throw CredentialFailure("\(source): status \(status)")
+        case 400, 401, 403: return .refused(status: status)
+        default: return .unknown
+        }
     }
 }

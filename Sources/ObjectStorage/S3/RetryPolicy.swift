@@ -10,8 +10,9 @@ public struct RetryPolicy: Sendable {
     /// The longest pause before the second attempt; it doubles with each further one.
     public var firstPauseMilliseconds = 100
     public var longestPauseMilliseconds = 5_000
-    /// How much of a store's own wish (`Retry-After`) is granted.
-    public var longestRetryAfterSeconds = 20
+    /// A store's own wish (`Retry-After`) is granted up to this. Where it is for longer, the request fails at once, and whoever sent it hears of
+    /// the wish: it is he who should wait.
+    public var longestRetryAfterSeconds = 3
     /// Further attempts that all requests may make together before as many have succeeded as ``successesPerRetry`` asks for. So a store in
     /// trouble is never asked much more often than one that is well.
     public var budget = 100
@@ -30,8 +31,7 @@ public struct RetryPolicy: Sendable {
     func pause(after attempt: Int, _ error: StoreError, _ random: any RandomSource) -> Duration {
         let ceiling = min(longestPauseMilliseconds, firstPauseMilliseconds << min(attempt - 1, 20))
         let jitter = Int(random.next() % UInt64(ceiling + 1))
-        let wish = min(error.retryAfterSeconds ?? 0, longestRetryAfterSeconds) * 1_000
-        return .milliseconds(wish + jitter)
+        return .milliseconds((error.retryAfterSeconds ?? 0) * 1_000 + jitter)
     }
 }
 
@@ -52,6 +52,7 @@ struct RetryCourse {
         default: break
         }
         return error.isRetryable && count < policy.attempts && timeouts < policy.attemptsWithTimeouts
+            && error.retryAfterSeconds ?? 0 <= policy.longestRetryAfterSeconds
     }
 }
 

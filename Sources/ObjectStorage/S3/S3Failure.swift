@@ -42,6 +42,7 @@ extension S3Transport {
             region: region == request.region ?? endpoint.region ? nil : region.map { printable($0, limit: 64) }
         )
         if case .denied = kind, !request.isSigned { kind = .anonymous }
+        if case .proxyRefused = kind { message = "proxy \(response.remoteAddress)" }
         if response.status == 503, code == nil, request.method != "HEAD" { kind = .serverFailure }
         return StoreError(
             request.operation,
@@ -90,6 +91,7 @@ extension S3Transport {
         case 400 where region != nil: .wrongRegion(expected: region)
         case 401, 403: .denied
         case 405, 501, 505: .unsupported
+        case 407: .proxyRefused
         case 408: .timeout
         case 409: .conflict
         case 416: .invalidRange
@@ -123,7 +125,9 @@ extension S3Transport {
             return failure(of: request, .timeout, message, isRetryable: false)
         case .timeout, .stalled:
             return failure(of: request, .timeout, message)
-        case .resolve, .connect, .sendFailed, .receiveFailed:
+        case .tunnel(407, let proxy):
+            return failure(of: request, .proxyRefused, "proxy \(proxy) refused the connection with status 407")
+        case .resolve, .connect, .tunnel, .sendFailed, .receiveFailed:
             return failure(of: request, .unreachable, message)
         case .tls:
             return failure(of: request, error.isConnectionLevel ? .unreachable : .untrusted, message)

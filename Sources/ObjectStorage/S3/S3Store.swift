@@ -59,7 +59,12 @@ public final class S3Store: ObjectStore {
 
     public var description: String { configuration.endpoint.description }
 
-    public var health: StoreHealth { transport.health }
+    public var health: StoreHealth {
+        var health = transport.health
+        let (inUse, idle) = transport.client.connections
+        health.connections = .init(opened: transport.client.statistics.connectionsOpened, inUse: inUse, idle: idle)
+        return health
+    }
     public var clockOffsetSeconds: Int64 { transport.clockOffsetSeconds }
     public var availability: StoreAvailability { transport.circuit.availability }
 

@@ -262,7 +262,8 @@ extension S3Transport {
 
     private func setClock(by error: StoreError) -> Bool {
         guard let serverTime = error.serverTime else { return false }
-        let offset = serverTime.seconds - time.wallTime().seconds
+        let difference = serverTime.seconds - time.wallTime().seconds
+        let offset = abs(difference) > S3Limits.clockToleranceSeconds ? difference : 0
         let isNews = bearings.withLock { bearings in
             // Within what the network takes, it is the correction that another request has made.
             guard abs(offset - bearings.clockOffsetSeconds) > S3Limits.clockToleranceSeconds else { return false }
