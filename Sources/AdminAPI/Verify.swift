@@ -21,7 +21,8 @@ extension CacheAdministration {
             }
         }
         try meter.begin(blobs: wanted.count, bytes: wanted.reduce(0) { $0 + $1.size })
-        for (item, size) in wanted { try verify(item, size, meter, output) }
+        let verification = tier.verification()
+        for (item, size) in wanted { try verify(item, size, verification, meter, output) }
         try meter.end()
     }
 
@@ -36,13 +37,14 @@ extension CacheAdministration {
             }
         }
         try meter.begin(blobs: count, bytes: bytes)
+        let verification = tier.verification()
         for kind in Self.hashedKinds {
             try forEachEntry(of: kind) { entry throws(CacheFailure) in
                 let item: TierItem =
                     if case .manifest(let name) = entry.content { .manifest(name, entry.digest) } else {
                         .blob(entry.digest)
                     }
-                try verify(item, entry.size, meter, output)
+                try verify(item, entry.size, verification, meter, output)
             }
         }
         try meter.end()
@@ -51,10 +53,11 @@ extension CacheAdministration {
     private func verify(
         _ item: TierItem,
         _ size: Int64,
+        _ verification: Verification,
         _ meter: ProgressMeter,
         _ output: EventOutput
     ) throws(CacheFailure) {
-        let outcome = try onDisk { () throws(DiskTierError) in try self.outcome(for: item) }
+        let outcome = try onDisk { () throws(DiskTierError) in try self.outcome(for: item, verification) }
         switch outcome {
         case .verdict(.verified):
             output.done.bytes += size
@@ -79,18 +82,18 @@ extension CacheAdministration {
         case unread(FileError)
     }
 
-    private func outcome(for item: TierItem) throws(DiskTierError) -> Outcome {
+    private func outcome(for item: TierItem, _ verification: Verification) throws(DiskTierError) -> Outcome {
         do throws(DiskTierError) {
-            return .verdict(try verdict(on: item))
+            return .verdict(try verdict(on: item, verification))
         } catch {
             guard case .file(let reason) = error else { throw error }
             return .unread(reason)
         }
     }
 
-    private func verdict(on item: TierItem) throws(DiskTierError) -> Verdict {
+    private func verdict(on item: TierItem, _ verification: Verification) throws(DiskTierError) -> Verdict {
         switch item {
-        case .blob(let digest): return try tier.verify(digest)
+        case .blob(let digest): return try verification.verify(digest)
         case .manifest(let name, let digest): return try tier.verify(manifest: digest, repository: name)
         }
     }

@@ -69,21 +69,19 @@ extension DiskTier {
         _ visit: (VerificationProgress, Digest, Verdict) -> Bool
     ) throws(DiskTierError) -> VerificationProgress {
         var state = VerificationProgress()
-        let notes = VerifiedNotes()
-        defer { markVerified(notes.take()) }
+        let verification = verification(pacer)
         var next = start.map { Key.digest($0) } ?? []
         while true {
             let batch = try digests(from: next)
             for (digest, size) in batch {
                 var verdict = Verdict.unknown
                 do throws(DiskTierError) {
-                    verdict = try verify(digest, pacer, notes)
+                    verdict = try verification.verify(digest)
                 } catch {
                     guard case .file = error else { throw error }
                     note(error)
                     state.unread += 1
                 }
-                if notes.isDue(at: time.monotonicNanoseconds()) { markVerified(notes.take()) }
                 state.blobs += 1
                 state.bytes += size
                 if verdict == .damaged { state.damaged += 1 }
@@ -116,7 +114,7 @@ extension DiskTier {
     func verify(
         _ digest: Digest,
         _ pacer: Pacer,
-        _ notes: VerifiedNotes? = nil
+        _ notes: Verification.Notes? = nil
     ) throws(DiskTierError) -> Verdict {
         guard let record = try record(of: digest) else { return .unknown }
         switch record.place {
@@ -144,13 +142,13 @@ extension DiskTier {
         _ digest: Digest,
         _ record: BlobRecord,
         _ bytes: [UInt8],
-        _ notes: VerifiedNotes? = nil
+        _ notes: Verification.Notes? = nil
     ) throws(DiskTierError) -> Bool {
         guard Digest(of: bytes, digest.algorithm) == digest else {
             if try unlink(digest, record) { report(damage: digest, kept: nil) }
             return false
         }
-        if !isTrusted(record) { note(VerifiedNote(digest, record, facts: nil), in: notes) }
+        if !isTrusted(record) { note(Verification.Note(digest, record, facts: nil), in: notes) }
         return true
     }
 
@@ -163,7 +161,7 @@ extension DiskTier {
         _ file: File,
         _ status: FileStatus,
         _ pacer: Pacer? = nil,
-        _ notes: VerifiedNotes? = nil
+        _ notes: Verification.Notes? = nil
     ) -> FileCheck {
         let facts = BlobRecord.FileFacts(status)
         let (check, isNew) = checks.withLock { checks in
@@ -184,7 +182,7 @@ extension DiskTier {
         return check
     }
 
-    private func run(_ check: FileCheck, _ record: BlobRecord, _ pacer: Pacer?, _ notes: VerifiedNotes?) {
+    private func run(_ check: FileCheck, _ record: BlobRecord, _ pacer: Pacer?, _ notes: Verification.Notes?) {
         let outcome = outcome(of: check, record, pacer, notes)
         checks.update { _ = $0.removeValue(forKey: check.key) }
         check.end(outcome)
@@ -194,7 +192,7 @@ extension DiskTier {
         of check: FileCheck,
         _ record: BlobRecord,
         _ pacer: Pacer?,
-        _ notes: VerifiedNotes?
+        _ notes: Verification.Notes?
     ) -> FileCheck.Outcome {
         do throws(DiskTierError) {
             guard let current = try self.record(of: check.digest), current.sequence == record.sequence else {
@@ -207,7 +205,7 @@ extension DiskTier {
                 try quarantine(check.digest, current)
                 return .damaged
             }
-            if !isNoted { note(VerifiedNote(check.digest, current, facts: check.facts), in: notes) }
+            if !isNoted { note(Verification.Note(check.digest, current, facts: check.facts), in: notes) }
             return .good
         } catch {
             guard case .file(let reason) = error, reason.isUnreadable else { return .failed(error) }

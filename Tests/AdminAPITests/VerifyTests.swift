@@ -1,8 +1,12 @@
 import AdminAPI
 import DiskTier
+import EdgeCache
 import Hashing
+import Logging
 import OCI
+import Registry
 import System
+import TestDoubles
 import Testing
 
 @Suite struct VerifyTests {
@@ -61,6 +65,33 @@ import Testing
         #expect(seen.first?.totalBlobs == 4)
         #expect(seen.last?.blobs == (comes ? 5 : 3) && seen.last?.totalBlobs == seen.last?.blobs)
         #expect(seen.last.map { $0.bytes == $0.totalBytes } == true)
+    }
+
+    /// Bug: each blob had a synced commit of its own.
+    @Test func whatProvedRightIsNotedTogether() throws {
+        let folder = TemporaryFolder()
+        func open() throws -> DiskTier {
+            try DiskTier(DiskTier.Configuration(directory: folder.path, ceilingBytes: 64 << 20))
+        }
+        try {
+            let tier = try open()
+            for number in 0..<300 {
+                let content = Array("\(number)".utf8)
+                _ = try tier.insertInline(Digest(of: content), content, since: tier.stamp())
+            }
+            // As a crash does.
+            tier.stop()
+        }()
+        let tier = try open()
+        let log = Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }
+        let cache = EdgeCache(registry: Registry(store: MemoryStore()), tier: tier, log: log)
+        CacheAdministration(tier: tier, edge: cache).run(CacheRequest(.verify)) { _ in true }
+        cache.close()
+        tier.close()
+        let mark = try #require(try LocalFileSystem().contents(at: folder.path + "/clean"))
+        let words = String(decoding: mark, as: UTF8.self).split { $0 == " " || $0 == "\n" }
+        let last = try #require(Int(words[3]))
+        #expect(words[2] == "transaction" && last < 400)
     }
 
     @Test func damageIsNamedAndLeavesTheCache() throws {
