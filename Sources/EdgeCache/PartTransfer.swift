@@ -291,7 +291,7 @@ extension PartTransfer {
         fills.settle(fill, content, block, at: start, blocks: Self.hashedBlocks)
         block.removeAll(keepingCapacity: true)
         writtenAt = fills.time.monotonicNanoseconds()
-        if isOpening, position - start >= min(Self.headStartBytes, fills.limits.partBytes / 4) { beginOthers() }
+        if isOpening, position - self.start >= min(Self.headStartBytes, fills.limits.partBytes / 4) { beginOthers() }
         try heedCut()
     }
 

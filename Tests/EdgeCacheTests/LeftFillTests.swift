@@ -183,7 +183,7 @@ import Threading
         before.store.interceptPieces { _, offset throws(StoreError) in
             switch (Int(offset) / mebibyte, Int(offset) % mebibyte) {
             case (_, (7 * mebibyte / 8)...): end.pass()
-            case (0, 1...): second.waitForArrivals()
+            case (0, (mebibyte / 4)...): second.waitForArrivals()
             case (1, (mebibyte / 4)...): second.pass()
             case (2..., _): others.pass()
             default: break
