@@ -57,6 +57,11 @@ final class OriginContact: Sendable {
 
     func close() { state.update { $0.isClosed = true } }
 
+    /// The store's own wish may be for an hour.
+    private static func rest(after error: StoreError) -> Duration {
+        min(max(interval, .seconds(error.retryAfterSeconds ?? 0)), pauses.upperBound)
+    }
+
     /// False once it is closed.
     private func pause(_ duration: Duration) -> Bool {
         state.wait(until: .after(duration), for: { $0.isClosed ? true : nil }) == nil
@@ -71,7 +76,7 @@ final class OriginContact: Sendable {
             case .made: return
             case .away(let error):
                 (isNews, rest) = (true, Self.pauses.lowerBound)
-                guard pause(.seconds(error.retryAfterSeconds ?? 1)) else { return }
+                guard pause(Self.rest(after: error)) else { return }
             case .refused(let error):
                 if isNews { log.error("the origin cannot be used", metadata: ["error": "\(error)"]) }
                 isNews = false
@@ -90,7 +95,7 @@ final class OriginContact: Sendable {
             do throws(StoreError) {
                 try registry.store.check()
             } catch {
-                rest = max(rest, .seconds(error.retryAfterSeconds ?? 0))
+                rest = Self.rest(after: error)
             }
         }
     }
