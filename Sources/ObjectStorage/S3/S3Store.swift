@@ -16,7 +16,7 @@ public final class S3Store: ObjectStore {
     /// Who may not list is denied what is missing, as is who may do nothing; once something was read, it is the former.
     private let deniesWhatIsMissing = Atomic(false)
     private let wasRead = Atomic(false)
-    /// True once an object came without the id that stores give their answers, before the first probe was through.
+    /// True once the answer to a HEAD was without the id that stores give, before the first probe was through.
     private let answersWithoutID = Atomic(false)
     /// What copies cost here.
     let moving = MovingCosts()
@@ -145,7 +145,8 @@ public final class S3Store: ObjectStore {
     /// Something between us and the store may answer with a page of its own, whatever it was asked for.
     func requireObject(_ request: S3Request, _ response: Response) throws(StoreError) {
         let isHypertext = response.header("Content-Type")?.lowercased().hasPrefix("text/html") ?? false
-        var lacksID = response.status == 200 && response.header("x-amz-request-id") == nil
+        // A body speaks for itself.
+        var lacksID = request.method == "HEAD" && response.header("x-amz-request-id") == nil
         if lacksID, findings.withLock({ $0 == nil }) { answersWithoutID.store(true, ordering: .relaxed) }
         lacksID = lacksID && !answersWithoutID.load(ordering: .relaxed)
         guard isHypertext || lacksID else { return }
