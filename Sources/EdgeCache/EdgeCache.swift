@@ -232,7 +232,9 @@ extension EdgeCache {
         let pushes = fills.pushes
         let info = try atOrigin { () throws(RegistryError) in try registry.blobInfo(digest) }
         if info == nil { fills.foundAbsent(digest, since: pushes) }
-        return damages.size(digest, info)
+        let size = damages.size(digest, info)
+        if size != nil { fills.tellPresent(digest) }
+        return size
     }
 
     /// Removes a blob from the origin and from here; false when neither had it.

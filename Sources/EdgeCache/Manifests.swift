@@ -246,6 +246,9 @@ extension EdgeCache {
         let unseen = needed.filter { cachedSize($0) == nil }
         let missing = try atOrigin { () throws(RegistryError) in try registry.missingBlobs(among: unseen.sorted()) }
         for digest in unseen.subtracting(missing) { fills.foundPresent(digest) }
+        // One false answer of the origin must not make an image without a layer of what its client believes to be whole.
+        let denied = missing.filter(fills.wasToldPresent)
+        guard denied.isEmpty else { throw .manifestBlobsUnknown(denied) }
         let lacksConfig = manifest.config.map { missing.contains($0.digest) } ?? false
         let lacksLayers = !layers.isEmpty && layers.allSatisfy(missing.contains)
         guard !lacksConfig, !lacksLayers else { throw .manifestBlobsUnknown(missing) }

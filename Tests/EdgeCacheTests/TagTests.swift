@@ -137,6 +137,28 @@ import Threading
         #expect(try read(edge)?.bytes == bytes)
     }
 
+    /// Bug: a client that had been told that a layer was there left it out, and its image was taken without it.
+    @Test func anImageWithoutALayerThatWasSaidToBeThereIsNot() throws {
+        let edge = try Edge()
+        try edge.push(pattern(100))
+        let layer = edge.seed(pattern(101))
+        #expect(try edge.cache.blobSize(layer) == 101)
+        edge.store["epoch/blobs/sha256/\(layer.hex)"] = nil
+        let layers = [Digest(of: pattern(100)), layer].map { "{\"mediaType\":\"x\",\"digest\":\"\($0)\",\"size\":100}" }
+        let bytes = Array("{\"schemaVersion\":2,\"layers\":[\(layers.joined(separator: ","))]}".utf8)
+        for _ in 0..<2 {
+            let error = #expect(throws: EdgeError.self) {
+                try edge.cache.pushManifest(library, .tag(latest), bytes, contentType: .imageManifest)
+            }
+            guard case .manifestBlobsUnknown([layer])? = error else {
+                Issue.record("\(String(describing: error))")
+                return
+            }
+        }
+        try edge.push(pattern(101))
+        _ = try edge.cache.pushManifest(library, .tag(latest), bytes, contentType: .imageManifest)
+    }
+
     @Test func aManifestMustHaveTheDigestOfItsAddress() throws {
         let edge = try Edge()
         #expect(throws: EdgeError.self) {
