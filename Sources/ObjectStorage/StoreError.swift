@@ -173,7 +173,12 @@ extension StoreError.Kind {
 
 extension StoreError {
     /// The same, but not to be tried again.
-    var final: StoreError {
+    var final: StoreError { with(isRetryable: false) }
+
+    /// The same, but worth another try.
+    var passing: StoreError { with(isRetryable: true) }
+
+    private func with(isRetryable: Bool) -> StoreError {
         StoreError(
             operation,
             in: store,
@@ -184,7 +189,7 @@ extension StoreError {
             code: code,
             requestID: requestID,
             retryAfterSeconds: retryAfterSeconds,
-            isRetryable: false,
+            isRetryable: isRetryable,
             serverTime: serverTime
         )
     }

@@ -66,6 +66,39 @@ private let etag = [(name: "ETag", value: "\"1\"")]
         }
     }
 
+    /// Bug: where the question for the reason broke off, as it does after Swift's answer to HEAD, the refusal stood without it.
+    @Test func theReasonIsAskedForAgain() throws {
+        let token = Mutex("old")
+        let server = ScriptedServer { request, number in
+            if request.headers["x-amz-security-token"] == "new" { return .ok("", etag) }
+            return number == 1 ? .reset : Self.refusal(request.method, 400, "ExpiredToken")
+        }
+        let adjust: (inout S3Configuration) -> Void = {
+            $0.credentials = CredentialProvider(
+                { () throws(StoreError) in
+                    Credentials(accessKey: "a", secretKey: Secret("b"), sessionToken: Secret(token.withLock { $0 }))
+                },
+                renew: { _ in
+                    token.withLock { $0 = "new" }
+                    return true
+                }
+            )
+        }
+        try Weather.with(server, adjust) { test in
+            _ = try test.store.head(key)
+            #expect(server.requests.map(\.method).last == "HEAD")
+        }
+    }
+
+    /// Bug: one refusal that did not last was the end of a push.
+    @Test func aRefusalThatDoesNotLastIsNone() throws {
+        let server = ScriptedServer { _, number in number == 0 ? .status(403, nil) : .ok("", etag) }
+        try Weather.with(server) { test in
+            _ = try test.store.head(key)
+            #expect(server.requests.map(\.method) == ["HEAD", "GET", "HEAD"])
+        }
+    }
+
     /// Bug: pushes failed, each beginning with a HEAD, until some GET had the credentials renewed.
     @Test(arguments: [(400, "ExpiredToken"), (403, "InvalidAccessKeyId"), (400, "InvalidToken")])
     func renewsCredentials(_ status: Int, _ code: String) throws {

@@ -131,12 +131,18 @@ public final class S3Store: ObjectStore {
         guard error.code == nil, [400, 401, 403].contains(error.status) else { return error }
         configuration.retried(error)
         let question = S3Request(.head, "GET", key, headers: [("Range", "bytes=0-0")])
-        do throws(StoreError) {
-            _ = try transport.once(question)
-            return error
-        } catch let answer {
-            return answer.code == nil ? error : answer
+        // Swift ends its answer to HEAD as if it had a body: the next one on that connection cannot be read.
+        for _ in 0..<2 {
+            do throws(StoreError) {
+                _ = try transport.once(question)
+                // What refused a moment ago does no more.
+                return error.passing
+            } catch let answer {
+                if answer.code != nil { return answer }
+                guard answer.status == nil, answer.isRetryable else { return error }
+            }
         }
+        return error
     }
 
     /// The probe has found that ETags are MD5s, where nothing else speaks against it.
