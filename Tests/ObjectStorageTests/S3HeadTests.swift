@@ -71,7 +71,10 @@ private let etag = [(name: "ETag", value: "\"1\"")]
         let token = Mutex("old")
         let server = ScriptedServer { request, number in
             if request.headers["x-amz-security-token"] == "new" { return .ok("", etag) }
-            return number == 1 ? .reset : Self.refusal(request.method, 400, "ExpiredToken")
+            if number == 1 {
+                return ScriptedServer.Answer(status: 400, body: Array("<Err".utf8), length: 100, closes: true)
+            }
+            return Self.refusal(request.method, 400, "ExpiredToken")
         }
         let adjust: (inout S3Configuration) -> Void = {
             $0.credentials = CredentialProvider(
