@@ -144,7 +144,7 @@ public final class IncomingFile {
             bytes: status.allocated + noteBytes,
             since: tier.time.wallTime(),
             known: knowledge,
-            modifiedNanoseconds: status.modifiedNanoseconds
+            changedNanoseconds: status.changedNanoseconds
         )
         isKept = tier.enterLeftFill(digest, entry, reservation, since: stamp)
     }

@@ -29,9 +29,9 @@ final class LeftFills: Sendable {
         /// Allocated, with the note.
         let bytes: Int64
         let since: WallTime
-        /// What this process knows of it, so that nothing need be read, as long as nobody has written to it since.
+        /// What this process knows of it, so that nothing need be read, as long as nobody has touched the file since.
         var known: (any Sendable)?
-        var modifiedNanoseconds: Int64 = 0
+        var changedNanoseconds: Int64 = 0
     }
 
     let entries = Mutex<[Digest: Entry]>([:])
@@ -56,7 +56,7 @@ extension DiskTier {
         do throws(FileError) {
             let status: FileStatus
             (file, status) = try fileSystem.openRegular(entry.path, .readWrite)
-            if let known = entry.known, status.modifiedNanoseconds == entry.modifiedNanoseconds {
+            if let known = entry.known, status.changedNanoseconds == entry.changedNanoseconds {
                 knowledge = .own(known)
             } else {
                 knowledge = try FillNote.read(besides: entry.path, fileSystem).map { .noted($0) }

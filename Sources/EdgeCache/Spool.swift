@@ -42,8 +42,8 @@ final class Spool {
     private(set) var isPassing = false
     /// An earlier run has left the file; it is not open yet.
     private var isAsleep = false
-    /// When the file was last written to, as the last request ended.
-    private var modified: Int64?
+    /// When the file was last changed, as the last request ended.
+    private var changed: Int64?
     /// The right to do so, and to hold a part in memory for it: as long as the upload lasts, also while nobody sends.
     private var passage: UploadTools.Passage?
 
@@ -91,7 +91,7 @@ extension Spool {
     /// Makes sure of what earlier requests have left, and opens what an earlier run has; false when it is not there as it was.
     func wake() throws(EdgeError) -> Bool {
         if isPassing { return remote.has(upTo: size) && memory.count == size - remote.grid.start(of: size) }
-        guard isAsleep, let id else { return try lastModified() == modified }
+        guard isAsleep, let id else { return try lastChange() == changed }
         let file = try onDisk { () throws(DiskTierError) in
             try tools.tier.reopenUploadFile(UploadJournal.dataName(id), size: size, room)
         }
@@ -104,9 +104,9 @@ extension Spool {
         return true
     }
 
-    private func lastModified() throws(EdgeError) -> Int64? {
+    private func lastChange() throws(EdgeError) -> Int64? {
         guard let file = incoming?.file else { return nil }
-        return try onDisk { () throws(FileError) in try tools.fileSystem.status(of: file).modifiedNanoseconds }
+        return try onDisk { () throws(FileError) in try tools.fileSystem.status(of: file).changedNanoseconds }
     }
 
     /// What the next run needs to go on from here; ``settle()`` went before.
@@ -131,7 +131,7 @@ extension Spool {
         sendAhead()
         if isPassing { try atOrigin { () throws(RegistryError) in try remote.settle() } }
         base = Base(hash: hash.copy(), size: size, tail: isPassing ? memory : [])
-        modified = try lastModified()
+        changed = try lastChange()
     }
 
     /// Everything so far is in the file, if there is one.
@@ -155,7 +155,7 @@ extension Spool {
             writer = newWriter(incoming.file, at: size)
             try onDisk { () throws(DiskTierError) in try incoming.cut(to: size) }
             reserved = size
-            modified = try lastModified()
+            changed = try lastChange()
         } else {
             memory.removeLast(memory.count - Int(size))
         }

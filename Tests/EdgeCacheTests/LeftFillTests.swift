@@ -49,8 +49,7 @@ import Threading
     }
 
     private func overwrite(_ path: String, at offset: Int64, _ bytes: [UInt8]) throws {
-        let files = LocalFileSystem()
-        try files.write(bytes.span, to: files.open(path, .readWrite), at: offset)
+        try overwriteLater(path, at: offset, bytes)
     }
 
     @Test func partsSurviveARestart() throws {

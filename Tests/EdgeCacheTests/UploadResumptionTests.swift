@@ -127,9 +127,7 @@ import Testing
         let content = pattern(100_000)
         let id = try first.cache.beginUpload(library).id
         _ = try send(content, first, id)
-        let files = LocalFileSystem()
-        let file = try files.open("\(first.tier.uploadDirectory)/\(id).data", .readWrite)
-        try files.write([content[0] ^ 1].span, to: file, at: 0)
+        try overwriteLater("\(first.tier.uploadDirectory)/\(id).data", at: 0, [content[0] ^ 1])
         let edge = isRestarted ? try first.killed() : first
         #expect(throws: EdgeError.self) { try finish(edge, id, as: Digest(of: content)) }
         #expect(edge.store.calls("PUT") == 0)
