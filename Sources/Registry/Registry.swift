@@ -22,6 +22,7 @@ public final class Registry: Sendable {
     let manifestClaims = Claims<ManifestID>()
     /// Writing tags of a repository, and comparing tags before they are deleted.
     let tagClaims = Claims<RepositoryName>()
+    private let looks = Monitor(LookPolicy())
     let workers = WorkerPool(name: "registry", threads: Registry.parallelRequests, queueLimit: 1024)
 
     /// - Parameters:
@@ -110,12 +111,24 @@ extension Registry {
         from body: ObjectBody,
         isMissing: Bool = false
     ) throws(RegistryError) -> Bool {
-        if !isMissing {
-            let isLook = store.capabilities.ifAbsent && body.length <= store.capabilities.sizeOfALookBytes
-            if isLook, case .stored? = try putIfAbsent(digest, body) { return true }
-            // Whatever a store makes of conditions: only a look tells that a blob is there, and is what it must be.
-            if try ask({ () throws(StoreError) in try store.holds(layout.blob(digest), body) }) { return false }
+        guard !isMissing else {
+            _ = try putBlob(digest, body, .none)
+            return true
         }
+        guard store.capabilities.ifAbsent, body.length <= store.capabilities.sizeOfALookBytes else {
+            return try pushAfterALook(digest, body)
+        }
+        let looksFirst = looks.withLock { $0.begin() }
+        var isThere = false
+        defer { looks.withLock { $0.end(found: isThere) } }
+        if !looksFirst, case .stored? = try putIfAbsent(digest, body) { return true }
+        // Whatever a store makes of conditions: only a look tells that a blob is there, and is what it must be.
+        isThere = try !pushAfterALook(digest, body)
+        return !isThere
+    }
+
+    private func pushAfterALook(_ digest: Digest, _ body: ObjectBody) throws(RegistryError) -> Bool {
+        if try ask({ () throws(StoreError) in try store.holds(layout.blob(digest), body) }) { return false }
         _ = try putBlob(digest, body, .none)
         return true
     }

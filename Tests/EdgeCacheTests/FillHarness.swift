@@ -7,22 +7,6 @@ import TestDoubles
 import Testing
 import Threading
 
-/// Holds threads until a test lets them go.
-final class Gate: Sendable {
-    private let state = Monitor((arrived: 0, isOpen: false))
-
-    func pass() {
-        state.update { $0.arrived += 1 }
-        _ = state.wait { $0.isOpen ? true : nil }
-    }
-
-    func open() { state.update { $0.isOpen = true } }
-
-    func waitForArrivals(_ count: Int = 1) {
-        _ = state.wait { $0.arrived >= count ? true : nil }
-    }
-}
-
 /// A repeatable sequence of numbers (SplitMix64).
 struct Seeded: RandomNumberGenerator {
     var state: UInt64

@@ -46,29 +46,6 @@ let manifestBytes = Array("{\"schemaVersion\":2,\"manifests\":[]}".utf8)
         #expect(try registry.pushBlob(Digest(of: []), from: .bytes([])) == false)
     }
 
-    enum Refusal: CaseIterable {
-        case unsupported, denied, conflict, badRequest
-
-        var error: StoreError {
-            switch self {
-            case .unsupported: StoreError(.put, in: "memory", .unsupported, "", status: 501)
-            case .denied: StoreError(.put, in: "memory", .denied, "", status: 403)
-            case .conflict: StoreError(.put, in: "memory", .conflict, "", status: 409)
-            case .badRequest: StoreError(.put, in: "memory", .other, "", status: 400)
-            }
-        }
-    }
-
-    /// Bug: a store that honoured conditions once, and then refused them, took no small blobs any more.
-    @Test(arguments: Refusal.allCases)
-    func aConditionThatIsRefusedIsLeftOut(_ refusal: Refusal) throws {
-        let store = MemoryStore(sizeOfALookBytes: 100)
-        let registry = Registry(store: store)
-        store.intercept { number, _ throws(StoreError) in if number == 1 { throw refusal.error } }
-        #expect(try registry.pushBlob(Digest(of: [1]), from: .bytes([1])))
-        #expect(store.calls.map(\.operation) == ["PUT", "HEAD", "PUT"])
-    }
-
     @Test func notFoundIsACaseOfItsOwn() throws {
         let registry = Registry(store: store)
         let digest = Digest(of: [2])
