@@ -239,15 +239,22 @@ extension EdgeCache {
 
     /// Removes a blob from the origin and from here; false when neither had it.
     public func deleteBlob(_ digest: Digest) throws(EdgeError) -> Bool {
-        let existed = try atOrigin { () throws(RegistryError) in
-            let exists = try registry.blobExists(digest)
-            try registry.deleteBlob(digest)
-            return exists
+        let existed = try atOrigin { () throws(RegistryError) in try registry.blobExists(digest) }
+        do throws(EdgeError) {
+            try atOrigin { () throws(RegistryError) in try registry.deleteBlob(digest) }
+        } catch {
+            // Its answer may be lost: whether the blob is there still only the origin knows.
+            if error.mayBeDone { drop("\(digest)") { () throws(DiskTierError) in try forget(digest) } }
+            throw error
         }
-        // What the tier had of it is gone before others may begin anew.
-        defer { fills.hasDeleted(digest) }
-        try onDisk { () throws(DiskTierError) in try tier.remove(digest) }
+        try onDisk { () throws(DiskTierError) in try forget(digest) }
         return existed
+    }
+
+    /// What the tier had of it is gone before others may begin anew.
+    private func forget(_ digest: Digest) throws(DiskTierError) {
+        defer { fills.hasDeleted(digest) }
+        try tier.remove(digest)
     }
 
     /// A tier that cannot be read makes misses, not errors.

@@ -45,6 +45,15 @@ public enum EdgeError: Error, CustomStringConvertible {
         if case .origin(.store(let error)) = self, case .unavailable = error.kind { true } else { false }
     }
 
+    /// A change that failed so may have come about: its answer may be lost.
+    var mayBeDone: Bool {
+        guard case .origin(.store(let error)) = self else { return true }
+        switch error.kind {
+        case .denied, .badCredentials, .unavailable: return false
+        default: return true
+        }
+    }
+
     /// The program is about to end.
     static let closing = EdgeError.busy("the server is about to end")
 

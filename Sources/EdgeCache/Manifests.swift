@@ -126,10 +126,7 @@ extension EdgeCache {
         do throws(RegistryError) {
             switch try registry.lookUp(name: name, tag: tag, unlessETag: known == nil ? nil : cached?.etag) {
             case .unknown:
-                keep("\(name):\(tag)") { () throws(DiskTierError) in
-                    try tier.forget(tag: tag, repository: name)
-                    return true
-                }
+                drop(name, tag)
                 return nil
             case .unchanged:
                 if let cached { confirm(name, tag, cached, since: stamp) }
@@ -199,12 +196,17 @@ extension EdgeCache {
     /// Removes a tag at the origin and here; false when there was none.
     public func deleteTag(_ name: RepositoryName, _ tag: Tag) throws(EdgeError) -> Bool {
         let existed = try atOrigin { () throws(RegistryError) in
-            guard case .found = try registry.lookUp(name: name, tag: tag, unlessETag: nil) else { return false }
-            try registry.deleteTag(name: name, tag: tag)
-            return true
+            if case .found = try registry.lookUp(name: name, tag: tag, unlessETag: nil) { true } else { false }
+        }
+        defer { hasChanged(name, nil, [tag]) }
+        do throws(EdgeError) {
+            if existed { try atOrigin { () throws(RegistryError) in try registry.deleteTag(name: name, tag: tag) } }
+        } catch {
+            // Only the origin knows whether the tag is there still.
+            if error.mayBeDone { drop(name, tag) }
+            throw error
         }
         try onDisk { () throws(DiskTierError) in try tier.forget(tag: tag, repository: name) }
-        hasChanged(name, nil, [tag])
         return existed
     }
 
@@ -212,9 +214,8 @@ extension EdgeCache {
     public func deleteManifest(_ name: RepositoryName, _ digest: Digest) throws(EdgeError) -> Bool {
         // Forgotten on failure too: after a partial delete only the origin knows what is left.
         defer {
-            keep("manifest \(name)@\(digest)") { () throws(DiskTierError) in
+            drop("manifest \(name)@\(digest)") { () throws(DiskTierError) in
                 try tier.forget(manifest: digest, repository: name)
-                return true
             }
             hasChanged(name, digest, [])
             forgetLists(name)
@@ -304,10 +305,7 @@ extension EdgeCache {
         }
         guard !isKept else { return }
         // What is here may be older than what the origin has now, so the next reader asks.
-        keep("\(name):\(tag)") { () throws(DiskTierError) in
-            try tier.forget(tag: tag, repository: name)
-            return true
-        }
+        drop(name, tag)
     }
 
     /// With no TTL every read asks, and writing the answer down each time would make each read a write.
@@ -335,6 +333,18 @@ extension EdgeCache {
             log.warning("not kept on disk", metadata: ["what": "\(what)", "error": "\(error)"])
             return false
         }
+    }
+
+    func drop(_ what: String, _ body: () throws(DiskTierError) -> Void) {
+        do throws(DiskTierError) {
+            try body()
+        } catch {
+            log.error("not removed from the disk; delete it again", metadata: ["what": "\(what)", "error": "\(error)"])
+        }
+    }
+
+    private func drop(_ name: RepositoryName, _ tag: Tag) {
+        drop("\(name):\(tag)") { () throws(DiskTierError) in try tier.forget(tag: tag, repository: name) }
     }
 }
 

@@ -176,6 +176,23 @@ import Threading
         #expect(try edge.read(digest) == nil)
     }
 
+    /// Bug: where the answer to a delete was lost, the blob went on being served from here.
+    @Test(arguments: [(StoreError.Kind.timeout, false), (.serverFailure, false), (.denied, true)])
+    func aDeleteWhoseAnswerIsLostIsAQuestionForTheOrigin(_ kind: StoreError.Kind, isKept: Bool) throws {
+        let edge = try Edge()
+        let content = pattern(100_000)
+        let digest = edge.seed(content)
+        #expect(try edge.read(digest) == content)
+        edge.cache.waitForFills()
+        edge.store.intercept { _, call throws(StoreError) in
+            if call.operation == "DELETE" { throw StoreError(.delete, in: "memory", kind, "") }
+        }
+        #expect(throws: EdgeError.self) { try edge.cache.deleteBlob(digest) }
+        #expect(try (edge.tier.size(of: digest) != nil) == isKept)
+        edge.store.intercept(nil)
+        #expect(try edge.read(digest) == content)
+    }
+
     /// A fill of many gigabytes must not hold up the end of the process.
     @Test func closingBreaksOffAFill() throws {
         let edge = try Edge()

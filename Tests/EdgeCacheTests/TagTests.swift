@@ -106,6 +106,20 @@ import Threading
         #expect(try edge.cache.deleteTag(library, latest) == false)
     }
 
+    /// Bug: where the answer to a delete was lost, the tag went on being served from here.
+    @Test func aTagWhoseDeleteWasNotAnsweredIsAskedFor() throws {
+        let edge = try Edge()
+        _ = try push(edge, first)
+        let store = edge.store
+        store.intercept { _, call throws(StoreError) in
+            guard call.operation == "DELETE" else { return }
+            store[call.key] = nil
+            throw StoreError(.delete, in: "memory", .timeout, "")
+        }
+        #expect(throws: EdgeError.self) { try edge.cache.deleteTag(library, latest) }
+        #expect(try read(edge) == nil)
+    }
+
     @Test func aManifestNeedsItsBlobs() throws {
         let edge = try Edge()
         let digest = Digest(of: pattern(100))
