@@ -96,6 +96,8 @@ final class Fill: Sendable {
     /// It still fetches.
     var isLive: Bool { state.withLock { $0.phase.isLive } }
 
+    var isInVain: Bool { state.withLock { $0.phase.isInVain } }
+
     var isOver: Bool { state.withLock { $0.isOver } }
 
     func waitUntilOver(_ deadline: Deadline) {

@@ -151,9 +151,10 @@ final class PartTransfer {
         }
     }
 
-    /// Whoever goes on with what a failed fill has left waits for its last transfer, which may wait for a silent origin.
+    /// Whoever goes on with what a failed fill has left waits for its last transfer, which may wait for a silent origin. One that brought all
+    /// it should ends by itself, and leaves a connection to use again.
     private var isCancelled: @Sendable () -> Bool {
-        { [fills, fill] in fills.isClosing || !fill.isLive }
+        { [fills, fill] in fills.isClosing || fill.isInVain }
     }
 
     /// Remembers why it ends: what comes back is the store's error.

@@ -48,7 +48,7 @@ public struct StoreError: Error, Sendable, CustomStringConvertible {
         case invalidResponse
         /// The store cannot do that.
         case unsupported
-        /// A callback of the caller threw.
+        /// A callback of the caller threw, or ended it.
         case receiver(any Error)
         case file(FileError)
         case other

@@ -45,6 +45,26 @@ struct MonitoringTests {
         }
     }
 
+    /// Bug: a fill ended the transfer that had just brought its last byte. It counted as an error, and cost its connection.
+    @Test(arguments: OriginKind.allCases)
+    func aFillIsNoError(origin: OriginKind) throws {
+        try withForebay(origin) { forebay in
+            let repository = Repository(forebay, "team/app")
+            let digests = try (0..<30).map { try repository.push(blob: noise(100_000, seed: $0)) }
+            try forebay.restart(wipingCache: true)
+            for digest in digests { #expect(try repository.request("GET", "blobs/\(digest)").status == 200) }
+            let page = try poll(for: "the fills to end") {
+                let page = try forebay.endpoint.request("GET", "/metrics").text
+                return sample(page, #"forebay_fills_total{outcome="complete"}"#) == 30 ? page : nil
+            }
+            let gets = page.split(separator: "\n").filter {
+                $0.hasPrefix(#"forebay_origin_requests_total{operation="get",code=""#)
+            }
+            #expect(gets.allSatisfy { $0.contains(#"code="200""#) || $0.contains(#"code="404""#) }, "\(gets)")
+            if let opened = sample(page, "forebay_origin_connections_opened_total") { #expect(opened < 15) }
+        }
+    }
+
     /// Prometheus's own reader takes the page and the rules.
     @Test func prometheusUnderstandsThePageAndTheRules() throws {
         try require(tools: "promtool")

@@ -22,7 +22,7 @@ extension DirectoryStore {
         var offset = first
         let end = min(range?.upperBound ?? info.size, info.size)
         while offset < end {
-            if isCancelled() { throw failure(.get, key, .other, "cancelled") }
+            if isCancelled() { throw failure(.get, key, .receiver(CancellationError()), "cancelled") }
             let bytes = try read(file, at: offset, count: Int(min(Int64(Self.bufferBytes), end - offset)), key)
             try receiving(key) { try receive(bytes.span) }
             offset += Int64(bytes.count)

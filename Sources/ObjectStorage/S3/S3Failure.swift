@@ -134,7 +134,9 @@ extension S3Transport {
         case .badResponse, .bodyLimit:
             // What libcurl cannot read may be the rest of the answer before, on a connection that is closed now.
             return failure(of: request, .invalidResponse, message, isRetryable: error.code != 0)
-        case .invalid, .closed, .cancelled, .source, .other:
+        case .cancelled, .closed:
+            return failure(of: request, .receiver(error), message)
+        case .invalid, .source, .other:
             return failure(of: request, .other, message)
         }
     }
