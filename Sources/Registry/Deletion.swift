@@ -22,7 +22,8 @@ extension Registry {
             let key = layout.manifest(name, digest)
             guard case .complete(let bytes, let info) = try store.contents(key, limitBytes: Self.manifestLimitBytes)
             else { throw .notFound("manifest \(name)@\(digest)") }
-            let removed = try unlink(name, tags(name: name, resolvingTo: digest, copy: info), from: digest)
+            contentHashes.note(info.etag, of: bytes)
+            let removed = try unlink(name, tags(name: name, resolvingTo: digest, bytes), from: digest)
             // A copy that is no manifest has no subject either.
             if let subject = (try? Manifest(parsing: bytes))?.subject?.digest {
                 try ask { () throws(StoreError) in try store.delete(layout.referrer(name, subject: subject, digest)) }
@@ -65,24 +66,45 @@ extension Registry {
         let etag: String
     }
 
-    /// A listing tells by ETag which tags hold the same content, where ETags are hashes of it; elsewhere the tags of the same size are read.
+    /// A listing tells by ETag which tags hold the same content. An ETag that nobody has seen yet is looked at once; one that is no hash of the
+    /// content, such as an encrypted object's, tells nothing: all its tags are read.
     private func tags(
         name: RepositoryName,
         resolvingTo digest: Digest,
-        copy: ObjectInfo
+        _ bytes: [UInt8]
     ) throws(RegistryError) -> [FoundTag] {
-        var candidates: [Tag] = []
+        var tags: [String: [Tag]] = [:]
         try forEachObject(below: layout.repository(name)) { object in
-            guard object.size == copy.size, let tag = layout.tag(of: object.key, in: name) else { return }
-            if store.capabilities.etagIsContentHash, let etag = copy.etag, let theirs = object.etag, etag != theirs {
-                return
+            guard object.size == Int64(bytes.count), let tag = layout.tag(of: object.key, in: name) else { return }
+            tags[object.etag ?? "", default: []].append(tag)
+        }
+        let same = tags.removeValue(forKey: hexadecimal(md5(bytes))) ?? []
+        let others = tags.filter { !contentHashes.contains($0.key) }
+        let looks = others.compactMap(\.value.first)
+        let found = try compare(same, with: digest, in: name) + compare(looks, with: digest, in: name, areOthers: true)
+        let rest = others.filter { !contentHashes.contains($0.key) }.flatMap { $0.value.dropFirst() }
+        return try (found + compare(rest, with: digest, in: name, areOthers: true)).sorted { $0.tag < $1.tag }
+    }
+
+    /// Those of the tags that resolve to the digest.
+    ///
+    /// - Parameter areOthers: their ETags say that they do not. Where ETags are to be believed, one that nothing vouches for does not either.
+    private func compare(
+        _ tags: [Tag],
+        with digest: Digest,
+        in name: RepositoryName,
+        areOthers: Bool = false
+    ) throws(RegistryError) -> [FoundTag] {
+        let isLenient = areOthers && store.capabilities.etagIsContentHash
+        let etags = try inParallel(tags) { tag throws(RegistryError) -> String? in
+            do throws(RegistryError) {
+                return try self.etag(name, tag, resolvingTo: digest, unless: nil)
+            } catch {
+                guard isLenient, case .store(let reason) = error, case .damagedBody = reason.kind else { throw error }
+                return nil
             }
-            candidates.append(tag)
         }
-        let etags = try inParallel(candidates) { tag throws(RegistryError) in
-            try self.etag(name, tag, resolvingTo: digest, unless: nil)
-        }
-        return zip(candidates, etags).compactMap { tag, etag in etag.map { FoundTag(tag: tag, etag: $0) } }
+        return zip(tags, etags).compactMap { tag, etag in etag.map { FoundTag(tag: tag, etag: $0) } }
     }
 
     /// The ETag of a tag's object, empty where the store gives none; `nil` when the tag does not resolve to this digest.

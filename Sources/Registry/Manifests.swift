@@ -52,6 +52,7 @@ extension Registry {
             case .notModified: return .unchanged
             case .complete(let bytes, let info):
                 let digest = Digest(of: bytes)
+                contentHashes.note(info.etag, of: bytes)
                 if try isTrustworthy(bytes, info, name, digest, seen) {
                     return .found(Self.stored(bytes, digest: digest, info))
                 }
@@ -187,6 +188,7 @@ extension Registry {
             try store.put(key, .bytes(bytes), contentType: mediaType.rawValue, condition: .none)
         }
         guard case .stored(let etag) = outcome else { preconditionFailure("an unconditional write was conditional") }
+        contentHashes.note(etag, of: bytes)
         return etag
     }
 

@@ -23,6 +23,8 @@ public final class Registry: Sendable {
     /// Writing tags of a repository, and comparing tags before they are deleted.
     let tagClaims = Claims<RepositoryName>()
     private let looks = Monitor(LookPolicy())
+    /// A megabyte or two.
+    let contentHashes = ContentHashes(limit: 1 << 16)
     let workers = WorkerPool(name: "registry", threads: Registry.parallelRequests, queueLimit: 1024)
 
     /// - Parameters:

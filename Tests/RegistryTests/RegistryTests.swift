@@ -229,6 +229,32 @@ let manifestBytes = Array("{\"schemaVersion\":2,\"manifests\":[]}".utf8)
         Issue.record("it never passed")
     }
 
+    /// Bug: the tags of objects that were encrypted, so that their ETags are no hashes, outlived the digest copy.
+    @Test(arguments: [[true, true], [true, false], [false, true], [false, false]], [true, false])
+    func takesTagsOfEncryptedObjects(isEncrypted: [Bool], isSeen: Bool) throws {
+        let store = MemoryStore()
+        let writer = Registry(store: store)
+        fill(store, tags: 10)
+        for (text, isEncrypted) in zip(["a", "b"], isEncrypted) {
+            store.encrypt(isEncrypted)
+            try writer.pushManifest(name: name, tag: tag(text), manifestBytes, mediaType: .imageIndex)
+        }
+        let registry = isSeen ? writer : Registry(store: store)
+        let removed = try registry.deleteManifest(name: name, digest: Digest(of: manifestBytes))
+        #expect(removed.map(\.description) == ["a", "b"])
+        #expect(try registry.tags(name: name).count == 10)
+    }
+
+    /// One that is not to be believed is no reason to keep another.
+    @Test func aTagThatNobodyVouchesForStaysAndHoldsUpNothing() throws {
+        let store = MemoryStore(isFaithful: false)
+        let registry = Registry(store: store)
+        let digest = try registry.pushManifest(name: name, tag: tag("a"), manifestBytes, mediaType: .imageIndex)
+        store.encrypt(true)
+        store["epoch/manifests/library/debian/page.json"] = Array("<html>".utf8) + manifestBytes.dropFirst(6)
+        #expect(try registry.deleteManifest(name: name, digest: digest).map(\.description) == ["a"])
+    }
+
     /// Moved right after it was compared, while the catalog is written.
     @Test(arguments: [true, false])
     func aTagMovedMeanwhileSurvives(etagIsContentHash: Bool) throws {
