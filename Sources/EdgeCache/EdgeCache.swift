@@ -222,12 +222,10 @@ extension EdgeCache {
     /// A blob's size for somebody who says that it is there: the origin is asked, also when it did not have the blob a moment ago.
     public func sizeAnew(_ digest: Digest) throws(EdgeError) -> Int64? {
         if let size = cachedSize(digest) { return size }
-        let size = try sizeAtOrigin(digest, anew: true)
-        if size != nil { fills.foundPresent(digest) }
-        return size
+        return try confirmedSize(digest)
     }
 
-    private func sizeAtOrigin(_ digest: Digest, anew: Bool = false) throws(EdgeError) -> Int64? {
+    func sizeAtOrigin(_ digest: Digest, anew: Bool = false) throws(EdgeError) -> Int64? {
         if !anew, fills.isAbsent(digest) { return nil }
         let pushes = fills.pushes
         let info = try atOrigin { () throws(RegistryError) in try registry.blobInfo(digest) }
@@ -258,7 +256,7 @@ extension EdgeCache {
     }
 
     /// A tier that cannot be read makes misses, not errors.
-    private func cached(_ digest: Digest) -> BlobContent? {
+    func cached(_ digest: Digest) -> BlobContent? {
         do throws(DiskTierError) {
             switch try tier.lookup(digest) {
             case .inline(let bytes): return .bytes(bytes)

@@ -244,9 +244,10 @@ extension EdgeCache {
     private func requireBlobs(of manifest: Manifest) throws(EdgeError) {
         let layers = manifest.layers.filter { !$0.isNonDistributable }.map(\.digest)
         let needed = Set(layers + (manifest.config.map { [$0.digest] } ?? []))
-        let unseen = needed.filter { cachedSize($0) == nil }
-        let missing = try atOrigin { () throws(RegistryError) in try registry.missingBlobs(among: unseen.sorted()) }
-        for digest in unseen.subtracting(missing) { fills.foundPresent(digest) }
+        let absent = try atOrigin { () throws(RegistryError) in try registry.missingBlobs(among: needed.sorted()) }
+        for digest in needed.subtracting(absent) { fills.foundPresent(digest) }
+        var missing: [Digest] = []
+        for digest in absent where try !restore(digest) { missing.append(digest) }
         // One false answer of the origin must not make an image without a layer of what its client believes to be whole.
         let denied = missing.filter(fills.wasToldPresent)
         guard denied.isEmpty else { throw .manifestBlobsUnknown(denied) }

@@ -121,16 +121,14 @@ extension RegistryHandler {
         var start: Int64 = 0
         if let id { start = try edge { () throws(EdgeError) in try edge.uploadStatus(name, id).offset } }
         // Of another length, it is no such blob.
-        return try size(digest).flatMap { $0 == start &+ length ? created(name, digest) : nil }
+        let size = try edge { () throws(EdgeError) in try edge.confirmedSize(digest) }
+        return size == start &+ length ? created(name, digest) : nil
     }
 
     /// Blobs are shared by all repositories of the bucket, so a mount is a look whether the blob is there.
     private func mount(_ name: RepositoryName, _ digest: Digest) throws(APIError) -> Response? {
-        try size(digest).map { _ in created(name, digest) }
-    }
-
-    private func size(_ digest: Digest) throws(APIError) -> Int64? {
-        try edge { () throws(EdgeError) in try edge.sizeAnew(digest) }
+        let isThere = try edge { () throws(EdgeError) in try edge.provide(digest) }
+        return isThere ? created(name, digest) : nil
     }
 
     private func created(_ name: RepositoryName, _ digest: Digest) -> Response {

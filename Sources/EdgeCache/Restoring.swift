@@ -1,0 +1,60 @@
+internal import DiskTier
+internal import Logging
+public import OCI
+internal import ObjectStorage
+internal import Registry
+
+/// What the origin must have before anybody may refer to it. That a blob lies here says nothing: another node may have deleted it.
+extension EdgeCache {
+    /// A blob's size at the origin, whatever lies here and whatever was said of it a moment ago. `nil` when it is not there.
+    public func confirmedSize(_ digest: Digest) throws(EdgeError) -> Int64? {
+        let size = try sizeAtOrigin(digest, anew: true)
+        if size != nil { fills.foundPresent(digest) }
+        return size
+    }
+
+    /// Whether the origin has a blob. One that only this node has goes there again: its clients were told that they need not push it.
+    public func provide(_ digest: Digest) throws(EdgeError) -> Bool {
+        if try confirmedSize(digest) != nil { return true }
+        return try restore(digest)
+    }
+
+    /// Brings a blob of the tier back to the origin; false when it is not here, or damaged.
+    func restore(_ digest: Digest) throws(EdgeError) -> Bool {
+        guard let content = verified(digest) else { return false }
+        try atOrigin { () throws(RegistryError) in
+            switch content {
+            case .file(let file, let size) where size > registry.store.multipart.thresholdBytes:
+                let remote = RemoteUpload(uploadTools, id: nil)
+                remote.name(digest)
+                do throws(RegistryError) {
+                    try remote.finish(file, size: size, as: digest)
+                } catch {
+                    remote.abort()
+                    throw error
+                }
+            case .file(let file, let size):
+                let body = ObjectBody.file(file, offset: 0, length: size, digest: digest)
+                try registry.pushBlob(digest, from: body, isMissing: true)
+            case .bytes(let bytes):
+                try registry.pushBlob(digest, from: .bytes(bytes), isMissing: true)
+            case .stream:
+                preconditionFailure("a blob that was hashed is still being hashed")
+            }
+        }
+        hasPushed(digest)
+        log.notice("sent again: the origin had it no more", metadata: ["digest": "\(digest)"])
+        return true
+    }
+
+    /// What was hashed a moment ago: nothing else may become the truth.
+    private func verified(_ digest: Digest) -> BlobContent? {
+        do {
+            guard try tier.verify(digest) == .verified else { return nil }
+            return try cached(digest)?.forRanges()
+        } catch {
+            log.warning("not sent again", metadata: ["digest": "\(digest)", "error": "\(error)"])
+            return nil
+        }
+    }
+}
