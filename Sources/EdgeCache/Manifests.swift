@@ -172,9 +172,20 @@ extension EdgeCache {
             tags.append(tag)
         }
         try requireBlobs(of: manifest)
-        let mediaType = contentType.map(\.essence) ?? manifest.mediaType
+        try restoreChildren(of: manifest, in: name)
+        try write(name, tags, digest, bytes, contentType.map(\.essence) ?? manifest.mediaType)
+        return PushedManifest(digest: digest, subject: manifest.subject?.digest)
+    }
+
+    /// To the origin, then to the tier.
+    func write(
+        _ name: RepositoryName,
+        _ all: [Tag],
+        _ digest: Digest,
+        _ bytes: [UInt8],
+        _ mediaType: MediaType
+    ) throws(EdgeError) {
         let stamp = tier.stamp()
-        let all = tags
         let etags = try atOrigin { () throws(RegistryError) in
             try registry.pushManifest(name: name, tags: all, digest: digest, bytes, mediaType: mediaType)
         }
@@ -190,7 +201,6 @@ extension EdgeCache {
             )
         }
         hasChanged(name, digest, all)
-        return PushedManifest(digest: digest, subject: manifest.subject?.digest)
     }
 
     /// Removes a tag at the origin and here; false when there was none.
@@ -241,7 +251,7 @@ extension EdgeCache {
 extension EdgeCache {
     /// Refuses an image without its content. Sparse ones are taken: an index whose children come later or never, an image that lacks some of
     /// its layers but not all, and foreign layers. (distribution-spec, "Push": a registry MAY reject)
-    private func requireBlobs(of manifest: Manifest) throws(EdgeError) {
+    func requireBlobs(of manifest: Manifest) throws(EdgeError) {
         let layers = manifest.layers.filter { !$0.isNonDistributable }.map(\.digest)
         let needed = Set(layers + (manifest.config.map { [$0.digest] } ?? []))
         let absent = try atOrigin { () throws(RegistryError) in try registry.missingBlobs(among: needed.sorted()) }
@@ -263,7 +273,7 @@ extension EdgeCache {
         if !tags.isEmpty { forgetLists(name) }
     }
 
-    private func cachedManifest(_ name: RepositoryName, _ digest: Digest) -> ManifestAnswer? {
+    func cachedManifest(_ name: RepositoryName, _ digest: Digest) -> ManifestAnswer? {
         do throws(DiskTierError) {
             guard let cached = try tier.manifest(repository: name, digest: digest) else { return nil }
             return ManifestAnswer(cached, digest: digest)

@@ -47,6 +47,36 @@ extension EdgeCache {
         return true
     }
 
+    /// Brings back the manifests below an index that only this node has. What is not here may come later, or never.
+    ///
+    /// - Throws: ``EdgeError/manifestBlobsUnknown(_:)`` for one that lacks its blobs. It is forgotten, so that its client hears so and pushes it.
+    func restoreChildren(of index: Manifest, in name: RepositoryName) throws(EdgeError) {
+        var (level, seen) = (index.manifests.map(\.digest), Set<Digest>())
+        while !level.isEmpty {
+            let here = level.filter { seen.insert($0).inserted && cachedManifest(name, $0) != nil }
+            let missing = try atOrigin { () throws(RegistryError) in
+                try registry.missingManifests(name: name, among: here)
+            }
+            level = []
+            for digest in missing {
+                guard let child = cachedManifest(name, digest) else { continue }
+                guard let manifest = try? Manifest(parsing: child.bytes, contentType: child.mediaType) else { continue }
+                do throws(EdgeError) {
+                    try requireBlobs(of: manifest)
+                } catch {
+                    guard case .manifestBlobsUnknown = error else { throw error }
+                    drop("manifest \(name)@\(digest)") { () throws(DiskTierError) in
+                        try tier.forget(manifest: digest, repository: name)
+                    }
+                    throw error
+                }
+                try write(name, [], digest, child.bytes, child.mediaType)
+                log.notice("sent again: the origin had it no more", metadata: ["manifest": "\(name)@\(digest)"])
+                level += manifest.manifests.map(\.digest)
+            }
+        }
+    }
+
     /// What was hashed a moment ago: nothing else may become the truth.
     private func verified(_ digest: Digest) -> BlobContent? {
         do {

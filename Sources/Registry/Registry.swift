@@ -78,6 +78,14 @@ extension Registry {
         return zip(digests, exists).filter { !$0.1 }.map(\.0)
     }
 
+    /// Which of these manifests of a repository do not exist; asked in parallel.
+    public func missingManifests(name: RepositoryName, among digests: [Digest]) throws(RegistryError) -> [Digest] {
+        let exists = try inParallel(digests) { digest throws(RegistryError) in
+            try self.ask { () throws(StoreError) in try self.store.head(self.layout.manifest(name, digest)) != nil }
+        }
+        return zip(digests, exists).filter { !$0.1 }.map(\.0)
+    }
+
     /// Streams a blob, or a half-open range of its bytes. Nothing is verified: the bytes are what the store holds.
     ///
     /// - Parameters:

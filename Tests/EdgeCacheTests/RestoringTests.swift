@@ -42,6 +42,42 @@ import Testing
         #expect(edge.store.uploads == [])
     }
 
+    /// Bug: so was an index whose manifests its client had left out.
+    @Test func anIndexBringsBackItsManifests() throws {
+        let edge = try edge()
+        try edge.push(pattern(1_000))
+        let blob = Digest(of: pattern(1_000))
+        let child = image(blob, 1_000)
+        let index = { (below: [UInt8]) in
+            Array(
+                "{\"schemaVersion\":2,\"manifests\":[{\"mediaType\":\"x\",\"digest\":\"\(Digest(of: below))\",\"size\":1}]}"
+                    .utf8
+            )
+        }
+        let (inner, outer) = (index(child), index(index(child)))
+        for manifest in [child, inner] { try push(edge, manifest) }
+        for key in edge.store.keys { edge.store[key] = nil }
+        try push(edge, outer)
+        for manifest in [child, inner, outer] {
+            let digest = Digest(of: manifest)
+            #expect(edge.store["epoch/manifests/library/debian/_digests/sha256-\(digest.hex).json"] == manifest)
+        }
+        #expect(edge.store[key(blob)] == pattern(1_000))
+    }
+
+    /// Its client hears that it is missing, and sends it.
+    @Test func aManifestThatCannotBeBroughtBackIsForgotten() throws {
+        let edge = try edge()
+        let child = image(edge.seed(pattern(1_000)), 1_000)
+        try push(edge, child)
+        for key in edge.store.keys { edge.store[key] = nil }
+        let digest = Digest(of: child)
+        let index = "{\"schemaVersion\":2,\"manifests\":[{\"mediaType\":\"x\",\"digest\":\"\(digest)\",\"size\":1}]}"
+        #expect(throws: EdgeError.self) { try push(edge, Array(index.utf8)) }
+        #expect(try edge.cache.manifest(library, .digest(digest)) == nil)
+        try push(edge, Array(index.utf8))
+    }
+
     /// Bug: so was a mount.
     @Test func aMountBringsItBackToo() throws {
         let edge = try edge()
