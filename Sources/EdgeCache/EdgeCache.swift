@@ -49,7 +49,7 @@ public final class EdgeCache: Sendable {
         public var abandonedUploadGrace: Duration = .seconds(48 * 3600)
         /// Parts of uploads that are sent to the origin at once.
         public var pushThreads = 32
-        /// Clients at once that read past the disk what it has no room for: each holds a transfer from the origin, at its own pace.
+        /// Transfers at once of what the disk has no room for: each goes at the pace of the clients that read along.
         public var passingReadLimit = 32
         /// Uploads at once that go to the origin without the disk, when that has no room. Each holds two parts in memory.
         public var passingUploadLimit = 4
@@ -182,7 +182,7 @@ extension EdgeCache {
         for _ in 0..<Self.maximumLooks {
             if let content = cached(digest) { return content }
             status = .miss
-            if let size = fills.sizeOfTooLarge(digest) { return try passThrough(digest, size) }
+            if let size = fills.sizeOfTooLarge(digest) { return try passThrough(digest, size, near: near) }
             let joined = try fills.join(digest, near: near) { cachedSize(digest) != nil }
             guard let (member, isNew) = joined else { return nil }
             if !isNew { status = member.fill.isVerified ? .hit : .joined }
@@ -196,21 +196,19 @@ extension EdgeCache {
             case .streaming(let size):
                 return .stream(FillReader(member, fills, size: size), size: size)
             case .notStored(let size):
-                return try passThrough(digest, size)
+                return try passThrough(digest, size, near: near)
             case .failed(let error):
                 throw error
             }
         }
         // It is evicted as fast as it is stored, or the disk cannot be read.
         guard let size = try sizeAtOrigin(digest, anew: true) else { return nil }
-        return try passThrough(digest, size)
+        return try passThrough(digest, size, near: near)
     }
 
-    private func passThrough(_ digest: Digest, _ size: Int64) throws(EdgeError) -> BlobContent {
-        guard let ticket = fills.passages.ticket(for: digest) else {
-            throw .busy("\(configuration.passingReadLimit) clients read what the disk has no room for already")
-        }
-        return .stream(PassThrough(fills, digest, size: size, ticket), size: size)
+    private func passThrough(_ digest: Digest, _ size: Int64, near: Int64) throws(EdgeError) -> BlobContent {
+        let place = near < size ? near : 0
+        return .stream(try PassThrough(fills, digest, size: size, at: place, isWhole: place == 0), size: size)
     }
 
     /// A blob's size in bytes, without fetching it. `nil` when nobody has it.

@@ -42,7 +42,7 @@ final class FillReader: BlobStream, @unchecked Sendable {
         case .storageFailed:
             break
         }
-        let stream = PassThrough(fills, fill.digest, size: size, isWhole: first == 0)
+        let stream = try PassThrough(fills, fill.digest, size: size, at: offset, isWhole: first == 0)
         fallback = stream
         try stream.read(at: offset, into: &buffer)
     }

@@ -17,48 +17,38 @@ final class PassThrough: BlobStream, @unchecked Sendable {
     private let fills: Fills
     private let digest: Digest
     private let size: Int64
-    /// Given back when the client is through.
-    private let ticket: Passages.Ticket?
-    /// The client has, or reads, the blob from its start.
-    private var isWhole: Bool?
+    /// Taken at once: those that were told at the same moment begin together, whoever reads first.
     private var seat: Passage.Seat?
-    /// The seat is at the place where the client reads.
-    private var isUnderWay = false
+    /// Where the client reads, as far as is known.
+    private var place: Int64
 
-    /// - Parameter isWhole: the client has all bytes before the first read from elsewhere; they are fetched again to verify the whole, and
-    ///   not given out. `nil`: if it begins at the start.
-    init(_ fills: Fills, _ digest: Digest, size: Int64, _ ticket: Passages.Ticket? = nil, isWhole: Bool? = nil) {
-        self.ticket = ticket
+    /// - Parameter isWhole: the client has all bytes before `place` from elsewhere; they are fetched again to verify the whole, and not given
+    ///   out.
+    init(_ fills: Fills, _ digest: Digest, size: Int64, at place: Int64, isWhole: Bool) throws(EdgeError) {
         self.fills = fills
         self.digest = digest
         self.size = size
-        self.isWhole = isWhole
-        // Those that were told at the same moment begin together, whoever reads first.
-        if isWhole == nil { seat = fills.passages.seat(digest, at: 0, size: size) }
+        self.place = place
+        seat = try takeSeat(isWhole: isWhole)
     }
 
     func read(at offset: Int64, into buffer: inout OutputSpan<UInt8>) throws(EdgeError) {
-        if !isUnderWay { begin(at: offset) }
-        while let seat {
-            if try seat.read(into: &buffer, fetching: { [fills, digest] passage in passage.fetch(digest, fills) }) {
-                return
-            }
-            // The others did not wait.
-            self.seat = fills.passages.seat(digest, at: offset, size: size)
+        if offset != place {
+            // A range from the end, of which nobody knew where it begins.
+            (seat, place) = (nil, offset)
+            seat = try takeSeat(isWhole: offset == 0)
         }
+        let before = buffer.count
+        try seat?.read(at: offset, into: &buffer, fetching: { [fills, digest] passage in passage.fetch(digest, fills) })
+        place += Int64(buffer.count - before)
     }
 
-    private func begin(at offset: Int64) {
-        isUnderWay = true
-        if isWhole ?? (offset == 0) {
-            if seat == nil { seat = fills.passages.seat(digest, at: offset, size: size) }
-        } else {
-            seat = Passage(offset..<size, verifies: false).seat(at: offset)
-        }
+    private func takeSeat(isWhole: Bool) throws(EdgeError) -> Passage.Seat {
+        isWhole ? try fills.passages.seat(digest, at: place, size: size) : try fills.passages.seat(alone: place..<size)
     }
 }
 
-/// The passages of whole blobs under way that a client can join.
+/// The passages under way: so many at once as have a ticket each, and of those of whole blobs the ones that a client can join.
 final class Passages: Sendable {
     private let newest = Mutex<[Digest: Passage]>([:])
     private let limit: Int
@@ -75,25 +65,41 @@ final class Passages: Sendable {
         deinit { passages.tickets.subtract(1, ordering: .relaxed) }
     }
 
-    /// `nil` when too many read past the disk. Who can join another one's transfer takes none.
-    func ticket(for digest: Digest) -> Ticket? {
-        let isJoining = newest.withLock { $0[digest] != nil }
-        guard tickets.add(1, ordering: .relaxed).newValue > limit, !isJoining else { return Ticket(of: self) }
+    private func takeTicket() throws(EdgeError) -> Ticket {
+        if tickets.add(1, ordering: .relaxed).newValue <= limit { return Ticket(of: self) }
         tickets.subtract(1, ordering: .relaxed)
-        return nil
+        throw .busy("\(limit) transfers of what the disk has no room for are under way already")
     }
 
-    /// A place in a passage that has not come past the offset.
-    func seat(_ digest: Digest, at offset: Int64, size: Int64) -> Passage.Seat {
-        newest.withLock { newest in
-            if let seat = newest[digest]?.seat(at: offset, of: (self, digest)) { return seat }
-            let passage = Passage(0..<size, verifies: true)
+    /// A place in a passage of the whole blob that has not come past the offset.
+    func seat(
+        _ digest: Digest,
+        at offset: Int64,
+        size: Int64,
+        besides other: Passage? = nil
+    ) throws(EdgeError) -> Passage.Seat {
+        try newest.withLock { newest throws(EdgeError) in
+            if let running = newest[digest], running !== other,
+                let seat = running.seat(at: offset, of: (self, digest))
+            {
+                return seat
+            }
+            let passage = Passage(0..<size, verifies: true, try takeTicket())
             guard let seat = passage.seat(at: offset, of: (self, digest)) else {
                 preconditionFailure("a new passage is at its start")
             }
             newest[digest] = passage
             return seat
         }
+    }
+
+    /// The place in a passage of just these bytes.
+    func seat(alone range: Range<Int64>) throws(EdgeError) -> Passage.Seat {
+        let passage = Passage(range, verifies: false, try takeTicket())
+        guard let seat = passage.seat(at: range.lowerBound) else {
+            preconditionFailure("a new passage is at its start")
+        }
+        return seat
     }
 
     fileprivate func remove(_ digest: Digest, _ passage: Passage) {
@@ -105,7 +111,8 @@ final class Passages: Sendable {
 
 /// Bytes on their way from the origin past the disk, for all clients that keep up with each other.
 ///
-/// It holds a window of them. Who is so slow that the window is full while another one waits for bytes loses the seat after a moment.
+/// It holds a window of them. Who is so slow that the window is full while another one waits for bytes is moved to a later passage after a
+/// moment; if there cannot be one, all go on at the pace of the slowest.
 final class Passage: Sendable {
     /// Memory: of one with a single client, and of one with several.
     private static let soleBytes = 128 << 10
@@ -120,39 +127,50 @@ final class Passage: Sendable {
         var end: Int64
         /// Where each client reads.
         var places: [Int: Int64] = [:]
-        var seats = 0
+        /// Where those are now that were too slow.
+        var moved: [Int: Passage] = [:]
+        /// Held while it may fetch.
+        var ticket: Passages.Ticket?
         var isFetching = false
         var isFull = false
         /// How it ended.
         var outcome: Result<Void, EdgeError>?
     }
 
+    /// The number of the last seat in any passage.
+    private static let lastSeat = Atomic(0)
+
     private let range: Range<Int64>
     private let verifies: Bool
     private let state: Monitor<State>
 
-    init(_ range: Range<Int64>, verifies: Bool) {
+    fileprivate init(_ range: Range<Int64>, verifies: Bool, _ ticket: Passages.Ticket) {
         self.range = range
         self.verifies = verifies
-        state = Monitor(State(start: range.lowerBound, end: range.lowerBound))
+        state = Monitor(State(start: range.lowerBound, end: range.lowerBound, ticket: ticket))
     }
 
     /// `nil` when it has come past the offset.
     ///
     /// - Parameter owner: who knows it, by which digest.
     fileprivate func seat(at offset: Int64, of owner: (Passages, Digest)? = nil) -> Seat? {
-        let number: Int? = state.withLock { state in
-            guard offset >= state.start, state.outcome == nil else { return nil }
-            state.seats += 1
-            state.places[state.seats] = offset
-            return state.seats
-        }
-        return number.map { Seat(self, $0, of: owner) }
+        let number = Self.lastSeat.add(1, ordering: .relaxed).newValue
+        return takeIn(number, at: offset) ? Seat(self, number, of: owner) : nil
     }
 
-    /// A client of it, until the value goes.
-    final class Seat: Sendable {
-        private let passage: Passage
+    fileprivate func takeIn(_ number: Int, at offset: Int64) -> Bool {
+        state.withLock { state in
+            guard offset >= state.start, state.outcome == nil else { return false }
+            state.places[number] = offset
+            return true
+        }
+    }
+
+    /// A client of it, or of the one that it was moved to, until the value goes.
+    ///
+    /// Sendable because one thread at a time reads for a client.
+    final class Seat: @unchecked Sendable {
+        fileprivate private(set) var passage: Passage
         private let number: Int
         private let owner: (Passages, Digest)?
 
@@ -163,15 +181,27 @@ final class Passage: Sendable {
         }
 
         deinit {
-            if passage.leave(number), let owner { owner.0.remove(owner.1, passage) }
+            var left: Passage? = passage
+            while let passage = left {
+                let (isUnused, next) = passage.leave(number)
+                if isUnused, let owner { owner.0.remove(owner.1, passage) }
+                left = next
+            }
         }
 
-        /// Waits for bytes and appends what fits; false when the seat is lost.
+        /// Waits for bytes and appends what fits.
         ///
-        /// - Parameter fetch: begins to fetch; called once for all seats.
-        func read(into buffer: inout OutputSpan<UInt8>, fetching fetch: (Passage) -> Void) throws(EdgeError) -> Bool {
-            if passage.takeStart() { fetch(passage) }
-            return try passage.read(number, into: &buffer)
+        /// - Parameter fetch: begins to fetch; called once for each passage.
+        func read(
+            at offset: Int64,
+            into buffer: inout OutputSpan<UInt8>,
+            fetching fetch: (Passage) -> Void
+        ) throws(EdgeError) {
+            while true {
+                if passage.takeStart() { fetch(passage) }
+                guard let other = try passage.read(number, at: offset, into: &buffer) else { return }
+                passage = other
+            }
         }
     }
 
@@ -188,13 +218,19 @@ final class Passage: Sendable {
 extension Passage {
     private enum Next {
         case bytes([UInt8], from: Int)
-        case lost
+        case moved(Passage)
     }
 
-    private func read(_ number: Int, into buffer: inout OutputSpan<UInt8>) throws(EdgeError) -> Bool {
+    /// The passage to read from instead, if the client was moved.
+    private func read(
+        _ number: Int,
+        at offset: Int64,
+        into buffer: inout OutputSpan<UInt8>
+    ) throws(EdgeError) -> Passage? {
         let next: Next? = try state.wait { state throws(EdgeError) in
-            guard let place = state.places[number] else { return .lost }
-            if place >= state.start, place < state.end { return state.block(at: place).map { .bytes($0, from: $1) } }
+            if let other = state.moved.removeValue(forKey: number) { return .moved(other) }
+            state.places[number] = offset
+            if offset >= state.start, offset < state.end { return state.block(at: offset).map { .bytes($0, from: $1) } }
             switch state.outcome {
             case nil: return nil
             case .failure(let error)?: throw error
@@ -202,21 +238,26 @@ extension Passage {
             case .success?: throw .busy("the origin sent fewer bytes than announced")
             }
         }
-        guard case .bytes(let block, let from)? = next else { return false }
-        let count = buffer.append(fitting: block.span.extracting(droppingFirst: from))
-        let isAwaited = state.withLock { state in
-            state.places[number]? += Int64(count)
-            return state.isFull
+        switch next {
+        case .moved(let other)?: return other
+        case nil: preconditionFailure("waiting without a deadline ended")
+        case .bytes(let block, let from)?:
+            let count = buffer.append(fitting: block.span.extracting(droppingFirst: from))
+            let isAwaited = state.withLock { state in
+                state.places[number]? += Int64(count)
+                return state.isFull
+            }
+            if isAwaited { state.update { _ in } }
+            return nil
         }
-        if isAwaited { state.update { _ in } }
-        return true
     }
 
-    /// True when it was the last one, and nothing was fetched.
-    private func leave(_ number: Int) -> Bool {
+    /// Whether it was the last one, and nothing was fetched; and where it was moved to.
+    private func leave(_ number: Int) -> (isUnused: Bool, Passage?) {
         state.update { state in
             state.places[number] = nil
-            return state.places.isEmpty && !state.isFetching
+            let other = state.moved.removeValue(forKey: number)
+            return (state.places.isEmpty && !state.isFetching, other)
         }
     }
 }
@@ -245,11 +286,11 @@ extension Passage.State {
         return true
     }
 
-    /// Those that nobody waits for any longer lose their seats, if another one has read everything.
-    fileprivate mutating func leaveBehind() {
-        guard places.values.contains(where: { $0 >= end }) else { return }
+    /// Those that others wait for, who have read everything.
+    fileprivate var laggards: [Int: Int64] {
+        guard places.values.contains(where: { $0 >= end }) else { return [:] }
         let boundary = firstBlockEnd
-        places = places.filter { $0.value >= boundary }
+        return places.filter { $0.value < boundary }
     }
 }
 
@@ -261,7 +302,10 @@ extension Passage {
         spawnThread(name: "pass-through") { [self] in
             let outcome = Result { () throws(EdgeError) in try transfer(digest, fills) }
             fills.passages.remove(digest, self)
-            state.update { $0.outcome = outcome }
+            state.update { state in
+                state.outcome = outcome
+                state.ticket = nil
+            }
         }
     }
 
@@ -275,7 +319,7 @@ extension Passage {
                 if verifies { hash.update(piece) }
                 // One block is always held back, so the end only follows a good digest.
                 if block.count + piece.count > Self.blockBytes, !block.isEmpty {
-                    guard send(block) else { throw Deserted() }
+                    guard send(block, digest, fills.passages) else { throw Deserted() }
                     block.removeAll()
                 }
                 block.append(piece)
@@ -291,13 +335,13 @@ extension Passage {
             fills.log.error("the origin's content is damaged", metadata: ["digest": "\(digest)", "error": "\(error)"])
             throw error
         }
-        if !block.isEmpty { _ = send(block) }
+        if !block.isEmpty { _ = send(block, digest, fills.passages) }
     }
 
     private struct Deserted: Error {}
 
     /// Waits for room; false when all clients are gone.
-    private func send(_ block: [UInt8]) -> Bool {
+    private func send(_ block: [UInt8], _ digest: Digest, _ passages: Passages) -> Bool {
         while true {
             let isSent: Bool? = state.wait(until: .after(Self.patience)) { state in
                 guard !state.places.isEmpty else {
@@ -310,7 +354,7 @@ extension Passage {
                 return state.isFull ? nil : true
             }
             guard let isSent else {
-                state.withLock { $0.leaveBehind() }
+                leaveBehind(digest, passages)
                 continue
             }
             guard isSent else { return false }
@@ -319,6 +363,19 @@ extension Passage {
                 state.end += Int64(block.count)
             }
             return true
+        }
+    }
+
+    /// Moves those that are too slow to a passage that has not come past them; without one they stay.
+    private func leaveBehind(_ digest: Digest, _ passages: Passages) {
+        guard let first = state.withLock({ $0.laggards.values.min() }),
+            let seat = try? passages.seat(digest, at: first, size: range.upperBound, besides: self)
+        else { return }
+        state.update { state in
+            for (number, place) in state.laggards where seat.passage.takeIn(number, at: place) {
+                state.places[number] = nil
+                state.moved[number] = seat.passage
+            }
         }
     }
 }
