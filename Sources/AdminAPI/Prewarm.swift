@@ -149,6 +149,7 @@ private final class PrewarmWork: Sendable {
             var offset: Int64 = 0
             while offset < size {
                 if state.withLock({ $0.isCancelled }) { return "cancelled" }
+                if content.isPassing { return noRoom(for: size) }
                 let piece = try [UInt8](capacity: 1 << 20) { (buffer: inout OutputSpan<UInt8>) throws(EdgeError) in
                     try stream.read(at: offset, into: &buffer)
                 }
@@ -156,9 +157,15 @@ private final class PrewarmWork: Sendable {
                 state.withLock { $0.bytes += Int64(piece.count) }
             }
             edge.waitForFill(of: digest)
-            return try tier.size(of: digest) == nil ? "the cache has no room for it" : nil
+            return try tier.size(of: digest) == nil ? noRoom(for: size) : nil
         } catch {
             return "\(error)"
         }
+    }
+
+    private func noRoom(for size: Int64) -> String {
+        let ceiling = tier.statistics.ceilingBytes
+        guard size > ceiling else { return "the cache has no room for it" }
+        return "\(DiskTierError.neverFits(bytes: size, ceilingBytes: ceiling))"
     }
 }

@@ -16,6 +16,15 @@ public enum BlobContent: Sendable {
         case .file(_, let size), .stream(_, let size): size
         }
     }
+
+    /// Reading it leaves nothing here: it goes from the origin past the disk.
+    public var isPassing: Bool {
+        switch self {
+        case .stream(is PassThrough, _): true
+        case .stream(let reader as FillReader, _): reader.isPassing
+        case .stream, .bytes, .file: false
+        }
+    }
 }
 
 /// One reader's view of a blob that is still arriving.

@@ -18,6 +18,8 @@ final class FillReader: BlobStream, @unchecked Sendable {
         self.size = size
     }
 
+    var isPassing: Bool { fallback != nil }
+
     func readAtOnce(at offset: Int64, into buffer: inout OutputSpan<UInt8>) {
         guard fallback == nil, case .bytes(let file, let count)? = member.fill.landed(at: offset) else { return }
         goOn(at: offset)
