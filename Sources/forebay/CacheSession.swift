@@ -28,7 +28,8 @@ struct CacheSession {
             isWanted = try each(event)
             return isWanted
         }
-        if try !performByServer(request, tell) { try performAlone(request, tell) }
+        let stop = StopSignal()
+        if try !performByServer(request, stop, tell) { try performAlone(request, stop, tell) }
         if !isWanted { try checkReader(request, isDone: isDone) }
     }
 
@@ -46,7 +47,11 @@ struct CacheSession {
     private struct Stopped: Error {}
 
     /// False when no server listens.
-    private func performByServer(_ request: CacheRequest, _ each: (CacheEvent) throws -> Bool) throws -> Bool {
+    private func performByServer(
+        _ request: CacheRequest,
+        _ stop: StopSignal,
+        _ each: (CacheEvent) throws -> Bool
+    ) throws -> Bool {
         let path = AdminSocket.path(settings)
         guard try exists(path) else { return false }
         var configuration = ClientConfiguration()
@@ -64,7 +69,7 @@ struct CacheSession {
                 body: .bytes(request.json)
             )
             var events = EventLines()
-            try client.perform(message) { _, piece in
+            try client.perform(message, isCancelled: { stop.signal != nil }) { _, piece in
                 guard try events.append(piece, each) else { throw Stopped() }
             }
             guard events.isComplete else {
@@ -72,6 +77,7 @@ struct CacheSession {
             }
             return true
         } catch let error as TransferError {
+            try stop.check()
             if case .receiver(let reason) = error.kind {
                 if reason is Stopped { return true }
                 throw reason
@@ -95,10 +101,13 @@ struct CacheSession {
     /// More than any disk has.
     private static let anyCeilingBytes: Int64 = 1 << 50
 
-    private func performAlone(_ request: CacheRequest, _ each: (CacheEvent) throws -> Bool) throws {
+    private func performAlone(
+        _ request: CacheRequest,
+        _ stop: StopSignal,
+        _ each: (CacheEvent) throws -> Bool
+    ) throws {
         let (tier, wanted) = try openTier(request)
         let edge = LazyEdge(settings, tier)
-        let stop = StopSignal()
         defer {
             edge.close()
             tier.close()
@@ -111,9 +120,7 @@ struct CacheSession {
         var failure: (any Error)?
         administration.run(request) { event in
             do {
-                if let signal = stop.signal {
-                    throw Interrupted(description: "stopped by \(signal): the work is not finished")
-                }
+                try stop.check()
                 return try each(event)
             } catch {
                 failure = error
@@ -217,7 +224,7 @@ private final class LazyEdge: Sendable {
     func close() { made.withLock { _ = $0?.close() } }
 }
 
-/// The wish to end, so that the directory is left in order.
+/// The wish to end, so that the directory is left in order, or the server told.
 private final class StopSignal: Sendable {
     private let name = Mutex<String?>(nil)
 
@@ -233,4 +240,9 @@ private final class StopSignal: Sendable {
 
     /// The one that came.
     var signal: String? { name.withLock { $0 } }
+
+    func check() throws {
+        guard let signal else { return }
+        throw Interrupted(description: "stopped by \(signal): the work is not finished")
+    }
 }

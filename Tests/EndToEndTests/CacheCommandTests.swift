@@ -1,3 +1,4 @@
+import FaultProxy
 import Foundation
 import Glibc
 import Testing
@@ -219,6 +220,28 @@ struct CacheCommandTests {
             let status = try poll(for: "its status") { command.endedStatus() }
             let errors = try String(contentsOfFile: command.errorsPath, encoding: .utf8)
             #expect(status == 1 && errors.contains("stopped by SIGTERM"), "\(status) \(errors)")
+        }
+    }
+
+    /// Bug: a command that a signal ended while a server worked for it ended by the signal itself, without a word.
+    @Test(arguments: [SIGINT, SIGTERM])
+    func workOfAServerThatASignalEndsHasNotSucceeded(signal: Int32) throws {
+        let origin = try S3Origin(server: S3Server.required())
+        try withForebay(origin) { forebay in
+            try Repository(forebay, "team/app").pushImage(tag: "v1", layerSize: 3_000_000)
+            try forebay.restart(wipingCache: true)
+            origin.relay.on(.operation(.get, "/blobs/"), .all, .response(.stall(after: 1_000)))
+            defer { origin.relay.clear() }
+            let logs = try TemporaryDirectory()
+            let command = try Command(
+                [Settings.binary, "cache", "prewarm", "team/app:v1", "--cache-dir", forebay.cacheDirectory],
+                log: logs.path + "/log"
+            )
+            try poll(for: "the fetch to begin") { origin.relay.count(.operation(.get, "/blobs/")) > 0 ? () : nil }
+            command.signal(signal)
+            let status = try poll(for: "the end") { command.endedStatus() }
+            let errors = try String(contentsOfFile: command.errorsPath, encoding: .utf8)
+            #expect(status == 1 && errors.contains("the work is not finished"), "\(status) \(errors)")
         }
     }
 
