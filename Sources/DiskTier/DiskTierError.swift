@@ -106,6 +106,9 @@ public enum DiskTierError: Error, CustomStringConvertible {
         }
     }
 
+    /// The disk failed, which ``DiskTier/note(_:)`` tells.
+    public var isOfTheDisk: Bool { noticeKind != nil }
+
     /// Failures of one kind are told together; `nil` for what is no failure of the disk.
     var noticeKind: String? {
         switch self {

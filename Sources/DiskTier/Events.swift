@@ -86,7 +86,7 @@ extension DiskTier {
     }
 
     /// Tells of a failure, each kind at most once a minute: a full disk fails at every turn.
-    func note(_ error: DiskTierError) {
+    public func note(_ error: DiskTierError) {
         guard let kind = error.noticeKind, notices.allows(kind, at: time.monotonicNanoseconds()) else { return }
         report(.failed(error))
     }

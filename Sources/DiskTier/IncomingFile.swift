@@ -74,6 +74,8 @@ public final class IncomingFile {
         let path = tier.path(of: digest)
         let (fileSystem, file) = (tier.fileSystem, file)
         do throws(DiskTierError) {
+            // An index that does not answer will not take it either, and may know the file that is there.
+            _ = try tier.record(of: digest)
             let status = try onDisk { () throws(FileError) in
                 try fileSystem.truncate(file, to: size)
                 try fileSystem.createDirectory(parentDirectory(of: path))
@@ -90,10 +92,20 @@ public final class IncomingFile {
             if !isKept { tier.discard(path, bytes: status.allocated) }
             return isKept
         } catch {
-            // The name may be there already, and the index does not know it.
-            tier.discard(path, bytes: isCommitted ? reservation.held : 0)
+            // The name may be there already.
+            if !mayBeKnown(digest) { tier.discard(path, bytes: isCommitted ? reservation.held : 0) }
             tier.note(error)
             throw error
+        }
+    }
+
+    /// The index leads to a file of this content; then one must be there, whichever it is.
+    private func mayBeKnown(_ digest: Digest) -> Bool {
+        do throws(DiskTierError) {
+            guard case .file? = try tier.record(of: digest)?.place else { return false }
+            return true
+        } catch {
+            return true
         }
     }
 

@@ -263,7 +263,7 @@ extension EdgeCache {
             case nil: return nil
             }
         } catch {
-            log.error("lookup failed", metadata: ["digest": "\(digest)", "error": "\(error)"])
+            tier.note(error)
             return nil
         }
     }
@@ -272,7 +272,7 @@ extension EdgeCache {
         do throws(DiskTierError) {
             return try tier.size(of: digest)
         } catch {
-            log.error("lookup failed", metadata: ["digest": "\(digest)", "error": "\(error)"])
+            tier.note(error)
             return nil
         }
     }

@@ -364,7 +364,9 @@ extension Fills {
         do throws(DiskTierError) {
             if try !commit() { log.info("deleted while it was filled", metadata: ["digest": "\(fill.digest)"]) }
         } catch {
-            log.warning("not kept on disk", metadata: ["digest": "\(fill.digest)", "error": "\(error)"])
+            tier.note(error)
+            let level: Logger.Level = error.isOfTheDisk ? .info : .warning
+            log.log(level: level, "not kept on disk", metadata: ["digest": "\(fill.digest)", "error": "\(error)"])
         }
     }
 

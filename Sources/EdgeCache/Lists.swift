@@ -69,7 +69,7 @@ extension EdgeCache {
         do throws(DiskTierError) {
             return try tier.page(of: list, after: last, limit: limit)
         } catch {
-            log.error("lookup failed", metadata: ["list": "\(list)", "error": "\(error)"])
+            tier.note(error)
             return nil
         }
     }

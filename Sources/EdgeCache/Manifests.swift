@@ -278,7 +278,7 @@ extension EdgeCache {
             guard let cached = try tier.manifest(repository: name, digest: digest) else { return nil }
             return ManifestAnswer(cached, digest: digest)
         } catch {
-            log.error("lookup failed", metadata: ["manifest": "\(name)@\(digest)", "error": "\(error)"])
+            tier.note(error)
             return nil
         }
     }
@@ -287,7 +287,7 @@ extension EdgeCache {
         do throws(DiskTierError) {
             return try tier.tag(repository: name, tag: tag)
         } catch {
-            log.error("lookup failed", metadata: ["tag": "\(name):\(tag)", "error": "\(error)"])
+            tier.note(error)
             return nil
         }
     }

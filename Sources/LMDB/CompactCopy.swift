@@ -9,7 +9,9 @@ extension Environment {
         guard descriptor >= 0 else { throw LMDBError(operation: "open \(path)", code: errno) }
         do throws(LMDBError) {
             defer { close(descriptor) }
-            try check("mdb_env_copyfd2 \(path)", mdb_env_copyfd2(env, descriptor, UInt32(MDB_CP_COMPACT)))
+            try withEnvironment { env throws(LMDBError) in
+                try check("mdb_env_copyfd2 \(path)", mdb_env_copyfd2(env, descriptor, UInt32(MDB_CP_COMPACT)))
+            }
             guard fsync(descriptor) == 0 else { throw LMDBError(operation: "fsync \(path)", code: errno) }
         } catch {
             unlink(path)

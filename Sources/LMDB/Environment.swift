@@ -21,17 +21,27 @@ public enum Durability: Sendable {
 
 /// An LMDB environment: a folder, memory-mapped, with one writer at a time and readers that never wait (`mdb_env_open`).
 ///
+/// When LMDB gives up on an environment, because the disk failed it at the one moment that matters, it is closed and opened again: what was
+/// committed before is there.
+///
 /// Sendable because LMDB is used as it allows (MDB_NOTLS): each pooled read transaction has one user at a time, kept so by `readers`,
-/// and a write transaction lives within one call on one thread.
+/// a write transaction lives within one call on one thread, and `env` changes only when there is none of either.
 public final class Environment: @unchecked Sendable {
     private static let open = Mutex<Set<String>>([])
 
-    let env: OpaquePointer
-    private let path: String
+    /// How long those who read may take to let the environment be opened again.
+    private static let quietLimit: Duration = .seconds(1)
+
+    private let opening: Opening
+    /// `nil` while it cannot be opened again.
+    private var env: OpaquePointer?
     private let tables: [String: Table]
     private let readers: ReaderPool
+    private let writing = Mutex(())
     private let writerThread = Atomic<UInt>(0)
-    private let isPoisoned = Atomic<Bool>(false)
+    /// Held by whoever changes `env`, and by whoever looks at it without a transaction; with the last look.
+    private let looking: Mutex<Statistics>
+    private let openings = Atomic<Int>(0)
     private let metDamage = Atomic<Bool>(false)
     private let commitCount = Atomic<UInt64>(0)
 
@@ -53,80 +63,35 @@ public final class Environment: @unchecked Sendable {
             Self.open.withLock { $0.insert(path).inserted },
             "the environment \(path) is open in this process already"
         )
+        opening = Opening(
+            path: path,
+            mapBytes: mapBytes,
+            maximumReaders: maximumReaders,
+            names: names,
+            sealedBytes: sealedBytes,
+            durability: durability
+        )
+        let opened: (env: OpaquePointer, tables: [String: Table])
         do throws(LMDBError) {
-            var created: OpaquePointer?
-            try check("mdb_env_create", mdb_env_create(&created))
-            guard let env = created else { preconditionFailure("mdb_env_create gave no environment") }
-            do throws(LMDBError) {
-                try check("mdb_env_set_mapsize", mdb_env_set_mapsize(env, mapBytes))
-                try check("mdb_env_set_maxreaders", mdb_env_set_maxreaders(env, UInt32(maximumReaders)))
-                try check("mdb_env_set_maxdbs", mdb_env_set_maxdbs(env, UInt32(names.count)))
-                let flags = UInt32(MDB_NOTLS | MDB_NORDAHEAD) | (durability == .disposable ? UInt32(MDB_NOSYNC) : 0)
-                try check("mdb_env_open \(path)", mdb_env_open(env, path, flags, 0o644))
-                try Self.checkLength(of: env, path)
-                var dead: Int32 = 0
-                try check("mdb_reader_check", mdb_reader_check(env, &dead))
-                tables = try Self.open(names, sealedBytes, in: env)
-            } catch {
-                mdb_env_close(env)
-                throw error
-            }
-            self.env = env
+            opened = try opening.open()
         } catch {
             Self.open.withLock { _ = $0.remove(path) }
             throw error
         }
-        self.path = path
-        readers = ReaderPool(env, limit: maximumReaders)
+        (env, tables) = (opened.env, opened.tables)
+        looking = Mutex(Statistics(of: opened.env))
+        readers = ReaderPool(opened.env, limit: maximumReaders)
     }
 
     deinit {
         readers.abortAll()
-        mdb_env_close(env)
-        Self.open.withLock { _ = $0.remove(path) }
+        if let env { mdb_env_close(env) }
+        Self.open.withLock { _ = $0.remove(opening.path) }
     }
 
     public func table(_ name: String) -> Table {
         guard let table = tables[name] else { preconditionFailure("the table \(name) was not named at opening") }
         return table
-    }
-
-    /// A file that lost its end would be read past it, which is no error but the end of the process.
-    private static func checkLength(of env: OpaquePointer, _ path: String) throws(LMDBError) {
-        var info = MDB_envinfo()
-        var pages = MDB_stat()
-        mdb_env_info(env, &info)
-        mdb_env_stat(env, &pages)
-        var status = stat()
-        // By its name: closing a second descriptor would drop the library's locks.
-        guard stat("\(path)/data.mdb", &status) == 0 else {
-            throw LMDBError(operation: "stat \(path)/data.mdb", code: errno)
-        }
-        guard Int(status.st_size) >= (info.me_last_pgno + 1) * Int(pages.ms_psize) else {
-            throw LMDBError(operation: "\(path)/data.mdb is shorter than its pages", code: MDB_CORRUPTED)
-        }
-    }
-
-    private static func open(
-        _ names: [String],
-        _ sealedBytes: [String: Int],
-        in env: OpaquePointer
-    ) throws(LMDBError) -> [String: Table] {
-        var transaction: OpaquePointer?
-        try check("mdb_txn_begin", mdb_txn_begin(env, nil, 0, &transaction))
-        var tables: [String: Table] = [:]
-        do throws(LMDBError) {
-            for name in names {
-                var handle: MDB_dbi = 0
-                try check("mdb_dbi_open \(name)", mdb_dbi_open(transaction, name, UInt32(MDB_CREATE), &handle))
-                tables[name] = Table(handle: handle, name: name, sealedBytes: sealedBytes[name] ?? .max)
-            }
-        } catch {
-            mdb_txn_abort(transaction)
-            throw error
-        }
-        try check("mdb_txn_commit", mdb_txn_commit(transaction))
-        return tables
     }
 }
 
@@ -137,7 +102,7 @@ extension Environment {
     public func read<Result>(_ body: (borrowing ReadTransaction) throws(LMDBError) -> Result) throws(LMDBError)
         -> Result
     {
-        let reader = try readers.acquire()
+        let reader = try beginReading()
         defer { readers.release(reader) }
         do throws(LMDBError) {
             return try body(ReadTransaction(reader.transaction))
@@ -163,14 +128,21 @@ extension Environment {
     {
         let thread = UInt(pthread_self())
         precondition(writerThread.load(ordering: .relaxed) != thread, "a write transaction inside another one")
-        if isPoisoned.load(ordering: .relaxed) {
-            throw LMDBError(operation: "write after a failed commit", code: MDB_PANIC)
+        var result: Result?
+        try writing.withLock { _ throws(LMDBError) in
+            let transaction = try beginWriting()
+            writerThread.store(thread, ordering: .relaxed)
+            defer { writerThread.store(0, ordering: .relaxed) }
+            result = try commit(transaction, body)
         }
-        var transaction: OpaquePointer?
-        try check("mdb_txn_begin", mdb_txn_begin(env, nil, 0, &transaction))
-        guard let transaction else { preconditionFailure("mdb_txn_begin gave no transaction") }
-        writerThread.store(thread, ordering: .relaxed)
-        defer { writerThread.store(0, ordering: .relaxed) }
+        guard let result else { preconditionFailure("a committed transaction has a result") }
+        return result
+    }
+
+    private func commit<Result>(
+        _ transaction: OpaquePointer,
+        _ body: (borrowing WriteTransaction) throws(LMDBError) -> Result
+    ) throws(LMDBError) -> Result {
         let result: Result
         do throws(LMDBError) {
             result = try body(WriteTransaction(transaction))
@@ -181,11 +153,71 @@ extension Environment {
         do throws(LMDBError) {
             try check("mdb_txn_commit", mdb_txn_commit(transaction))
         } catch {
-            if error.code == MDB_PANIC { isPoisoned.store(true, ordering: .relaxed) }
             throw noted(error)
         }
         commitCount.wrappingAdd(1, ordering: .releasing)
         return result
+    }
+
+    /// Calls `body` with the environment, which stays open meanwhile.
+    func withEnvironment(_ body: (OpaquePointer) throws(LMDBError) -> Void) throws(LMDBError) {
+        let reader = try beginReading()
+        defer { readers.release(reader) }
+        guard let env else { preconditionFailure("somebody reads what is not open") }
+        try body(env)
+    }
+}
+
+// MARK: - Opening it again
+
+extension Environment {
+    private func beginReading() throws(LMDBError) -> ReaderPool.Reader {
+        let seen = openings.load(ordering: .acquiring)
+        do throws(LMDBError) {
+            return try readers.acquire()
+        } catch {
+            guard error.isPanic else { throw error }
+            try writing.withLock { _ throws(LMDBError) in
+                if openings.load(ordering: .acquiring) == seen { try reopen() }
+            }
+            return try readers.acquire()
+        }
+    }
+
+    private func beginWriting() throws(LMDBError) -> OpaquePointer {
+        do throws(LMDBError) {
+            return try beginTransaction()
+        } catch {
+            guard error.isPanic else { throw error }
+            try reopen()
+            return try beginTransaction()
+        }
+    }
+
+    private func beginTransaction() throws(LMDBError) -> OpaquePointer {
+        guard let env else { throw .panic("mdb_txn_begin") }
+        var transaction: OpaquePointer?
+        try check("mdb_txn_begin", mdb_txn_begin(env, nil, 0, &transaction))
+        guard let transaction else { preconditionFailure("mdb_txn_begin gave no transaction") }
+        return transaction
+    }
+
+    /// With no write under way: `writing` is held. A commit that failed may be there or not, so what was read before holds no more.
+    private func reopen() throws(LMDBError) {
+        guard readers.shut(until: .after(Self.quietLimit)) else {
+            throw .panic("a read that lasts, after a failed commit")
+        }
+        defer { readers.open(env) }
+        try looking.withLock { last throws(LMDBError) in
+            if let env { mdb_env_close(env) }
+            env = nil
+            let opened = try opening.open()
+            precondition(tables.allSatisfy { opened.tables[$0]?.handle == $1.handle }, "a table has another handle")
+            env = opened.env
+            last = Statistics(of: opened.env)
+        }
+        commitCount.wrappingAdd(1, ordering: .releasing)
+        openings.add(1, ordering: .releasing)
     }
 }
 
@@ -205,15 +237,22 @@ extension Environment {
     public var oldestReaderNanoseconds: Int { readers.oldestAge }
 
     public var statistics: Statistics {
+        looking.withLock { last in
+            if let env { last = Statistics(of: env) }
+            return last
+        }
+    }
+}
+
+extension Environment.Statistics {
+    fileprivate init(of env: OpaquePointer) {
         var info = MDB_envinfo()
         var stat = MDB_stat()
         mdb_env_info(env, &info)
         mdb_env_stat(env, &stat)
-        return Statistics(
-            mapBytes: info.me_mapsize,
-            usedBytes: (info.me_last_pgno + 1) * Int(stat.ms_psize),
-            readers: Int(info.me_numreaders),
-            lastTransaction: UInt64(info.me_last_txnid)
-        )
+        mapBytes = info.me_mapsize
+        usedBytes = (info.me_last_pgno + 1) * Int(stat.ms_psize)
+        readers = Int(info.me_numreaders)
+        lastTransaction = UInt64(info.me_last_txnid)
     }
 }

@@ -19,6 +19,11 @@ public struct LMDBError: Error, Equatable, CustomStringConvertible {
         [MDB_INVALID, MDB_CORRUPTED, MDB_PAGE_NOTFOUND, MDB_VERSION_MISMATCH, MDB_INCOMPATIBLE].contains(code)
     }
 
+    /// The environment is of no use until it is opened again.
+    var isPanic: Bool { code == MDB_PANIC }
+
+    static func panic(_ operation: String) -> LMDBError { LMDBError(operation: operation, code: MDB_PANIC) }
+
     public var description: String { "\(operation): \(String(cString: mdb_strerror(code))) (code \(code))" }
 }
 

@@ -7,7 +7,7 @@ internal import Threading
 ///
 /// LMDB itself takes none either: a reset transaction keeps its slot in the reader table, and renewing it writes there only (`mdb_txn_renew`).
 ///
-/// Sendable because a transaction is touched only by whoever has set its place to busy.
+/// Sendable because a transaction is touched only by whoever has set its place to busy, and the environment by whoever has all of them.
 final class ReaderPool: @unchecked Sendable {
     struct Reader {
         let transaction: OpaquePointer
@@ -28,7 +28,7 @@ final class ReaderPool: @unchecked Sendable {
     /// Places that are tried before a thread waits for any.
     private static let spacing = 8
 
-    private let env: OpaquePointer
+    private var env: OpaquePointer?
     private let limit: Int
     /// A cache line each.
     private let places: UnsafeMutablePointer<Atomic<Int>>
@@ -57,6 +57,29 @@ final class ReaderPool: @unchecked Sendable {
             transactions[place] = nil
         }
     }
+
+    /// Keeps everybody out once those who read are through, and gives up their transactions; false when one still reads at the deadline.
+    func shut(until deadline: Deadline) -> Bool {
+        waiting.add(1, ordering: .sequentiallyConsistent)
+        defer { waiting.subtract(1, ordering: .relaxed) }
+        for place in 0..<limit {
+            let isTaken: Bool? = released.wait(until: deadline) { _ in takes(place, Place.busy) ? true : nil }
+            guard isTaken != nil else {
+                for taken in 0..<place { giveBack(taken) }
+                return false
+            }
+        }
+        abortAll()
+        return true
+    }
+
+    /// Lets everybody in again.
+    func open(_ env: OpaquePointer?) {
+        self.env = env
+        for place in 0..<limit { giveBack(place) }
+    }
+
+    private func giveBack(_ place: Int) { leave(place, transactions[place] == nil ? Place.empty : Place.idle) }
 
     func acquire() throws(LMDBError) -> Reader {
         if let place = take() { return try begin(place) }
@@ -90,9 +113,13 @@ final class ReaderPool: @unchecked Sendable {
         let start = Int(threadMark() % UInt(limit))
         for step in 0..<limit {
             let place = (start + step) % limit
-            if takes(place, Place.idle, now) || takes(place, Place.empty, now) { return place }
+            if takes(place, now) { return place }
         }
         return nil
+    }
+
+    private func takes(_ place: Int, _ now: Int) -> Bool {
+        takes(place, Place.idle, now) || takes(place, Place.empty, now)
     }
 
     private func takes(_ place: Int, _ expected: Int, _ now: Int) -> Bool {
@@ -106,6 +133,7 @@ final class ReaderPool: @unchecked Sendable {
 
     private func begin(_ place: Int) throws(LMDBError) -> Reader {
         do throws(LMDBError) {
+            guard let env else { throw .panic("mdb_txn_begin") }
             if let transaction = transactions[place] {
                 try check("mdb_txn_renew", mdb_txn_renew(transaction))
             } else {

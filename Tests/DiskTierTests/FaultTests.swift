@@ -96,6 +96,27 @@ import Testing
         Issue.record("it never passed untouched")
     }
 
+    /// Bug: one failed write of the index's meta page turned the cache off until a restart, and what was stored meanwhile took the file of the same
+    /// content with it.
+    @Test func aFailedCommitTurnsNothingOff() throws {
+        let folder = TemporaryFolder()
+        // Large enough that nothing is evicted, which would be the write that fails.
+        let tier = try DiskTier(folder.path)
+        tier.waitUntilSettled()
+        let contents = [pattern(300_000), pattern(5000)]
+        for content in contents { try tier.store(content) }
+        for content in [pattern(5000, seed: 1), contents[0]] {
+            #expect(failNextMetaWrite(of: folder.path + "/index"))
+            #expect(throws: DiskTierError.self) { try tier.store(content) }
+            for content in contents { #expect(try tier.contents(Digest(of: content)) == content) }
+        }
+        try tier.store(pattern(5000, seed: 1))
+        #expect(try tier.contents(Digest(of: pattern(5000, seed: 1))) != nil)
+        let statistics = tier.statistics
+        #expect(try folder.allocatedBytes() <= statistics.usedBytes, "\(statistics)")
+        tier.close()
+    }
+
     // MARK: - The volume
 
     /// Others fill the volume: the tier gives way, down to nothing, and comes back.

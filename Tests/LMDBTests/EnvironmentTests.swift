@@ -66,6 +66,37 @@ import Threading
         #expect(try environment.write { transaction throws(LMDBError) in try transaction.delete(table, [1]) } == false)
     }
 
+    /// Bug: after one failed write of a meta page nothing could be read or written any more.
+    @Test func aCommitThatTheDiskFailsIsOvercome() throws {
+        let environment = try open()
+        let table = environment.table("b")
+        let put: (UInt8) throws -> Void = { key in
+            try environment.write { transaction throws(LMDBError) in try transaction.put(table, [key], [key]) }
+        }
+        let get: (UInt8) throws -> [UInt8]? = { key in
+            try environment.read { transaction throws(LMDBError) in try transaction.get(table, [key]) }
+        }
+        try put(1)
+        #expect(try get(1) == [1])
+        #expect(failNextMetaWrite(of: folder.path))
+        #expect(throws: LMDBError.self) { try put(2) }
+        #expect(try get(1) == [1], "read first")
+        #expect(try get(2) == nil)
+        #expect(failNextMetaWrite(of: folder.path))
+        #expect(throws: LMDBError.self) { try put(2) }
+        #expect(environment.statistics.mapBytes == 16 << 20)
+        try put(3)
+        #expect(try get(3) == [3], "written first")
+        try environment.read { transaction throws(LMDBError) in
+            #expect(failNextMetaWrite(of: folder.path))
+            #expect(throws: LMDBError.self) { try put(4) }
+            #expect(throws: LMDBError.self, "somebody reads") { try put(5) }
+            #expect(try transaction.get(table, [1]) == [1])
+        }
+        try put(5)
+        #expect(try get(5) == [5])
+    }
+
     @Test func aFullMapIsToldApart() throws {
         let environment = try open(mapBytes: 1 << 20)
         let table = environment.table("a")
