@@ -46,13 +46,20 @@ public final class Readiness: Sendable {
 
 /// Asks the origin now and then, however often it is wanted, and waits no longer than a prober does.
 private final class OriginCheck: Sendable {
-    private static let believedFor: Duration = .seconds(5)
     private static let waitLimit: Duration = .seconds(2)
+    /// After so long without an answer it is asked anew: it may be back, and the connection lost.
+    private static let patience: Duration = .seconds(3)
 
     private struct State {
         var trouble: String?
         var checkedAt: ContinuousClock.Instant?
         var isRunning = false
+
+        /// Trouble is believed for a moment only, so that its end is seen soon.
+        func isBelieved(at now: ContinuousClock.Instant) -> Bool {
+            guard let checkedAt else { return false }
+            return now - checkedAt < (trouble == nil ? .seconds(5) : .seconds(1))
+        }
     }
 
     private let origin: any ObjectStore
@@ -65,25 +72,27 @@ private final class OriginCheck: Sendable {
     func trouble() -> String? {
         let start = ContinuousClock.now
         let begins = state.withLock { state in
-            if let last = state.checkedAt, start - last < Self.believedFor { return false }
+            if state.isBelieved(at: start) { return false }
             defer { state.isRunning = true }
             return !state.isRunning
         }
         if begins { spawnThread(name: "origin-check") { [self] in check() } }
         let answer: String?? = state.wait(until: .after(Self.waitLimit)) { state in
-            guard let last = state.checkedAt, start - last < Self.believedFor else { return nil }
-            return .some(state.trouble)
+            state.isBelieved(at: start) ? .some(state.trouble) : nil
         }
-        return answer ?? "it does not answer"
+        return answer ?? Self.silence
     }
 
+    private static let silence = "it does not answer"
+
     private func check() {
+        let deadline = Deadline.after(Self.patience)
         var trouble: String?
         do throws(StoreError) {
-            try origin.check()
+            try origin.check(isCancelled: { deadline.hasPassed })
         } catch {
             // It answers: a public bucket may let everybody read and nobody list.
-            if !error.kind.isDenial { trouble = "\(error)" }
+            if !error.kind.isDenial { trouble = deadline.hasPassed ? Self.silence : "\(error)" }
         }
         state.update { state in
             state.trouble = trouble

@@ -197,8 +197,8 @@ public final class MeteredStore: ObjectStore {
         }
     }
 
-    public func check() throws(StoreError) {
-        try count("check") { () throws(StoreError) in try store.check() }
+    public func check(isCancelled: @escaping @Sendable () -> Bool) throws(StoreError) {
+        try count("check") { () throws(StoreError) in try store.check(isCancelled: isCancelled) }
     }
 
     public func probe(at key: ObjectKey) throws(StoreError) -> StoreCapabilities {

@@ -102,7 +102,9 @@ public protocol ObjectStore: Sendable, CustomStringConvertible {
     ) throws(StoreError) -> ListPage
 
     /// Throws when the store cannot be used, with what to do about it.
-    func check() throws(StoreError)
+    ///
+    /// - Parameter isCancelled: asked at least once a second; true ends it, as if nothing had been asked.
+    func check(isCancelled: @escaping @Sendable () -> Bool) throws(StoreError)
 
     /// What the store can do, as far as is known without asking it.
     var capabilities: StoreCapabilities { get }

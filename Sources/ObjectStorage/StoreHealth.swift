@@ -40,6 +40,8 @@ public struct StoreHealth: Sendable, Equatable {
 }
 
 extension ObjectStore {
+    public func check() throws(StoreError) { try check(isCancelled: { false }) }
+
     /// A store without a network is up.
     public var health: StoreHealth { StoreHealth() }
     public var availability: StoreAvailability { .always }

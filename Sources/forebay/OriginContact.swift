@@ -4,7 +4,7 @@ internal import Registry
 internal import Threading
 
 /// A node's contact with its origin. The first one tells whether it can be used at all, and which conditions on writes it honours; once it is
-/// lost, it is sought until the origin is back, also when no client asks for anything.
+/// lost, it is sought until the origin is back, also when no client asks for anything. Now and then it is looked whether it is lost.
 ///
 /// An origin that is away keeps no node from starting: what is cached is served, and contact is sought until there is one.
 final class OriginContact: Sendable {
@@ -12,6 +12,10 @@ final class OriginContact: Sendable {
     private static let patience: Duration = .seconds(2)
     /// Between looks whether the origin is down, and attempts at one that is. The store itself sees to it that they are few.
     private static let interval: Duration = .seconds(1)
+    /// Between questions to one that is there, so that its end is seen while all that clients want is cached.
+    private static let checkInterval: Duration = .seconds(30)
+    /// How long one that was away may take to answer.
+    private static let silence: Duration = .seconds(10)
     /// Between attempts at one that refuses; it doubles.
     private static let pauses: ClosedRange<Duration> = .seconds(2) ... .seconds(30)
 
@@ -88,13 +92,18 @@ final class OriginContact: Sendable {
 
     /// What an attempt finds out counts for all: the store says when it went down and when it is back.
     private func keep() {
-        var rest = Self.interval
+        // A directory is there or not, whenever it is looked for.
+        guard registry.store.health.connections != nil else { return }
+        var (rest, due) = (Self.interval, Deadline.after(Self.checkInterval))
         while pause(rest) {
             rest = Self.interval
-            guard registry.store.availability.isDown else { continue }
+            let (isDown, deadline) = (registry.store.availability.isDown, Deadline.after(Self.silence))
+            guard isDown || due.hasPassed else { continue }
             do throws(StoreError) {
-                try registry.store.check()
+                try registry.store.check(isCancelled: { isDown && deadline.hasPassed })
+                due = .after(Self.checkInterval)
             } catch {
+                // The next question comes as soon as that: one that fails tells little.
                 rest = Self.rest(after: error)
             }
         }

@@ -32,6 +32,22 @@ struct OutageTests {
         }
     }
 
+    /// Bug: the origin counted as up for as long as nobody wanted anything of it.
+    @Test func anOutageIsSeenThoughAllIsCached() throws {
+        try withOutage { forebay, origin in
+            let digest = try Repository(forebay).push(blob: noise(100_000, seed: 66))
+            origin.relay.stop()
+            try poll(for: "the outage to be seen", seconds: 120) {
+                #expect(try Repository(forebay).request("GET", "blobs/\(digest)").status == 200)
+                return try forebay.endpoint.request("GET", "/metrics").text.contains("\nforebay_origin_up 0") ? () : nil
+            }
+            try origin.relay.resume()
+            try poll(for: "its end to be seen", seconds: 120) {
+                try forebay.endpoint.request("GET", "/metrics").text.contains("\nforebay_origin_up 1") ? () : nil
+            }
+        }
+    }
+
     @Test func aTagMayBeServedStale() throws {
         try withOutage { forebay, origin in
             let repository = Repository(forebay)

@@ -139,6 +139,36 @@ struct Weather {
         }
     }
 
+    /// Bug: as long as one try hung, nobody else tried, though the store was back.
+    @Test func aTryThatHangsIsNotTheLast() throws {
+        let isDown = Atomic(true)
+        let isHeld = Atomic(true)
+        let tries = Atomic(0)
+        let server = ScriptedServer { _, _ in
+            guard !isDown.load(ordering: .relaxed) else { return .status(500, "InternalError") }
+            if tries.add(1, ordering: .relaxed).newValue == 1 { waitUntil { !isHeld.load(ordering: .relaxed) } }
+            return .ok("", etag)
+        }
+        try Weather.with(server) { test in
+            _ = try test.breakCircuit()
+            test.time.advance(.seconds(2))
+            isDown.store(false, ordering: .relaxed)
+            let store = test.store
+            let ended = Atomic(false)
+            spawn {
+                _ = try? store.head(key)  // It hangs.
+                ended.store(true, ordering: .relaxed)
+            }
+            waitUntil { tries.load(ordering: .relaxed) == 1 }
+            #expect(try test.isUnavailable)
+            test.time.advance(.seconds(5))
+            #expect(try test.store.head(key) != nil)
+            #expect(test.store.health.state == .up)
+            isHeld.store(false, ordering: .relaxed)
+            waitUntil { ended.load(ordering: .relaxed) }
+        }
+    }
+
     /// Many requests are refused, but each is an answer.
     @Test(arguments: [(503, "SlowDown"), (429, nil), (403, "AccessDenied"), (404, "NoSuchBucket")] as [(Int, String?)])
     func throttlingAndRefusalsAreNoOutage(_ status: Int, _ code: String?) throws {

@@ -39,6 +39,7 @@ public final class MemoryStore: ObjectStore {
         var tampering: (gets: Int, change: @Sendable ([UInt8]) -> [UInt8])?
         var deliveredBytes = 0
         var silentFrom: Int?
+        var ignoresNextCheck = false
         var clockOffsetSeconds: Int64 = 0
         var health = StoreHealth()
     }
@@ -341,7 +342,19 @@ public final class MemoryStore: ObjectStore {
         return ListPage(objects: objects, commonPrefixes: prefixes, continuation: nil)
     }
 
-    public func check() throws(StoreError) { try enter("CHECK", "") }
+    /// The next check hears nothing for as long as it waits.
+    public func ignoreNextCheck() { state.withLock { $0.ignoresNextCheck = true } }
+
+    public func check(isCancelled: @escaping @Sendable () -> Bool) throws(StoreError) {
+        let call = try enter("CHECK", "")
+        let isIgnored = state.withLock { state in
+            defer { state.ignoresNextCheck = false }
+            return state.ignoresNextCheck
+        }
+        guard isIgnored else { return }
+        while !isCancelled() { usleep(1_000) }
+        throw Self.unreachable(call)
+    }
 
     @discardableResult
     public func probe(at key: ObjectKey) throws(StoreError) -> StoreCapabilities {

@@ -72,7 +72,7 @@ public final class DirectoryStore: ObjectStore {
     public func probe(at key: ObjectKey) throws(StoreError) -> StoreCapabilities { capabilities }
 
     /// Creates a file and removes it.
-    public func check() throws(StoreError) {
+    public func check(isCancelled: @escaping @Sendable () -> Bool) throws(StoreError) {
         try reporting(.check, nil) {
             let path = temporaryPath()
             _ = try fileSystem.open(path, .create)

@@ -88,8 +88,11 @@ struct Circuit {
     private enum Phase {
         case closed(Row)
         case open(Outage)
-        case probing(Outage)
+        case probing(Outage, since: UInt64)
     }
+
+    /// A probe that has said nothing for so long keeps nobody else from trying: the store may be back, and its connection lost.
+    private static let probeNanoseconds: UInt64 = 5_000_000_000
 
     /// Of more, the oldest are forgotten and count as news again.
     private static let mostSuspects = 64
@@ -109,11 +112,14 @@ struct Circuit {
     mutating func admit(_ key: ObjectKey?, now: UInt64) -> Admission {
         switch phase {
         case .closed: return .pass
-        case .probing: return .refused(retryAfterSeconds: 1)
+        case .probing(let outage, let since):
+            guard now >= since + Self.probeNanoseconds else { return .refused(retryAfterSeconds: 1) }
+            phase = .probing(outage, since: now)
+            return .probe
         case .open(let outage):
             let until = max(outage.pause.until, suspects.contains(key) ? outage.pauseOfSuspects.until : 0)
             guard now >= until else { return .refused(retryAfterSeconds: Self.seconds(until - now)) }
-            phase = .probing(outage)
+            phase = .probing(outage, since: now)
             return .probe
         }
     }
@@ -136,7 +142,7 @@ struct Circuit {
             return fail(attempt, counts: attempt.key == nil || !isSuspect, isSuspect: isSuspect, now, random)
         case .none:
             // It told nothing: whoever comes next tries.
-            if attempt.isProbe, case .probing(let outage) = phase { phase = .open(outage) }
+            if attempt.isProbe, case .probing(let outage, _) = phase { phase = .open(outage) }
             return nil
         }
     }
@@ -163,7 +169,7 @@ struct Circuit {
             let first = pause(tries: 0, now, random)
             phase = .open(Outage(pause: first, pauseOfSuspects: first))
             return .opened
-        case .probing(var outage) where attempt.isProbe:
+        case .probing(var outage, _) where attempt.isProbe:
             if isSuspect {
                 outage.pauseOfSuspects = pause(tries: outage.pauseOfSuspects.tries + 1, now, random)
             } else {

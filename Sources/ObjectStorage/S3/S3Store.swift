@@ -70,14 +70,15 @@ public final class S3Store: ObjectStore {
 
     /// Listing is what it tries: unlike a HEAD of the bucket, that brings an error's code and message. A store that went down over objects may
     /// list them all the same, so there it tries one of those.
-    public func check() throws(StoreError) {
+    public func check(isCancelled: @escaping @Sendable () -> Bool) throws(StoreError) {
         if let key = transport.circuit.lostKey {
-            _ = try head(key)
+            _ = try head(key, isCancelled: isCancelled)
             return
         }
-        let query = [("list-type", "2"), ("max-keys", "1")]
+        var request = S3Request(.check, "GET", query: [("list-type", "2"), ("max-keys", "1")])
+        request.isCancelled = isCancelled
         do throws(StoreError) {
-            _ = try transport.exchange(S3Request(.check, "GET", query: query), bodyLimitBytes: S3Limits.answerBytes)
+            _ = try transport.exchange(request, bodyLimitBytes: S3Limits.answerBytes)
         } catch {
             if case .anonymous = error.kind { deniesWhatIsMissing.store(true, ordering: .relaxed) }
             throw error
@@ -96,8 +97,14 @@ public final class S3Store: ObjectStore {
     }
 
     /// A bucket that is missing looks like a missing object here: an answer to HEAD has no body to tell them apart by.
-    public func head(_ key: ObjectKey) throws(StoreError) -> ObjectInfo? {
-        let request = S3Request(.head, "HEAD", key)
+    public func head(_ key: ObjectKey) throws(StoreError) -> ObjectInfo? { try head(key, isCancelled: { false }) }
+
+    private func head(
+        _ key: ObjectKey,
+        isCancelled: @escaping @Sendable () -> Bool
+    ) throws(StoreError) -> ObjectInfo? {
+        var request = S3Request(.head, "HEAD", key)
+        request.isCancelled = isCancelled
         return try transport.retrying { () throws(StoreError) in
             let response: Response
             do throws(StoreError) {

@@ -16,6 +16,8 @@ package struct S3Request: Sendable {
     package var body = S3Payload.none
     /// How long the store may think about it, where the client's own limit is too short.
     package var stallSeconds: Int?
+    /// Nobody waits for the answer any more.
+    var isCancelled: @Sendable () -> Bool = { false }
     /// The region that it was signed for.
     var region: String?
     /// What it was signed with, and the signature: no message of a server may show them.
@@ -144,7 +146,10 @@ package final class S3Transport: Sendable {
         signed.totalTimeoutMilliseconds = Int(limit.components.seconds) * 1_000
         let answer: (response: Response, body: [UInt8])
         do throws(TransferError) {
-            answer = try client.perform(signed, bodyLimitBytes: bodyLimitBytes, isCancelled: attempt.isHopeless)
+            let isCancelled = request.isCancelled
+            answer = try client.perform(signed, bodyLimitBytes: bodyLimitBytes) {
+                attempt.isHopeless() || isCancelled()
+            }
         } catch {
             throw attempt.ended(failure(of: request, error))
         }
