@@ -1,7 +1,7 @@
 internal import Threading
 
 /// Writes the access log's lines, some milliseconds of them at once, on a thread of its own: whoever reads the log slowly must not stop the
-/// loops. Lines that come while too many wait are dropped and counted.
+/// loops. Lines that come while too many wait are dropped and counted, as those are that cannot be written.
 final class LogWriter: Sendable {
     private struct State {
         var lines = ""
@@ -17,10 +17,10 @@ final class LogWriter: Sendable {
     private static let pause: Duration = .milliseconds(20)
 
     private let state = Monitor(State())
-    private let output: @Sendable (String) -> Void
+    private let output: @Sendable (String) -> Bool
 
-    /// - Parameter output: may block.
-    init(_ output: @escaping @Sendable (String) -> Void) {
+    /// - Parameter output: may block; false when it could not be written.
+    init(_ output: @escaping @Sendable (String) -> Bool) {
         self.output = output
         spawnThread(name: "access-log") { self.run() }
     }
@@ -57,7 +57,10 @@ final class LogWriter: Sendable {
                 state.lines = ""
                 return (lines, state.isClosed)
             }
-            if !lines.isEmpty { output(lines) }
+            if !lines.isEmpty, !output(lines) {
+                let lost = lines.utf8.count { $0 == UInt8(ascii: "\n") }
+                state.withLock { $0.dropped += UInt64(lost) }
+            }
             if isLast { break }
         }
         state.update { $0.hasEnded = true }

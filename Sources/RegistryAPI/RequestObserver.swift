@@ -46,7 +46,7 @@ public final class RequestObserver: Sendable {
         accessLog: AccessLog = .off,
         time: any TimeSource = SystemTime(),
         random: any RandomSource = SystemRandom(),
-        write: @escaping @Sendable (String) -> Void = { _ = writeToStandardOutput($0) }
+        write: @escaping @Sendable (String) -> Bool = writeToStandardOutput
     ) {
         self.accessLog = accessLog
         self.time = time
@@ -138,7 +138,7 @@ public final class RequestObserver: Sendable {
         page.single(
             "forebay_access_log_dropped_total",
             .counter,
-            "Lines that whoever reads the log was too slow for.",
+            "Lines that are lost: their reader was too slow, or they could not be written.",
             log?.droppedLines ?? 0
         )
         page.family("forebay_sent_bytes_total", .counter, "Bytes of the bodies of answers.")

@@ -49,6 +49,15 @@ public func processCPUTime() -> Duration {
     return .seconds(seconds) + .microseconds(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec)
 }
 
+/// Opens those of descriptors 0 to 2 that are closed (`exec(2)`): the next file would take their place, and the log be written into it. They
+/// cannot be written.
+public func keepStandardDescriptors() {
+    for descriptor in STDIN_FILENO...STDERR_FILENO where fcntl(descriptor, F_GETFD) < 0 {
+        // Takes the lowest that is free.
+        _ = open("/dev/null", O_RDONLY)
+    }
+}
+
 public func standardErrorIsTerminal() -> Bool { isatty(STDERR_FILENO) == 1 }
 
 /// Writes all of it in one call, so that lines of several threads do not mix. A log that cannot be written stops nothing.

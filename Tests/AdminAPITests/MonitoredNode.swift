@@ -29,7 +29,7 @@ final class MonitoredNode {
         accessLog: RequestObserver.AccessLog = .full,
         ceilingBytes: Int64 = 256 << 20,
         time: any TimeSource = SystemTime(),
-        beforeLog: @escaping @Sendable () -> Void = {}
+        beforeLog: @escaping @Sendable () -> Bool = { true }
     ) throws {
         let log = Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }
         let meter = StoreMeter()
@@ -38,8 +38,9 @@ final class MonitoredNode {
         cache = EdgeCache(registry: Registry(store: metered), tier: tier, time: time, log: log)
         let lines = lines
         let observer = RequestObserver(accessLog: accessLog) { text in
-            beforeLog()
+            guard beforeLog() else { return false }
             lines.update { $0 += text.split(separator: "\n").map { "\($0)\n" } }
+            return true
         }
         readiness = Readiness(tier: tier, origin: metered)
         let health = HealthHandler(

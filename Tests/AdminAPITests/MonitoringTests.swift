@@ -144,6 +144,16 @@ import Threading
 }
 
 @Suite struct AccessLogTests {
+    /// Bug: lines that could not be written were lost without being counted.
+    @Test func linesThatCannotBeWrittenAreCounted() throws {
+        let node = try MonitoredNode(beforeLog: { false })
+        for _ in 0..<3 { _ = try node.request("GET", "/v2/") }
+        let deadline = Deadline.after(.seconds(60))
+        var dropped = 0.0
+        while dropped < 3, !deadline.hasPassed { dropped = try node.sample("forebay_access_log_dropped_total") ?? 0 }
+        #expect(dropped >= 3)
+    }
+
     @Test func aRequestIsALine() throws {
         let node = try MonitoredNode()
         let digest = node.seed(pattern(100_000))
@@ -161,7 +171,7 @@ import Threading
 
     @Test func aLogThatNobodyReadsStopsNoRequest() throws {
         let isRead = Monitor(false)
-        let node = try MonitoredNode(beforeLog: { _ = isRead.wait { $0 ? true : nil } })
+        let node = try MonitoredNode(beforeLog: { isRead.wait { $0 ? true : nil } ?? false })
         let path = "/v2/" + String(repeating: "x", count: 1_100)
         let headers = [(name: "User-Agent", value: String(repeating: "a", count: 200))]
         var sent = 0

@@ -94,6 +94,31 @@ struct LifeCycleTests {
         }
     }
 
+    /// Bug: where standard output was closed, something else got its number, the log was written into that, and no line counted as lost.
+    @Test func closedDescriptorsAreNobodyElses() throws {
+        let folder = try TemporaryDirectory()
+        let endpoint = Endpoint(port: try Ports.free())
+        let closing = ["sh", "-c", "exec \"$@\" <&- >&- 2>&-", "sh"]
+        let process = try Command(
+            closing + [
+                Settings.binary, "serve", "--listen", endpoint.authority, "--cache-dir", folder.folder("cache"),
+                "--origin",
+                "file://\(folder.folder("origin"))", "--access-log", "full",
+            ],
+            log: folder.path + "/log"
+        )
+        defer { process.signal(SIGKILL) }
+        try poll(for: "it to answer") { (try? endpoint.request("GET", "/v2/"))?.status == 200 ? () : nil }
+        for descriptor in 0...2 {
+            let path = "/proc/\(process.processIdentifier)/fd/\(descriptor)"
+            #expect(try FileManager.default.destinationOfSymbolicLink(atPath: path) == "/dev/null")
+        }
+        try poll(for: "lost lines to be counted") {
+            let page = try endpoint.request("GET", "/metrics").text
+            return page.contains("\nforebay_access_log_dropped_total 0\n") ? nil : ()
+        }
+    }
+
     @Test(arguments: [SIGTERM, SIGINT, SIGHUP])
     func aSignalEndsAnIdleProcess(signal: Int32) throws {
         try withForebay { forebay in
