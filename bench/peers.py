@@ -28,6 +28,10 @@ MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
 ENVIRONMENT = {"PATH": os.environ["PATH"] + ":/usr/sbin:/sbin", "LC_ALL": "C.UTF-8"}
 
 
+class Failure(SystemExit):
+    """What a server or its client did not do. Uncaught, it ends the program with its message."""
+
+
 # Processes
 
 
@@ -371,7 +375,7 @@ sub vcl_backend_response {{ set beresp.ttl = 1h; set beresp.do_stream = true; }}
         result = subprocess.run([self.binary, "bench", server.url, "--repository", REPOSITORY, "--json", "-", *map(str, flags)],
                                 env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         if result.returncode and not (allow_failure and result.stdout):
-            sys.exit(f"forebay bench {server.name} {' '.join(map(str, flags))}:\n{result.stderr}")
+            raise Failure(f"forebay bench {server.name} {' '.join(map(str, flags))}: {result.stderr.strip()}")
         return json.loads(result.stdout)
 
 
