@@ -310,12 +310,13 @@ def check_space(options):
 
 def main():
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    options.add_argument("--short", action="store_true", help="fewer sizes and clients, shorter rounds: under 10 minutes")
-    options.add_argument("--rounds", type=int, default=5)
+    options.add_argument("--short", action="store_true", help="fewer sizes and clients, fewer and shorter rounds: under 10 minutes")
+    options.add_argument("--rounds", type=int, help="of each case, in turns: 5, or 3 with --short")
     options.add_argument("--cases", nargs="+", help="words of which a case's name must hold one; results of others stay")
     options.add_argument("--binary", default=str(ROOT / ".build/release/forebay"))
     options.add_argument("--results", type=pathlib.Path, default=ROOT / "bench/results")
     options = options.parse_args()
+    options.rounds = options.rounds or (3 if options.short else 5)
     check_space(options)
     side_by_side, started = SideBySide(options), time.time()
     with Bench(options.binary) as bench:
