@@ -5,8 +5,9 @@ usage: bench/side_by_side.py [--short] [--rounds N] [--cases WORDS] [--binary .b
 
 Writes results.json, results.md and results.html, and for each server a file that `forebay bench report` reads, after each case. Medians, with
 the slowest and the fastest round. Large transfers are measured with `forebay bench`, requests for a few KiB with wrk, whose client costs a
-tenth: on one machine, the client takes its share from the server. A server that fails has that as its error, and the others go on. --cases
-keeps those whose name holds one of the words, and leaves the results of others where they are.
+tenth: on one machine, the client takes its share from the server. nginx as a file server has each file under the path of its request, and
+keeps it open. A server that fails has that as its error, and the others go on. --cases keeps those whose name holds one of the words, and
+leaves the results of others where they are.
 
 Needs nginx, varnishd, docker-registry, wrk, curl and Ceph's gateway, which `make bench` installs.
 """
@@ -79,11 +80,11 @@ class SideBySide:
             "config": descriptor("config.v1+json", config), "layers": [descriptor("layer.v1.tar+gzip", self.small)] * 7}).encode()
         digest = self.digest(self.manifest)
 
-        directory = bench.new_folder("directory")
+        self.directory, self.files = bench.new_folder("directory"), bench.new_folder("files")
         self.writer = bench.forebay("writer", cache="4GiB")  # puts into the bucket what the measured ones have not seen
         self.edge = bench.forebay()
-        self.local = bench.forebay("Forebay, directory", origin=directory)
-        self.static = bench.nginx_static(directory)
+        self.local = bench.forebay("Forebay, directory", origin=self.directory)
+        self.static = bench.nginx_static(self.files)
         self.cache = bench.nginx_cache()
         self.varnish = bench.varnish()
         self.face = bench.nginx_face({"latest": digest})
@@ -105,6 +106,7 @@ class SideBySide:
             for blob in config, self.small:
                 push_blob(store, blob)
             push_manifest(store, self.manifest, "latest")
+        bench.lay_out(self.directory, self.files)
 
     @staticmethod
     def digest(content):
@@ -210,6 +212,7 @@ class SideBySide:
                 if store in (self.writer, self.local, *servers):
                     with self.preparing(case, store):
                         self.push(store, size, count, seed=size)
+            self.bench.lay_out(self.directory, self.files)
             for server in servers:
                 with self.preparing(case, server):
                     self.row(server, *self.kept(size, count), "--clients", min(count, 8), "--requests", count)
