@@ -8,7 +8,7 @@ import socket
 import subprocess
 import threading
 
-from peers import MANIFEST_TYPE, find
+from peers import MANIFEST_TYPE, Failure, find
 
 # Ends with what the summary holds, as JSON. Asks for the paths in a file by chance, where one is given.
 WRK_SCRIPT = """
@@ -45,9 +45,11 @@ def wrk(folder, server, path, size, clients, seconds, paths=None):
     script.write_text(WRK_BY_CHANCE if paths else WRK_SCRIPT)
     command = [find("wrk"), "-t", str(min(2, clients)), "-c", str(clients), "-d", f"{seconds}s", "-H", f"Accept: {MANIFEST_TYPE}", "-s",
                str(script), server.url + path, *(["--", str(paths)] if paths else [])]
-    output = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
-    found = json.loads(output[output.index("JSON{") + 4:])
-    return {"operations": found["requests"] - found["errors"], "bytes": found["requests"] * size, "seconds": found["seconds"],
+    result = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    if result.returncode:
+        raise Failure(f"wrk: {result.stderr.strip() or result.returncode}")
+    found = json.loads(result.stdout[result.stdout.index("JSON{") + 4:])
+    return {"operations": max(found["requests"] - found["errors"], 0), "bytes": found["requests"] * size, "seconds": found["seconds"],
             "latency": found["latency"], "timeline": [], "clientCPUSeconds": 0, "loop": "closed",
             "errors": {"failed": found["errors"]} if found["errors"] else {}}
 
@@ -56,7 +58,7 @@ class Connection:
     """The least that a kept connection takes."""
 
     def __init__(self, server):
-        self.socket = socket.create_connection(("127.0.0.1", server.port))
+        self.socket = socket.create_connection(("127.0.0.1", server.port), timeout=60)
         self.answers = self.socket.makefile("rb")
 
     def get(self, path):

@@ -28,6 +28,10 @@ MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
 ENVIRONMENT = {"PATH": os.environ["PATH"] + ":/usr/sbin:/sbin", "LC_ALL": "C.UTF-8"}
 
 
+class Failure(SystemExit):
+    """What a server or its client did not do. Uncaught, it ends the program with its message."""
+
+
 # Processes
 
 
@@ -250,6 +254,7 @@ class Bench:
 
     # nginx
 
+    # From the path of a request to the key in the bucket.
     PATHS = """
   map $uri $object { default /none;
     ~^/v2/(?<r1>.+)/blobs/(?<a1>sha[0-9]+):(?<h1>[0-9a-f]+)$ /blobs/$a1/$h1;
@@ -261,11 +266,10 @@ class Bench:
         temporary = "\n".join(f"  {kind}_temp_path {folder}/{kind};" for kind in
                               ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
         (folder / "nginx.conf").write_text(f"""
-worker_processes {os.cpu_count()}; daemon off; pid {folder}/pid; error_log stderr error;
+worker_processes {os.cpu_count()}; pcre_jit on; daemon off; pid {folder}/pid; error_log stderr error;
 events {{ worker_connections 4096; }}
 http {{ access_log off; sendfile on; tcp_nopush on; tcp_nodelay on; keepalive_requests 100000000; client_max_body_size 0;
 {temporary}
-{self.PATHS}
 {http}
   server {{ listen 127.0.0.1:{port} backlog=1024;
     location = /v2/ {{ return 200; }}
@@ -275,10 +279,25 @@ http {{ access_log off; sendfile on; tcp_nopush on; tcp_nodelay on; keepalive_re
         return self.spawn(name, [nginx, "-p", str(folder), "-c", str(folder / "nginx.conf")], port, version(nginx, "-v"))
 
     def nginx_static(self, root, name="nginx, sendfile"):
-        """The files of a directory origin."""
+        """Plain files under the paths of their requests, as `lay_out` links them: nothing to match or to rewrite."""
         return self._nginx(
             name, "  open_file_cache max=10000 inactive=10m; open_file_cache_valid 10m;",
-            f"root {root}/epoch; types {{ }} default_type {MANIFEST_TYPE}; try_files $object =404;")
+            f"root {root}; types {{ }} default_type application/octet-stream; "
+            f"location /v2/{REPOSITORY}/manifests/ {{ default_type {MANIFEST_TYPE}; }}")
+
+    @staticmethod
+    def lay_out(origin, root):
+        """Links what a directory origin holds into `root`, under the paths that a registry has it at."""
+        epoch, base = origin / "epoch", root / "v2" / REPOSITORY
+        paths = {blob: f"blobs/{blob.parent.name}:{blob.name}" for blob in epoch.glob("blobs/*/*")}
+        for manifest in epoch.glob(f"manifests/{REPOSITORY}/*.json"):
+            paths[manifest] = f"manifests/{manifest.stem}"
+        for manifest in epoch.glob(f"manifests/{REPOSITORY}/_digests/*.json"):
+            paths[manifest] = f"manifests/{manifest.stem.replace('-', ':')}"
+        for file, path in paths.items():
+            (base / path).parent.mkdir(parents=True, exist_ok=True)
+            with contextlib.suppress(FileExistsError):
+                (base / path).hardlink_to(file)
 
     @staticmethod
     def _upstream(port):
@@ -297,7 +316,7 @@ http {{ access_log off; sendfile on; tcp_nopush on; tcp_nodelay on; keepalive_re
         """A pull cache before the bucket, as its documentation sets one up, with one request at a time for what is missing."""
         folder = self.new_folder(f"{name} files")
         return self._nginx(
-            name, f"{self._upstream(s3_port or self.s3_port)}\n  proxy_cache_path '{folder}' levels=1:2 keys_zone=blobs:16m max_size=8g use_temp_path=off;",
+            name, f"{self._upstream(s3_port or self.s3_port)}{self.PATHS}\n  proxy_cache_path '{folder}' levels=1:2 keys_zone=blobs:16m max_size=8g use_temp_path=off;",
             "proxy_cache blobs; proxy_cache_key $object; proxy_cache_valid 200 1h; proxy_cache_lock on; "
             f"proxy_cache_lock_timeout 60s; proxy_cache_lock_age 60s; proxy_max_temp_file_size 0; {self.PASS}")
 
@@ -308,7 +327,7 @@ http {{ access_log off; sendfile on; tcp_nopush on; tcp_nodelay on; keepalive_re
         """
         lines = "".join(f"    /v2/{REPOSITORY}/manifests/{tag} {digest};\n" for tag, digest in tags.items())
         digests = f"  map $uri $digest {{ default '';\n{lines}    ~/(?<d>sha[0-9]+:[0-9a-f]+)$ $d; }}"
-        return self._nginx(name, f"{self._upstream(s3_port or self.s3_port)}\n{digests}",
+        return self._nginx(name, f"{self._upstream(s3_port or self.s3_port)}{self.PATHS}\n{digests}",
                            f"add_header Docker-Content-Digest $digest; proxy_max_temp_file_size 0; {self.PASS}")
 
     # Varnish
@@ -371,7 +390,7 @@ sub vcl_backend_response {{ set beresp.ttl = 1h; set beresp.do_stream = true; }}
         result = subprocess.run([self.binary, "bench", server.url, "--repository", REPOSITORY, "--json", "-", *map(str, flags)],
                                 env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         if result.returncode and not (allow_failure and result.stdout):
-            sys.exit(f"forebay bench {server.name} {' '.join(map(str, flags))}:\n{result.stderr}")
+            raise Failure(f"forebay bench {server.name} {' '.join(map(str, flags))}: {result.stderr.strip()}")
         return json.loads(result.stdout)
 
 

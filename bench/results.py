@@ -24,6 +24,12 @@ def wall(sample):
     return sample["seconds"]
 
 
+def failed(failure):
+    """The sample of a round in which a server could not be measured."""
+    return {"operations": 0, "bytes": 0, "seconds": 0, "latency": None, "timeline": [], "clientCPUSeconds": 0, "loop": "closed",
+            "errors": {str(failure): 1}, "cpu": 0, "requests": 0, "asked": 0, "peak": 0}
+
+
 class Goal:
     """What a round of Forebay must reach, beside the best of some others in the same round."""
 
@@ -67,21 +73,25 @@ GOALS = [
 
 
 def goals(samples):
-    """`samples` are lists of rounds, by case and server."""
+    """`samples` are lists of rounds, by case and server. A goal has no value where one of them did nothing in some round."""
     found = []
     for goal in GOALS:
         for case in dict.fromkeys(case for case, _ in samples if goal.applies(case)):
             by_name = {server.label: rounds for (other, server), rounds in samples.items() if other is case}
-            own = by_name.get("Forebay") or by_name.get(MANY)
-            others = [by_name[name] for name in goal.against if name in by_name]
-            rounds = [own, *others]
-            if not own or len(others) < len(goal.against) or not all(one["operations"] and one.get("latency") for many in rounds for one in many):
-                continue
-            value = figure(goal.what, goal.values(own, others))
-            is_met = value["value"] >= goal.limit if goal.bound == "at least" else value["value"] <= goal.limit
-            found.append(value | {"row": str(case), "against": " or ".join(goal.against), "bound": goal.bound, "limit": goal.limit,
-                                  "isMet": is_met})
+            own, *others = rounds = [by_name.get("Forebay") or by_name.get(MANY), *map(by_name.get, goal.against)]
+            found.append({"name": goal.what, "row": str(case), "against": " or ".join(goal.against), "bound": goal.bound, "limit": goal.limit})
+            if all(many and all(one["operations"] and one.get("latency") for one in many) for many in rounds):
+                value = figure(goal.what, goal.values(own, others))
+                is_met = value["value"] >= goal.limit if goal.bound == "at least" else value["value"] <= goal.limit
+                found[-1] |= value | {"isMet": is_met}
     return found
+
+
+def for_page(report):
+    """As `forebay bench report` reads it: goals have values there, and those without become notes."""
+    every = report.get("goals", [])
+    notes = [f"not measured: {goal['row']}, {goal['name']} beside {goal['against'] or 'nothing'}" for goal in every if "value" not in goal]
+    return report | {"notes": report["notes"] + notes, "goals": [goal for goal in every if "value" in goal]}
 
 
 def figure(name, values):
@@ -101,23 +111,27 @@ def row(case, samples):
     for key in "latency", "measuredLatency":
         if middle.get(key):
             result[key] = middle[key]
+    done = [s for s in samples if s["operations"]]
     figures = [figure("MiB/s", [s["bytes"] / max(s["seconds"], 1e-9) / 2**20 for s in samples]),
                figure("operations/s", [speed(s) for s in samples])]
-    timed = [s["latency"] for s in samples if s.get("latency")]
+    timed = [s["latency"] for s in done if s.get("latency")]
     if timed:
         figures += [figure(f"{name} ms", [latency[name] / 1000 for latency in timed]) for name in ("p50", "p99")]
-    if "p99 without" in middle:
+    result["figures"] = figures + (costs(case, done) if done else [])
+    return result
+
+
+def costs(case, samples):
+    """What the server took, where it did something."""
+    figures = []
+    if "p99 without" in samples[0]:
         figures.append(figure("p99 ms without idle ones", [s["p99 without"] / 1000 for s in samples]))
-    if not middle["operations"]:
-        pass  # nothing to divide by; the errors tell
-    elif case.is_large:
+    if case.is_large:
         figures.append(figure("server CPU s/GiB", [cost(s) for s in samples]))
     else:
-        figures.append(figure("server CPU µs/request", [s["cpu"] * 1e6 / max(s["operations"], 1) for s in samples]))
-    figures += [figure("peak RSS MiB", [s["peak"] for s in samples]), figure("origin requests", [s["requests"] for s in samples]),
-                figure("origin MiB", [s["asked"] for s in samples])]
-    result["figures"] = figures
-    return result
+        figures.append(figure("server CPU µs/request", [s["cpu"] * 1e6 / s["operations"] for s in samples]))
+    return figures + [figure("peak RSS MiB", [s["peak"] for s in samples]), figure("origin requests", [s["requests"] for s in samples]),
+                      figure("origin MiB", [s["asked"] for s in samples])]
 
 
 def reports(samples, started, rounds):
@@ -194,5 +208,7 @@ def goal_table(goals):
         return []
     lines = ["", "## Goals", "", "Ratios within each round, then their median.", "", "| work | what | beside | found | goal |  |",
              "|---|---|---|---:|---:|---|"]
-    return lines + [f"| {goal['row']} | {goal['name']} | {goal['against'] or '–'} | {with_spread(goal)} | {goal['bound']} {goal['limit']:g} | "
-                    f"{'met' if goal['isMet'] else '**missed**'} |" for goal in goals]
+    for goal in goals:
+        found, verdict = (with_spread(goal), "met" if goal["isMet"] else "**missed**") if "value" in goal else ("–", "**not measured**")
+        lines.append(f"| {goal['row']} | {goal['name']} | {goal['against'] or '–'} | {found} | {goal['bound']} {goal['limit']:g} | {verdict} |")
+    return lines

@@ -3,10 +3,11 @@
 
 usage: bench/side_by_side.py [--short] [--rounds N] [--cases WORDS] [--binary .build/release/forebay] [--results bench/results]
 
-Writes results.json, results.md and results.html, and for each server a file that `forebay bench report` reads. Medians, with the slowest and
-the fastest round. Large transfers are measured with `forebay bench`, requests for a few KiB with wrk, whose client costs a tenth: on one
-machine, the client takes its share from the server. --cases keeps those whose name holds one of the words, and leaves the results of others
-where they are.
+Writes results.json, results.md and results.html, and for each server a file that `forebay bench report` reads, after each case. Medians, with
+the slowest and the fastest round. Large transfers are measured with `forebay bench`, requests for a few KiB with wrk, whose client costs a
+tenth: on one machine, the client takes its share from the server. nginx as a file server has each file under the path of its request, and
+keeps it open. A server that fails has that as its error, and the others go on. --cases keeps those whose name holds one of the words, and
+leaves the results of others where they are.
 
 Needs nginx, varnishd, docker-registry, wrk, curl and Ceph's gateway, which `make bench` installs.
 """
@@ -24,8 +25,11 @@ import tempfile
 import time
 
 from clients import fetch_each, idle_connections, wrk
-from peers import FAR, MANIFEST_TYPE, REPOSITORY, ROOT, Bench, cpu_seconds, peak_mib, push_blob, push_manifest, reset_peak
-from results import FAR_RATE, FEW, MANY, markdown, merged, reports
+from peers import FAR, MANIFEST_TYPE, REPOSITORY, ROOT, Bench, Failure, cpu_seconds, peak_mib, push_blob, push_manifest, reset_peak
+from results import FAR_RATE, FEW, MANY, failed, for_page, markdown, merged, reports
+
+FAILURES = Failure, OSError, ValueError
+
 
 def size_text(size):
     for unit, factor in ("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10):
@@ -37,7 +41,7 @@ def size_text(size):
 class Case:
     """What is measured: its name, its size and clients, on which servers, and how.
 
-    prepare: before all rounds, so that servers have what they lack.
+    prepare: before all rounds and with the case, so that servers have what they lack.
     prepare_round: before each round.
     around: a context in which a server is measured; what it gives becomes part of the sample.
     """
@@ -57,6 +61,7 @@ class SideBySide:
         self.samples = {}  # (case, server) to a list of samples
         self.cases = []
         self.pushed = set()  # sizes
+        self.unprepared = {}  # (case, server) to a failure
         self.seconds = 1 if options.short else 2  # of a round of short requests
 
     # What is there
@@ -75,11 +80,11 @@ class SideBySide:
             "config": descriptor("config.v1+json", config), "layers": [descriptor("layer.v1.tar+gzip", self.small)] * 7}).encode()
         digest = self.digest(self.manifest)
 
-        directory = bench.new_folder("directory")
+        self.directory, self.files = bench.new_folder("directory"), bench.new_folder("files")
         self.writer = bench.forebay("writer", cache="4GiB")  # puts into the bucket what the measured ones have not seen
         self.edge = bench.forebay()
-        self.local = bench.forebay("Forebay, directory", origin=directory)
-        self.static = bench.nginx_static(directory)
+        self.local = bench.forebay("Forebay, directory", origin=self.directory)
+        self.static = bench.nginx_static(self.files)
         self.cache = bench.nginx_cache()
         self.varnish = bench.varnish()
         self.face = bench.nginx_face({"latest": digest})
@@ -101,6 +106,7 @@ class SideBySide:
             for blob in config, self.small:
                 push_blob(store, blob)
             push_manifest(store, self.manifest, "latest")
+        bench.lay_out(self.directory, self.files)
 
     @staticmethod
     def digest(content):
@@ -172,7 +178,7 @@ class SideBySide:
 
     def fill_tiers(self, size):
         """Puts blobs into directories by their digest, and has them pulled once."""
-        def prepare():
+        def prepare(case):
             for server in self.tiers:
                 count = self.TIERS[server.name]
                 folder = self.bench.folder / f"{count} blobs/epoch/blobs/sha256"
@@ -186,24 +192,30 @@ class SideBySide:
                     (folder / digest[7:]).write_bytes(content)
                     paths.append(f"/v2/{REPOSITORY}/blobs/{digest}")
                 (self.bench.folder / f"paths-{count}").write_text("\n".join(paths) + "\n")
-                fetch_each(server, paths)
+                with self.preparing(case, server):
+                    fetch_each(server, paths)
         return prepare
 
     def once_each(self, path, servers):
-        def prepare():
+        def prepare(case):
             for server in servers:
-                fetch_each(server, [path], clients=1)
+                with self.preparing(case, server):
+                    fetch_each(server, [path], clients=1)
         return prepare
 
     def push_once(self, size, count, servers):
         """And has it pulled by each once."""
-        def prepare():
+        def prepare(case):
             if size in self.pushed:
                 return
             for store in self.stores:
-                self.push(store, size, count, seed=size)
+                if store in (self.writer, self.local, *servers):
+                    with self.preparing(case, store):
+                        self.push(store, size, count, seed=size)
+            self.bench.lay_out(self.directory, self.files)
             for server in servers:
-                self.row(server, *self.kept(size, count), "--clients", min(count, 8), "--requests", count)
+                with self.preparing(case, server):
+                    self.row(server, *self.kept(size, count), "--clients", min(count, 8), "--requests", count)
             self.pushed.add(size)
         return prepare
 
@@ -225,7 +237,10 @@ class SideBySide:
                                      "--duration", "10m", "--seed", f"{seed:x}", "--keep")
 
     def row(self, server, *flags):
-        return self.bench.forebay_bench(server, *flags, allow_failure=True)["rows"][0]
+        report = self.bench.forebay_bench(server, *flags, allow_failure=True)
+        if not report["rows"]:
+            raise Failure("; ".join(report["notes"]))
+        return report["rows"][0]
 
     def with_warm_pulls(self, size, count):
         duration = f"{self.seconds}s"
@@ -243,17 +258,39 @@ class SideBySide:
     # Rounds
 
     def run(self):
+        """Yields after each case."""
         begin = time.monotonic()
         for number, case in enumerate(self.cases):
             print(f"{time.monotonic() - begin:5.0f} s  {number + 1}/{len(self.cases)} {case}", file=sys.stderr)
             if case.prepare:
-                case.prepare()
+                case.prepare(case)
             for round in range(self.options.rounds):
                 if case.prepare_round:
                     case.prepare_round()
                 order = case.servers[round % len(case.servers):] + case.servers[:round % len(case.servers)]
                 for server in order:
-                    self.samples.setdefault((case, server), []).append(self.once(case, server))
+                    self.samples.setdefault((case, server), []).append(self.sample(case, server))
+            yield
+
+    @contextlib.contextmanager
+    def preparing(self, case, server):
+        """Who cannot be prepared fails in the case that it is measured in."""
+        try:
+            yield
+        except FAILURES as failure:
+            if server not in case.servers:
+                raise Failure(f"{server.name}: {failure}") from failure
+            self.unprepared[case, server] = failure
+
+    def sample(self, case, server):
+        """A failure is the server's error; the others go on."""
+        try:
+            if (case, server) in self.unprepared:
+                raise self.unprepared[case, server]
+            return self.once(case, server)
+        except FAILURES as failure:
+            print(f"{server.name} fails in {case}: {failure}", file=sys.stderr)
+            return failed(failure)
 
     def once(self, case, server):
         with self.bench.alone(server, self.helpers):
@@ -276,22 +313,30 @@ def check_space(options):
 
 def main():
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    options.add_argument("--short", action="store_true", help="fewer sizes and clients, shorter rounds: under 10 minutes")
-    options.add_argument("--rounds", type=int, default=5)
+    options.add_argument("--short", action="store_true", help="fewer sizes and clients, fewer and shorter rounds: under 10 minutes")
+    options.add_argument("--rounds", type=int, help="of each case, in turns: 5, or 3 with --short")
     options.add_argument("--cases", nargs="+", help="words of which a case's name must hold one; results of others stay")
     options.add_argument("--binary", default=str(ROOT / ".build/release/forebay"))
     options.add_argument("--results", type=pathlib.Path, default=ROOT / "bench/results")
     options = options.parse_args()
+    options.rounds = options.rounds or (3 if options.short else 5)
     check_space(options)
     side_by_side, started = SideBySide(options), time.time()
     with Bench(options.binary) as bench:
         side_by_side.start(bench)
         side_by_side.plan()
-        side_by_side.run()
-    write(reports(side_by_side.samples, started, options.rounds), options)
+        if not side_by_side.cases:
+            sys.exit(f"no case has one of these words: {' '.join(options.cases)}")
+        for _ in side_by_side.run():
+            found = write(reports(side_by_side.samples, started, options.rounds), options)
+    print(markdown(found))
+    print(f"written to {options.results}", file=sys.stderr)
+    if failures := {server.name for (_, server), samples in side_by_side.samples.items() if not all(one["operations"] for one in samples)}:
+        sys.exit(f"failed in some rounds, see the errors: {', '.join(sorted(failures))}")
 
 
 def write(found, options):
+    """What was found until now; with --cases, beside the results of others."""
     folder = options.results
     folder.mkdir(parents=True, exist_ok=True)
     if options.cases:
@@ -301,10 +346,9 @@ def write(found, options):
     files = []
     for report in found:
         files.append(folder / (report["label"].lower().replace(",", "").replace(" ", "-") + ".json"))
-        files[-1].write_text(json.dumps(report, indent=1) + "\n")
+        files[-1].write_text(json.dumps(for_page(report), indent=1) + "\n")
     subprocess.run([options.binary, "bench", "report", *map(str, files), "--report", str(folder / "results.html")], check=True)
-    print(markdown(found))
-    print(f"written to {folder}", file=sys.stderr)
+    return found
 
 
 if __name__ == "__main__":
