@@ -31,6 +31,8 @@ public final class DiskTier: Sendable {
         public var highWatermarkPercent: Int64 = 98
         /// ... down to so much.
         public var lowWatermarkPercent: Int64 = 95
+        /// So long who needs room evicts for it while the tier is above its ceiling; the rest goes in the background.
+        public var excessPatience: Duration = .milliseconds(100)
         /// Content in the index itself may take this much of the ceiling, in percent.
         public var indexSharePercent: Int64 = 20
         /// Pins may hold this much of the ceiling, in percent.

@@ -60,6 +60,27 @@ import Testing
     }
 
     @Test func filesGoUnderAHigherFloor() throws {
+    /// Bug: who needed room first waited until all that was above the ceiling had gone.
+    @Test func nobodyWaitsForAllThatIsAboveTheCeiling() throws {
+        try {
+            let tier = try open(64 << 20)
+            for seed in 0..<20 { try tier.store(pattern(1 << 20, seed: seed)) }
+            tier.close()
+        }()
+        let (files, gate) = (FaultyFileSystem(), Gate())
+        files.beforeCalls { operation, path in
+            if operation == "unlink", path.contains("/blobs/") { gate.pass() }
+        }
+        let tier = try open(8 << 20, files: files) { $0.excessPatience = .zero }
+        defer { tier.stop() }
+        gate.waitForArrivals()
+        let failure = #expect(throws: DiskTierError.self) { try tier.reserve(1 << 20) }
+        #expect(failure?.isNoSpace == true)
+        gate.open()
+        waitUntil { tier.statistics.usedBytes <= 7 << 20 }
+        try tier.store(pattern(1 << 20, seed: 50))
+    }
+
         try {
             let tier = try open(64 << 20)
             for seed in 0..<20 { try tier.store(pattern(1 << 20, seed: seed)) }
