@@ -187,8 +187,10 @@ extension CacheIndex {
         try recallPolicy()
     }
 
-    /// A new file with what is in the index, without the pages that deletes have freed.
-    func copyCompacted(to path: String) throws(LMDBError) { try environment.copyCompacted(to: path) }
+    /// A new file with what is in the index, without the pages that deletes have freed; false when that takes too long.
+    func copyCompacted(to path: String, until deadline: Deadline) throws(LMDBError) -> Bool {
+        try environment.copyCompacted(to: path, until: deadline)
+    }
 
     /// Where the scrub stands.
     func scrubState() throws(LMDBError) -> ScrubState? {
