@@ -405,7 +405,16 @@ extension Spool {
         do throws(RegistryError) {
             return try body()
         } catch {
+            // It is not the origin that failed where our own file could not be read.
+            if let reason = error.fileError, reason.path == incoming?.file.path { throw .tier(.file(reason)) }
             throw .origin(error)
         }
+    }
+}
+
+extension RegistryError {
+    fileprivate var fileError: FileError? {
+        guard case .store(let error) = self, case .file(let reason) = error.kind else { return nil }
+        return reason
     }
 }
