@@ -23,6 +23,7 @@ final class CacheIndex: Sendable {
     let configs: Table
     let policy: SharedPolicy
     private let meta: Table
+    private let directory: String
     private let environment: Environment
     private let commits: Batcher<any IndexJob, LMDBError>
     private let lastSequence: Atomic<UInt64>
@@ -35,6 +36,7 @@ final class CacheIndex: Sendable {
             tables: ["meta", "blobs", "files", "small", "manifests", "tags", "lists", "pins", "pinned", "configs"],
             sealedBytes: ["blobs": Self.sealedBytes, "manifests": Self.sealedBytes]
         )
+        self.directory = directory
         self.environment = environment
         self.policy = policy
         meta = environment.table("meta")
@@ -89,7 +91,11 @@ final class CacheIndex: Sendable {
         _ body: @escaping @Sendable (borrowing WriteTransaction) throws(LMDBError) -> Answer
     ) throws(LMDBError) -> Answer {
         let job = AnsweringJob(body)
-        try commits.perform(job)
+        do throws(LMDBError) {
+            try commits.perform(job)
+        } catch {
+            throw error.explained(byVolumeOf: directory)
+        }
         return job.answer
     }
 
@@ -187,8 +193,10 @@ extension CacheIndex {
         try recallPolicy()
     }
 
-    /// A new file with what is in the index, without the pages that deletes have freed.
-    func copyCompacted(to path: String) throws(LMDBError) { try environment.copyCompacted(to: path) }
+    /// A new file with what is in the index, without the pages that deletes have freed; false when that takes too long.
+    func copyCompacted(to path: String, until deadline: Deadline) throws(LMDBError) -> Bool {
+        try environment.copyCompacted(to: path, until: deadline)
+    }
 
     /// Where the scrub stands.
     func scrubState() throws(LMDBError) -> ScrubState? {

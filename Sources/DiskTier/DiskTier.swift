@@ -31,6 +31,8 @@ public final class DiskTier: Sendable {
         public var highWatermarkPercent: Int64 = 98
         /// ... down to so much.
         public var lowWatermarkPercent: Int64 = 95
+        /// So long who needs room evicts for it while the tier is above its ceiling; the rest goes in the background.
+        public var excessPatience: Duration = .milliseconds(100)
         /// Content in the index itself may take this much of the ceiling, in percent.
         public var indexSharePercent: Int64 = 20
         /// Pins may hold this much of the ceiling, in percent.
@@ -48,6 +50,10 @@ public final class DiskTier: Sendable {
         public var rebuildsIndex = false
         /// So long a start looks at what LMDB would follow blindly in an index that was not closed in order.
         public var structureCheckLimit: Duration = .milliseconds(500)
+        /// So long a start makes an index smaller that takes far more than its share.
+        public var indexShrinkingLimit: Duration = .milliseconds(500)
+        /// A share to make it smaller for that is not this one's, for which nothing is evicted.
+        public var indexShrinkingShareBytes: Int64?
         /// Files up to this size are hashed before they are answered with, where that is needed; larger ones meanwhile.
         public var verifiedAtOnceBytes: Int64 = 8 << 20
         /// From the end of one scrub to the next; zero is never.

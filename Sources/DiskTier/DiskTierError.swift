@@ -48,7 +48,10 @@ public enum DiskTierError: Error, CustomStringConvertible {
         case .neverFits(let bytes, let ceiling):
             "\(bytes) bytes never fit into the cache of \(ceiling) bytes; raise cache-size"
         case .noRoomNow(let bytes):
-            "no room for \(bytes) bytes: the cache is full of what is being written; try again later or raise cache-size"
+            """
+            no room for \(bytes) bytes: the cache is full of what is being written, or above a ceiling that was lowered; try again \
+            later or raise cache-size
+            """
         case .indexTooLarge(let bytes, let index, let ceiling):
             """
             no room for \(bytes) bytes: the index takes \(index) of the cache's \(ceiling); restart, which makes it smaller, or raise \

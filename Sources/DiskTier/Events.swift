@@ -23,6 +23,8 @@ extension DiskTier {
         case pinsBeyondShare(bytes: Int64, limitBytes: Int64)
         /// The index took far more than it may under this ceiling.
         case shrankIndex(from: Int64, to: Int64)
+        /// It takes so many, and the start could not make it smaller.
+        case keptLargeIndex(bytes: Int64, ShrinkingObstacle)
         /// All content was hashed.
         case scrubbed(VerificationProgress)
 
@@ -43,6 +45,8 @@ extension DiskTier {
                 "pins hold \(bytes) bytes of the \(limit) that they may, which eviction cannot take: unpin something or raise cache-size"
             case .shrankIndex(let old, let new):
                 "the cache index took \(old) bytes, more than its share of cache-size: its oldest content went, and it takes \(new) now"
+            case .keptLargeIndex(let bytes, let obstacle):
+                "the cache index takes \(bytes) bytes, more than its share of cache-size, and still does: \(obstacle)"
             case .scrubbed(let done):
                 "scrubbed \(done.blobs) blobs, \(done.bytes) bytes: \(done.damaged) damaged, \(done.missing) missing, \(done.unread) unread"
             }
@@ -51,8 +55,26 @@ extension DiskTier {
         /// It needs somebody's attention.
         public var isProblem: Bool {
             switch self {
-            case .damaged, .missing, .rebuilt, .failed, .overCeiling, .pinsBeyondShare: true
+            case .damaged, .missing, .rebuilt, .failed, .overCeiling, .pinsBeyondShare, .keptLargeIndex: true
             case .removedOrphans, .adopted, .shrankIndex, .scrubbed: false
+            }
+        }
+    }
+
+    /// Why an index that takes more than its share was not copied into a smaller one.
+    public enum ShrinkingObstacle: Sendable, CustomStringConvertible {
+        case noSpace(missingBytes: Int64)
+        case noTime
+
+        public var description: String {
+            switch self {
+            case .noSpace(let missing):
+                "the smaller copy needs \(missing) bytes more on its file system; free them and start again"
+            case .noTime:
+                """
+                making it smaller takes longer than a start may. Its oldest content goes meanwhile, which the next start uses; or stop the \
+                server and run 'forebay cache stat', which takes the time that it needs
+                """
             }
         }
     }

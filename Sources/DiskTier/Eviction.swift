@@ -30,21 +30,27 @@ final class Evictor: Sendable {
 }
 
 extension DiskTier {
-    /// Reserves bytes, evicting until they fit.
+    /// Reserves bytes, evicting until they fit. Under a ceiling that was lowered, or on a volume that others have filled, that is left to the
+    /// background after a moment: meanwhile there is no room.
     ///
     /// - Parameter held: what the same reservation has already, for telling "never" from "not now".
     func makeRoom(_ bytes: Int64, beside held: Int64) throws(DiskTierError) {
         try requireFits(bytes + held)
         observeVolume()
         if ledger.missing(for: bytes) > 0 { settlement.waitForGrace() }
+        let patience = Deadline.after(configuration.excessPatience)
         var pauses = 0
         while !ledger.reserve(bytes) {
+            if isExcessive(since: patience) {
+                background.press()
+                throw noRoom(for: bytes)
+            }
             if ledger.hasStranded {
                 guard retryRemovals() else { throw noRoom(for: bytes) }
                 continue
             }
             if dropLeftFills(atLeast: ledger.missing(for: bytes)) { continue }
-            if try evict(for: bytes) { continue }
+            if try evict({ isExcessive(since: patience) ? 0 : ledger.missing(for: bytes) }) { continue }
             // What is not counted yet may be all that there is.
             if settlement.isPending, pauses < Self.settlementPauses {
                 pauses += 1
@@ -56,6 +62,11 @@ extension DiskTier {
             throw reason
         }
         if excess(over: configuration.highWatermarkPercent) > 0 { background.press() }
+    }
+
+    /// There is no room for anything still, and that is known for sure.
+    private func isExcessive(since patience: Deadline) -> Bool {
+        patience.hasPassed && ledger.missing(for: 0) > 0 && !settlement.isPending
     }
 
     private func requireFits(_ bytes: Int64) throws(DiskTierError) {

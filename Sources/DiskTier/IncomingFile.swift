@@ -79,6 +79,7 @@ public final class IncomingFile {
             let status = try onDisk { () throws(FileError) in
                 try fileSystem.truncate(file, to: size)
                 try fileSystem.createDirectory(parentDirectory(of: path))
+                tier.settlement.publishes(path)
                 try fileSystem.publish(file, from: file.path, as: path)
                 return try fileSystem.status(of: file)
             }

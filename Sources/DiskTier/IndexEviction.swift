@@ -44,7 +44,7 @@ extension DiskTier {
 
 extension DiskTier.Configuration {
     /// What lies in the index itself may take so much.
-    var indexShareBytes: Int64 { min(ceilingBytes * indexSharePercent / 100, Int64(indexMapBytes) * 7 / 10) }
+    public var indexShareBytes: Int64 { min(ceilingBytes * indexSharePercent / 100, Int64(indexMapBytes) * 7 / 10) }
 }
 
 extension CacheIndex {

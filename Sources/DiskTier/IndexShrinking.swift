@@ -10,9 +10,7 @@ extension DiskTier {
     private static let shrinkingPercent: Int64 = 150
     /// A copy that wins less is not worth its time.
     private static let leastGainBytes: Int64 = 1 << 20
-    /// So long a start evicts from the index; the rest goes in the background, and its room at the next start.
-    private static let evictionLimit: Duration = .seconds(5)
-    private static let evictedAtOnce = 4096
+    private static let evictedAtOnce = 1024
 
     private enum Start {
         case ready(CacheIndex, CacheIndex.Run)
@@ -58,8 +56,9 @@ extension DiskTier {
         let run = try beginRun(index, lastStop, configuration.directory, fileSystem)
         let oldBytes = Int64(index.statistics.usedBytes)
         do throws(DiskTierError) {
-            guard oldBytes > configuration.indexShareBytes / 100 * shrinkingPercent,
-                try copyShrunk(index, configuration, fileSystem)
+            let shareBytes = configuration.indexShrinkingShareBytes ?? configuration.indexShareBytes
+            guard oldBytes > shareBytes / 100 * shrinkingPercent,
+                try copyShrunk(index, configuration, fileSystem, report)
             else { return .ready(index, run) }
             return .shrunk(run, lastSequence: index.nextSequence(), from: oldBytes)
         } catch {
@@ -69,29 +68,48 @@ extension DiskTier {
         }
     }
 
-    /// False when a copy would not be worth it.
+    /// False when a copy would not be worth it, or is not possible now.
     private static func copyShrunk(
         _ index: CacheIndex,
         _ configuration: Configuration,
-        _ fileSystem: any FileSystem
+        _ fileSystem: any FileSystem,
+        _ report: (Event) -> Void
     ) throws(DiskTierError) -> Bool {
-        let deadline = Deadline.after(evictionLimit)
-        let live = try inIndex { () throws(LMDBError) in
-            var hands: [UInt64] = [0, 0]
-            while try index.evictSmall(&hands, beyond: configuration.indexShareBytes, limit: evictedAtOnce) > 0 {
-                if deadline.hasPassed { break }
-            }
-            return Int64(try index.liveBytes())
-        }
+        let deadline = Deadline.after(configuration.indexShrinkingLimit)
+        let half = Deadline.after(configuration.indexShrinkingLimit / 2)
+        let (live, isOverdue) = try evictSmall(index, configuration, until: half)
         let used = Int64(index.statistics.usedBytes)
-        guard used - live >= max(leastGainBytes, used / 3) else { return false }
+        guard isOverdue || used - live >= max(leastGainBytes, used / 3) else { return false }
         let directory = configuration.directory
         let available = try onDisk { () throws(FileError) in try fileSystem.space(at: directory).available }
-        guard available - live >= configuration.minimumFreeBytes else {
-            throw .volumeFull(availableBytes: available, floorBytes: configuration.minimumFreeBytes)
+        let missing = live + configuration.minimumFreeBytes - available
+        guard missing <= 0 else {
+            report(.keptLargeIndex(bytes: used, .noSpace(missingBytes: missing)))
+            return false
         }
-        try inIndex { () throws(LMDBError) in try index.copyCompacted(to: shrunkFile(directory)) }
-        return true
+        // What is still to go does so in the background: the copy of the next start is all the smaller.
+        let isCopied = try inIndex { () throws(LMDBError) in
+            isOverdue ? false : try index.copyCompacted(to: shrunkFile(directory), until: deadline)
+        }
+        if !isCopied { report(.keptLargeIndex(bytes: used, .noTime)) }
+        return isCopied
+    }
+
+    /// - Returns: what is left, and whether more is to go for which there was no time.
+    private static func evictSmall(
+        _ index: CacheIndex,
+        _ configuration: Configuration,
+        until deadline: Deadline
+    ) throws(DiskTierError) -> (live: Int64, isOverdue: Bool) {
+        try inIndex { () throws(LMDBError) in
+            var hands: [UInt64] = [0, 0]
+            var isOverdue = false
+            while try index.evictSmall(&hands, beyond: configuration.indexShareBytes, limit: evictedAtOnce) > 0 {
+                isOverdue = deadline.hasPassed
+                if isOverdue { break }
+            }
+            return (Int64(try index.liveBytes()), isOverdue)
+        }
     }
 
     private static func shrunkFile(_ directory: String) -> String { indexFile(directory) + ".new" }

@@ -15,6 +15,8 @@ final class Settlement: Sendable {
 
     private let state = Monitor(State.done)
     private let graceEnd = Mutex(Deadline.never)
+    /// The files that this run has put in place meanwhile. Their times do not tell them from older ones: the clock may be set back.
+    private let published = Mutex<Set<String>>([])
 
     var isPending: Bool { state.withLock { $0 == .pending } }
     /// Nothing is left that is not counted.
@@ -24,7 +26,17 @@ final class Settlement: Sendable {
         state.update { $0 = .pending }
     }
 
-    func end(complete: Bool) { state.update { $0 = complete ? .done : .failed } }
+    func end(complete: Bool) {
+        state.update { $0 = complete ? .done : .failed }
+        published.withLock { $0 = [] }
+    }
+
+    /// A file is about to be put in place.
+    func publishes(_ path: String) {
+        if isPending { published.withLock { _ = $0.insert(path) } }
+    }
+
+    func hasPublished(_ path: String) -> Bool { published.withLock { $0.contains(path) } }
 
     /// False when it takes longer.
     @discardableResult
@@ -54,9 +66,8 @@ extension DiskTier {
             let used = usedOfVolume
             ledger.update { $0.unknownBytes = max(0, min(ledger.ceilingBytes, used) - $0.usedBytes) }
         }
-        let openedAt = time.wallTime()
         _ = background.start("housekeeping", self) { tier in
-            tier.settle(openedAt)
+            tier.settle()
             tier.background.press()
             tier.keepHouse()
         }
@@ -91,12 +102,15 @@ extension DiskTier {
         while !settlement.wait(.seconds(3600)) {}
     }
 
-    private func settle(_ openedAt: WallTime) {
+    private func settle() {
         guard settlement.isPending else { return }
         var isComplete = false
         do throws(DiskTierError) {
-            let before = openedAt.nanosecondsSince1970
-            if run.isFirst { try adoptFiles(before: before) } else { try removeOrphans(before: before, pause: nil) }
+            if run.isFirst {
+                try adoptFiles()
+            } else {
+                try removeOrphans(pause: nil) { path, _ in !settlement.hasPublished(path) }
+            }
             isComplete = true
         } catch {
             note(error)
@@ -117,7 +131,7 @@ extension DiskTier {
             sweeps += 1
             do throws(DiskTierError) {
                 let before = time.wallTime().nanosecondsSince1970 - Self.orphanAgeNanoseconds
-                try removeOrphans(before: before, pause: .milliseconds(100))
+                try removeOrphans(pause: .milliseconds(100)) { _, status in status.changedNanoseconds < before }
             } catch {
                 note(error)
             }
@@ -146,16 +160,19 @@ extension DiskTier {
     /// Files that are in place without the index knowing: the program stopped between the two, or the disk would not let them go.
     ///
     /// - Parameters:
-    ///   - moment: files changed after it are left alone.
     ///   - pause: between two folders.
-    func removeOrphans(before moment: Int64, pause: Duration?) throws(DiskTierError) {
+    ///   - isOld: it is not one that is just about to be entered.
+    private func removeOrphans(
+        pause: Duration?,
+        where isOld: (String, FileStatus) -> Bool
+    ) throws(DiskTierError) {
         var count = 0
         var bytes: Int64 = 0
         try forEachFolder(pause) { folder, algorithm throws(DiskTierError) in
             for name in try unknownFiles(folder, algorithm).map(\.name) {
                 let path = "\(folder)/\(name)"
                 let status = try onDisk { () throws(FileError) in try fileSystem.status(at: path) }
-                guard let status, !status.isDirectory, status.changedNanoseconds < moment else { continue }
+                guard let status, !status.isDirectory, isOld(path, status) else { continue }
                 discard(path, bytes: status.allocated)
                 count += 1
                 bytes += status.allocated
@@ -165,7 +182,7 @@ extension DiskTier {
     }
 
     /// Takes over what lies there under an index that is new. Nothing of it is believed: it is hashed before it is first served.
-    private func adoptFiles(before moment: Int64) throws(DiskTierError) {
+    private func adoptFiles() throws(DiskTierError) {
         var count = 0
         var bytes: Int64 = 0
         try forEachFolder(nil) { folder, algorithm throws(DiskTierError) in
@@ -173,7 +190,7 @@ extension DiskTier {
             for file in try unknownFiles(folder, algorithm) {
                 let path = "\(folder)/\(file.name)"
                 guard let status = try onDisk({ () throws(FileError) in try fileSystem.status(at: path) }),
-                    !status.isDirectory, status.changedNanoseconds < moment
+                    !status.isDirectory, !settlement.hasPublished(path)
                 else { continue }
                 if let digest = file.digest {
                     adopted.append((Key.digest(digest), BlobRecord.FileFacts(status)))

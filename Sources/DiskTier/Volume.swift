@@ -26,16 +26,16 @@ extension DiskTier {
         return .volumeFull(availableBytes: max(0, room + floor), floorBytes: floor)
     }
 
-    /// Evicts until so many bytes fit. On a volume without a single free block the index cannot even forget: then some files go first.
+    /// Evicts for as long as some bytes are missing. On a volume without a single free block the index cannot even forget: then some files go first.
     ///
     /// - Returns: false when there is nothing to take.
-    func evict(for bytes: Int64) throws(DiskTierError) -> Bool {
+    func evict(_ missing: () -> Int64) throws(DiskTierError) -> Bool {
         do throws(DiskTierError) {
-            return try evictFiles { ledger.missing(for: bytes) }
+            return try evictFiles(missing: missing)
         } catch {
             note(error)
             guard case .index(let reason) = error, reason.isNoSpace, try giveWay() else { throw error }
-            return try evictFiles { ledger.missing(for: bytes) }
+            return try evictFiles(missing: missing)
         }
     }
 

@@ -100,6 +100,12 @@ final class Fill: Sendable {
 
     var isOver: Bool { state.withLock { $0.isOver } }
 
+    /// Somebody else may have written to its file.
+    var isSuspect: Bool {
+        let content = state.withLock { $0.phase.isLive ? $0.content : nil }
+        return content?.isSuspect ?? false
+    }
+
     func waitUntilOver(_ deadline: Deadline) {
         _ = state.wait(until: deadline) { $0.isOver ? true : nil }
     }

@@ -13,6 +13,8 @@ final class FillContent: @unchecked Sendable {
     static let blockBytes = FillNote.unitBytes
     /// So many blocks are noted at once.
     private static let notedAtOnce = 4
+    /// So often a file that others change meanwhile is read.
+    private static let readings = 3
 
     private struct Unnoted {
         var blocks: [FillNote.Block] = []
@@ -61,7 +63,7 @@ final class FillContent: @unchecked Sendable {
         self.incoming = incoming
         self.fileSystem = fileSystem
         file = incoming.file
-        watch = WriteWatch(file, in: fileSystem)
+        watch = WriteWatch(file, isSuspect: remains.isSuspect, in: fileSystem)
         noted = remains.noted
         hash = remains.hash.copy()
     }
@@ -70,8 +72,28 @@ final class FillContent: @unchecked Sendable {
         try watch.write(block.span, at: offset)
     }
 
-    /// Nobody else has written to the file, as far as that can be told: what was hashed on its way there is what it has.
-    func isAsWritten() throws(FileError) -> Bool { try watch.isAsLeft() }
+    /// Somebody else may have written to the file: what was hashed on its way there may not be what it has.
+    var isSuspect: Bool {
+        // What cannot be looked at is.
+        (try? watch.isSuspect()) ?? true
+    }
+
+    /// Of what the file has, read from its start; `nil` when somebody goes on changing it, or it is no longer wanted.
+    func digestOnDisk(isWanted: () -> Bool) throws(FileError) -> Digest? {
+        for _ in 0..<Self.readings {
+            try watch.trust()
+            var hash = ContentHash(digest.algorithm)
+            var offset: Int64 = 0
+            while offset < size, isWanted() {
+                let bytes = try read(offset..<size)
+                hash.update(bytes.span)
+                offset += Int64(bytes.count)
+            }
+            guard offset == size else { return nil }
+            if try !watch.isSuspect() { return hash.digest() }
+        }
+        return nil
+    }
 
     /// Hashes at most ``blockBytes`` from the start of `range` on, from `block` when it lies there; returns where it stopped.
     func hash(_ range: Range<Int64>, from block: [UInt8], at start: Int64) throws(FileError) -> Int64 {
@@ -187,7 +209,8 @@ extension FillContent {
             // A fill that was ended while its last byte was hashed: the next one hashes again.
             hashed == size ? ContentHash(digest.algorithm) : hash.copy(),
             hashed: hashed == size ? 0 : hashed,
-            confirmed: confirmed
+            confirmed: confirmed,
+            isSuspect: isSuspect
         )
         try incoming.leave(digest, size: size, end: end, knowing: remains, since: stamp)
     }
@@ -219,6 +242,8 @@ final class FillRemains: Sendable {
     let hashed: Int64
     /// When the origin said last that it has the blob.
     let confirmed: UInt64?
+    /// Somebody may have written to what this process knows already.
+    let isSuspect: Bool
 
     init(
         _ digest: Digest,
@@ -227,7 +252,8 @@ final class FillRemains: Sendable {
         noted: [FillNote.Block],
         _ hash: consuming ContentHash,
         hashed: Int64,
-        confirmed: UInt64?
+        confirmed: UInt64?,
+        isSuspect: Bool = false
     ) {
         self.digest = digest
         self.etag = etag
@@ -236,6 +262,7 @@ final class FillRemains: Sendable {
         self.hash = hash
         self.hashed = hashed
         self.confirmed = confirmed
+        self.isSuspect = isSuspect
     }
 
     convenience init(_ note: FillNote, partBytes: Int64) {

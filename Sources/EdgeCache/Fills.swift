@@ -322,12 +322,7 @@ extension Fills {
 
     /// All bytes are hashed.
     private func complete(_ fill: Fill, _ content: FillContent) {
-        guard proves(fill, content.hashedDigest) else { return }
-        do throws(FileError) {
-            guard try content.isAsWritten() else { return overwritten(fill) }
-        } catch {
-            return storageFailed(fill, error)
-        }
+        guard content.isSuspect ? provesOnDisk(fill, content) : proves(fill, content.hashedDigest) else { return }
         let isFirst = fill.state.update { state in
             guard state.phase.isLive else { return false }
             state.phase = .verified(content.file)
@@ -355,6 +350,23 @@ extension Fills {
         damages.insert(fill.digest, etag: fill.state.withLock { $0.etag })
         let key = registry.layout.blob(fill.digest)
         damaged(fill, .origin(.damaged(key: key, expected: fill.digest, actual: actual)))
+        return false
+    }
+
+    /// Whether the file that somebody else may have written to has the blob; ends the fill if not.
+    private func provesOnDisk(_ fill: Fill, _ content: FillContent) -> Bool {
+        let metadata: Logger.Metadata = ["digest": "\(fill.digest)"]
+        log.notice("another process has touched the file of a fill: it is hashed again", metadata: metadata)
+        do throws(FileError) {
+            if try content.digestOnDisk(isWanted: { !isClosing && fill.isLive }) == fill.digest {
+                damages.remove(fill.digest)
+                return true
+            }
+        } catch {
+            storageFailed(fill, error)
+            return false
+        }
+        if isClosing { fill.fail(.origin(.closing)) } else { overwritten(fill) }
         return false
     }
 

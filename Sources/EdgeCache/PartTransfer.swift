@@ -33,8 +33,6 @@ final class PartTransfer {
         case cut
         /// The bytes have nowhere to go.
         case storage(any Error)
-        /// Somebody else writes to the file.
-        case overwritten
         /// The first part must be another one, or what an earlier fill left is of no use.
         case startOver
         /// The origin does not give parts.
@@ -104,7 +102,6 @@ final class PartTransfer {
             case nil, .cancelled, .cut, .startOver, .takeWhole: fill.fail(.origin(.closing))
             case .changed: fills.damaged(fill, .originChanged(fill.digest))
             case .storage(let error): fills.storageFailed(fill, error)
-            case .overwritten: fills.overwritten(fill)
             }
         }
     }
@@ -279,14 +276,11 @@ extension PartTransfer {
         guard let content, !block.isEmpty else { return }
         if fills.isClosing || !fill.isLive { throw .cancelled }
         let start = position - Int64(block.count)
-        let isAsWritten: Bool
         do throws(FileError) {
-            isAsWritten = try content.isAsWritten()
-            if isAsWritten { try content.write(block, at: start) }
+            try content.write(block, at: start)
         } catch {
             throw .storage(error)
         }
-        guard isAsWritten else { throw .overwritten }
         if position % FillContent.blockBytes == 0 || position == end { note(content) }
         fill.land(start..<position)
         fills.settle(fill, content, block, at: start, blocks: Self.hashedBlocks)

@@ -91,7 +91,7 @@ extension Spool {
     /// Makes sure of what earlier requests have left, and opens what an earlier run has; false when it is not there as it was.
     func wake() throws(EdgeError) -> Bool {
         if isPassing { return remote.has(upTo: size) && memory.count == size - remote.grid.start(of: size) }
-        guard isAsleep, let id else { return try lastChange() == changed }
+        guard isAsleep, let id else { return try isAsLeft() }
         let file = try onDisk { () throws(DiskTierError) in
             try tools.tier.reopenUploadFile(UploadJournal.dataName(id), size: size, room)
         }
@@ -102,6 +102,12 @@ extension Spool {
         incoming = file
         isAsleep = false
         return true
+    }
+
+    /// What moves the time of the last change may have left the bytes as they are.
+    private func isAsLeft() throws(EdgeError) -> Bool {
+        guard try lastChange() != changed, let file = incoming?.file else { return true }
+        return try digest(of: file, algorithm) == hash.digest()
     }
 
     private func lastChange() throws(EdgeError) -> Int64? {
@@ -399,7 +405,16 @@ extension Spool {
         do throws(RegistryError) {
             return try body()
         } catch {
+            // It is not the origin that failed where our own file could not be read.
+            if let reason = error.fileError, reason.path == incoming?.file.path { throw .tier(.file(reason)) }
             throw .origin(error)
         }
+    }
+}
+
+extension RegistryError {
+    fileprivate var fileError: FileError? {
+        guard case .store(let error) = self, case .file(let reason) = error.kind else { return nil }
+        return reason
     }
 }

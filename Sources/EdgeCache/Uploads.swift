@@ -154,7 +154,7 @@ public final class UploadChunk {
 
     /// Ends the upload: verifies the digest, and returns once the origin has the blob. It is warm on disk then.
     ///
-    /// When only the origin fails, the bytes stay: the same request finishes it later, with or without its body.
+    /// When only the origin fails, or the disk cannot give the bytes now, they stay: the same request finishes it later, with or without its body.
     public func finish(as digest: Digest) throws(EdgeError) {
         do throws(EdgeError) {
             try check()
@@ -174,7 +174,7 @@ public final class UploadChunk {
             // Most clients have asked for it just before.
             try spool.push(as: digest, isMissing: edge.fills.isAbsent(digest))
         } catch {
-            if case .origin = error, !session.id.isEmpty {
+            if error.isOurs, !session.id.isEmpty {
                 isOpen = false
                 edge.uploads.release(session, verified: digest)
             } else {

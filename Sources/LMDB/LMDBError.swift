@@ -9,10 +9,17 @@ public struct LMDBError: Error, Equatable, CustomStringConvertible {
     /// The data has grown to the size of the map.
     public var isMapFull: Bool { code == MDB_MAP_FULL }
     /// The volume is full (`ENOSPC`, `EDQUOT`).
-    public var isNoSpace: Bool { code == ENOSPC || code == EDQUOT || isShortWrite }
+    public var isNoSpace: Bool { code == ENOSPC || code == EDQUOT }
 
-    /// Only some of a commit's pages found room: the library has no other code for that than the disk's own trouble (`mdb_page_flush`).
-    private var isShortWrite: Bool { code == EIO && operation == "mdb_txn_commit" }
+    /// Where only some of a commit's pages found room, the library has no other code than for the disk's own trouble (`mdb_page_flush`): the
+    /// volume with this path tells one from the other.
+    public func explained(byVolumeOf path: String) -> LMDBError {
+        guard code == EIO, operation == "mdb_txn_commit" else { return self }
+        var volume = statvfs()
+        guard statvfs(path, &volume) == 0 else { return self }
+        let isFull = UInt64(volume.f_bavail) * UInt64(volume.f_frsize) < 1 << 20
+        return isFull ? LMDBError(operation: operation, code: ENOSPC) : self
+    }
 
     /// The file is not LMDB's, or not whole: it cannot be used and will not get better.
     public var isDamage: Bool {

@@ -36,6 +36,7 @@ public struct FileError: Error, Equatable, CustomStringConvertible {
 
     public var description: String {
         if code == EMEDIUMTYPE { return "\(operation) \(path): it is no regular file; take it away" }
+        if isDirectory { return "\(operation) \(path): it is a directory; take it away" }
         return "\(operation) \(path): \(String(cString: strerror(code))) (errno \(code))"
     }
 }

@@ -17,6 +17,7 @@ import Testing
         _ change: (inout DiskTier.Configuration) -> Void = { _ in }
     ) throws -> DiskTier {
         var configuration = DiskTier.Configuration(directory: folder.path, ceilingBytes: ceilingBytes)
+        configuration.indexShrinkingLimit = .seconds(3600)
         change(&configuration)
         return try DiskTier(configuration, fileSystem: files, report: reports.report)
     }
@@ -57,6 +58,27 @@ import Testing
         waitUntil { tier.statistics.usedBytes <= 8 << 20 }
         #expect(try folder.allocatedBytes() <= 8 << 20)
         #expect(try tier.has(pattern(1 << 20)), "no more than it should")
+    }
+
+    /// Bug: who needed room first waited until all that was above the ceiling had gone.
+    @Test func nobodyWaitsForAllThatIsAboveTheCeiling() throws {
+        try {
+            let tier = try open(64 << 20)
+            for seed in 0..<20 { try tier.store(pattern(1 << 20, seed: seed)) }
+            tier.close()
+        }()
+        let (files, gate) = (FaultyFileSystem(), Gate())
+        files.beforeCalls { operation, path in
+            if operation == "unlink", path.contains("/blobs/") { gate.pass() }
+        }
+        let tier = try open(8 << 20, files: files) { $0.excessPatience = .zero }
+        defer { tier.stop() }
+        gate.waitForArrivals()
+        let failure = #expect(throws: DiskTierError.self) { try tier.reserve(1 << 20) }
+        #expect(failure?.isNoSpace == true)
+        gate.open()
+        waitUntil { tier.statistics.usedBytes <= 7 << 20 }
+        try tier.store(pattern(1 << 20, seed: 50))
     }
 
     @Test func filesGoUnderAHigherFloor() throws {
@@ -186,13 +208,36 @@ import Testing
         try {
             let tier = try open(8 << 20, files: files, reports)
             defer { tier.stop() }
-            #expect(reports.all.contains { if case .failed(.volumeFull) = $0 { true } else { false } })
+            #expect(
+                reports.all.contains {
+                    guard case .keptLargeIndex(_, .noSpace(let missing)) = $0 else { return false }
+                    return missing > 0 && "\($0)".contains("\(missing) bytes more")
+                }
+            )
             #expect(try LocalFileSystem().status(at: folder.path + "/index/data.mdb.new") == nil)
         }()
         let tier = try open(8 << 20)
         defer { tier.stop() }
         #expect(tier.statistics.indexBytes < 3 << 20)
         #expect(try tier.contents(Digest(of: small(0))) == small(0))
+    }
+
+    /// Bug: a start waited for seconds until its index was smaller. What it has no time for goes meanwhile.
+    @Test func aStartDoesNotWaitForASmallerIndex() throws {
+        try fillIndex()
+        let reports = Reports()
+        try {
+            let tier = try open(8 << 20, reports) { $0.indexShrinkingLimit = .zero }
+            defer { tier.close() }
+            #expect(tier.statistics.indexBytes > 8 << 20)
+            #expect(reports.all.contains { if case .keptLargeIndex(_, .noTime) = $0 { true } else { false } })
+            waitUntil { (try? !tier.has(small(1))) ?? false }
+        }()
+        #expect(try LocalFileSystem().status(at: folder.path + "/index/data.mdb.new") == nil)
+        let tier = try open(8 << 20)
+        defer { tier.stop() }
+        #expect(tier.statistics.indexBytes < 3 << 20)
+        #expect(try tier.contents(Digest(of: small(0))) == small(0), "pinned")
     }
 
     // MARK: - What stays

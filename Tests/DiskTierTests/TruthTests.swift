@@ -185,6 +185,24 @@ func overwrite(_ path: String, at offset: Int64 = 500, _ bytes: [UInt8] = [0, 1,
         tier.close()
     }
 
+    /// Bug: with a clock that was behind the files' times none of them was counted, and the ceiling was not kept.
+    @Test(arguments: [false, true])
+    func aClockThatIsBehindHidesNoFile(isRebuilt: Bool) throws {
+        try withCrashing(DiskTier(folder.path)) { tier in try tier.store(pattern(100_000)) }
+        if isRebuilt { try overwrite(folder.path + "/index/data.mdb", at: 0, [UInt8](repeating: 0xff, count: 8192)) }
+        let orphan = Digest(of: pattern(300_000, seed: 9))
+        try files.createDirectory(folder.path + "/blobs/sha256/\(orphan.hex.prefix(2))")
+        try folder.write(pattern(300_000, seed: 9), to: "blobs/sha256/\(orphan.hex.prefix(2))/\(orphan.hex)")
+        var rebuilding = configuration()
+        rebuilding.rebuildsIndex = true
+        let tier = try DiskTier(rebuilding, time: ManualTime(at: WallTime(seconds: 1_000_000)))
+        tier.waitUntilSettled()
+        #expect(try (files.status(at: path(folder, orphan)) != nil) == isRebuilt)
+        #expect(try tier.contents(Digest(of: pattern(100_000))) == pattern(100_000))
+        #expect(try folder.allocatedBytes() <= tier.statistics.usedBytes)
+        tier.close()
+    }
+
     /// Bug: one folder that could not be listed ended the look for orphans, and no later stop was a clean one.
     @Test func aFolderThatMayNotBeReadIsPassedBy() throws {
         try withCrashing(DiskTier(folder.path)) { tier in

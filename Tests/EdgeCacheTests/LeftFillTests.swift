@@ -101,22 +101,82 @@ import Threading
 
     /// Bug: what was written over a running fill's file was kept as verified.
     @Test func aFillThatIsOverwrittenIsNotKept() throws {
-        let edge = try Edge {
-            smallParts(&$0)
-            $0.fillPartsInFlight = 1
-        }
         let content = noise(4 * mebibyte)
-        let digest = edge.seed(content)
-        let gate = Gate()
-        edge.store.hold(from: 3 * mebibyte, at: gate)
-        let opened = try #require(try edge.cache.blob(digest))
-        gate.waitForArrivals()
+        let (edge, digest, opened, gate) = try held(content)
         try overwrite(leftFile(edge.folder), at: 1000, [content[1000] ^ 1])
         gate.open()
         #expect(throws: EdgeError.self) { try contents(opened) }
         edge.cache.waitForFills()
         #expect(try edge.tier.size(of: digest) == nil)
         #expect(try edge.read(digest) == content)
+    }
+
+    /// Bug: a change of mode, owner, links or attributes counted as somebody's writing: the client's answer broke off.
+    @Test func aFillWhoseFileIsTouchedIsKept() throws {
+        let (edge, digest, opened, gate) = try held(noise(4 * mebibyte))
+        try touchLater(leftFile(edge.folder))
+        gate.open()
+        #expect(try contents(opened) == noise(4 * mebibyte))
+        edge.cache.waitForFills()
+        #expect(try edge.tier.verify(digest) == .verified)
+        #expect(edge.cache.fillStatistics.notStored == 0)
+    }
+
+    /// Bug: so did a clock that was set back.
+    @Test func aClockThatIsSetBackBreaksNoFill() throws {
+        let fileSystem = FaultyFileSystem()
+        let (edge, digest, opened, gate) = try held(noise(4 * mebibyte), on: fileSystem)
+        fileSystem.setClock(by: -60_000_000_000)
+        gate.open()
+        #expect(try contents(opened) == noise(4 * mebibyte))
+        edge.cache.waitForFills()
+        #expect(try edge.tier.verify(digest) == .verified)
+    }
+
+    /// What this process knows of it is not believed, though nobody has touched it since it was left.
+    @Test func whatWasOverwrittenBeforeItWasLeftIsNotKept() throws {
+        let content = noise(4 * mebibyte)
+        let (edge, digest, opened, gate) = try held(content, at: 2 * mebibyte)
+        try overwrite(leftFile(edge.folder), at: 1000, [content[1000] ^ 1])
+        edge.store.fail(from: 3 * mebibyte)
+        gate.open()
+        #expect(throws: EdgeError.self) { _ = try contents(opened) }
+        edge.cache.waitForFills()
+        edge.store.interceptPieces(nil)
+        #expect(throws: EdgeError.self) { _ = try edge.read(digest) }
+        #expect(edge.cache.fillStatistics.resumed == 1)
+        edge.cache.waitForFills()
+        #expect(try edge.read(digest) == content)
+        edge.cache.waitForFills()
+        #expect(try edge.tier.verify(digest) == .verified)
+    }
+
+    /// A range need not wait until all of the file is hashed again.
+    @Test func aRangeOfAFileThatMayBeOverwrittenComesFromTheOrigin() throws {
+        let content = noise(4 * mebibyte)
+        let (edge, digest, opened, gate) = try held(content)
+        try overwrite(leftFile(edge.folder), at: 1000, [content[1000] ^ 1])
+        #expect(try edge.read(digest, 900..<1100) == Array(content[900..<1100]))
+        gate.open()
+        #expect(throws: EdgeError.self) { try contents(opened) }
+    }
+
+    /// A fill that has a file, and stands still at some byte until the gate opens.
+    private func held(
+        _ content: [UInt8],
+        at stop: Int = 3 * mebibyte,
+        on fileSystem: any FileSystem = LocalFileSystem()
+    ) throws -> (Edge, Digest, BlobContent, Gate) {
+        let edge = try Edge(fileSystem: fileSystem) {
+            smallParts(&$0)
+            $0.fillPartsInFlight = 1
+        }
+        let digest = edge.seed(content)
+        let gate = Gate()
+        edge.store.hold(from: stop, at: gate)
+        let opened = try #require(try edge.cache.blob(digest))
+        gate.waitForArrivals()
+        return (edge, digest, opened, gate)
     }
 
     /// The process is killed while parts are in flight: what was noted by then is not fetched again.

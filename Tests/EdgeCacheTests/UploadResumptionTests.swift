@@ -134,6 +134,38 @@ import Testing
         #expect(throws: EdgeError.self) { try edge.cache.uploadStatus(library, id) }
     }
 
+    /// Bug: a change of mode, owner, links or attributes lost an upload that had been acknowledged.
+    @Test func whatIsTouchedGoesOn() throws {
+        let edge = try Edge()
+        let content = pattern(100_000)
+        let id = try edge.cache.beginUpload(library).id
+        _ = try send(Array(content.prefix(60_000)), edge, id)
+        try touchLater("\(edge.tier.uploadDirectory)/\(id).data")
+        try finish(edge, id, as: Digest(of: content), with: Array(content.dropFirst(60_000)))
+        #expect(edge.store["epoch/blobs/sha256/\(Digest(of: content).hex)"] == content)
+    }
+
+    /// Bug: where our own disk could not give the bytes back, the origin was blamed. They stay, for when it can.
+    @Test func aDiskThatCannotBeReadIsOurs() throws {
+        let edge = try Edge()
+        let content = pattern(100_000)
+        let id = try edge.cache.beginUpload(library).id
+        let file = "\(edge.tier.uploadDirectory)/\(id).data"
+        _ = try send(content, edge, id)
+        edge.store.intercept { _, call throws(StoreError) in
+            guard call.operation == "PUT" else { return }
+            throw StoreError(.put, in: "memory", .file(FileError(operation: "pread", path: file, code: EIO)), "")
+        }
+        let failure = #expect(throws: EdgeError.self) { try finish(edge, id, as: Digest(of: content)) }
+        guard case .tier(.file)? = failure else {
+            Issue.record("\(failure.debugDescription)")
+            return
+        }
+        edge.store.intercept(nil)
+        try finish(edge, id, as: Digest(of: content))
+        #expect(edge.store["epoch/blobs/sha256/\(Digest(of: content).hex)"] == content)
+    }
+
     /// Bug: only a full disk was passed by; one that cannot be written made an error of each push.
     @Test(arguments: [EROFS, EIO, EACCES])
     func aDiskThatCannotBeWrittenIsPassedBy(_ code: Int32) throws {

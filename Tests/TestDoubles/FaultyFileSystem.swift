@@ -11,6 +11,7 @@ public final class FaultyFileSystem: FileSystem {
         var code: Int32 = EIO
         var hasFailed = false
         var available: (@Sendable () -> Int64)?
+        var clockNanoseconds: Int64 = 0
         var hook: (@Sendable (_ operation: String, _ path: String) -> Void)?
     }
 
@@ -42,6 +43,23 @@ public final class FaultyFileSystem: FileSystem {
         state.withLock { $0.available = available }
     }
 
+    /// From now on files seem to have been changed so much later, or earlier.
+    public func setClock(by nanoseconds: Int64) {
+        state.withLock { $0.clockNanoseconds = nanoseconds }
+    }
+
+    private func onClock(_ status: FileStatus) -> FileStatus {
+        FileStatus(
+            size: status.size,
+            allocated: status.allocated,
+            isDirectory: status.isDirectory,
+            isRegular: status.isRegular,
+            modifiedNanoseconds: status.modifiedNanoseconds,
+            changedNanoseconds: status.changedNanoseconds + state.withLock { $0.clockNanoseconds },
+            inode: status.inode
+        )
+    }
+
     /// Whether a call was failed since.
     public var hasFailed: Bool { state.withLock { $0.hasFailed } }
 
@@ -64,12 +82,12 @@ public final class FaultyFileSystem: FileSystem {
 
     public func status(of file: File) throws(FileError) -> FileStatus {
         try enter("fstat", file.path)
-        return try real.status(of: file)
+        return onClock(try real.status(of: file))
     }
 
     public func status(at path: String) throws(FileError) -> FileStatus? {
         try enter("stat", path)
-        return try real.status(at: path)
+        return try real.status(at: path).map(onClock)
     }
 
     @discardableResult
