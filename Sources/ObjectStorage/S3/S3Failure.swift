@@ -44,6 +44,11 @@ extension S3Transport {
         if case .denied = kind, !request.isSigned { kind = .anonymous }
         if case .proxyRefused = kind { message = "proxy \(response.remoteAddress)" }
         if response.status == 503, code == nil, request.method != "HEAD" { kind = .serverFailure }
+        // The store says what is missing. Whoever stands before it may have lost the way to it for a moment.
+        if response.status == 404, code == nil {
+            (kind, isRetryable) = (.invalidResponse, true)
+            message = "the answer does not say what is missing: it is not the store's"
+        }
         return StoreError(
             request.operation,
             in: store,
