@@ -18,7 +18,7 @@ extension S3Transport {
             kind,
             message,
             status: response?.status,
-            requestID: response?.header("x-amz-request-id"),
+            requestID: response?.header("x-amz-request-id").map(request.hidingSecrets),
             isRetryable: isRetryable
         )
     }
@@ -27,13 +27,15 @@ extension S3Transport {
     func failure(of request: S3Request, _ response: Response, _ body: [UInt8]) -> StoreError {
         // A body that cannot be read only makes the message poorer: the status says enough. HEAD has none at all.
         let document = try? XMLReader.read(body)
-        let code = document?.text(of: "Code").map(request.hidingSecrets)
-        var message = request.hidingSecrets(document?.text(of: "Message") ?? "")
-        if let endpoint = document?.text(of: "Endpoint") { message += " (endpoint: \(endpoint))" }
-        if 300..<400 ~= response.status, let location = response.header("Location") {
-            message += " (location: \(printable(request.hidingSecrets(location), limit: 200)))"
+        func said(_ name: String) -> String? { document?.text(of: name).map(request.hidingSecrets) }
+        func header(_ name: String) -> String? { response.header(name).map(request.hidingSecrets) }
+        let code = said("Code")
+        var message = said("Message") ?? ""
+        if let endpoint = said("Endpoint") { message += " (endpoint: \(endpoint))" }
+        if 300..<400 ~= response.status, let location = header("Location") {
+            message += " (location: \(printable(location, limit: 200)))"
         }
-        let region = response.header("x-amz-bucket-region") ?? document?.text(of: "Region")
+        let region = header("x-amz-bucket-region") ?? said("Region")
         let serverTime = response.header("Date").flatMap { WallTime(httpDate: $0) }
         var (kind, isRetryable) = Self.kind(
             status: response.status,
@@ -57,7 +59,7 @@ extension S3Transport {
             message,
             status: response.status,
             code: code,
-            requestID: response.header("x-amz-request-id") ?? document?.text(of: "RequestId"),
+            requestID: header("x-amz-request-id") ?? said("RequestId"),
             retryAfterSeconds: response.header("Retry-After").flatMap(seconds),
             isRetryable: isRetryable,
             serverTime: serverTime
