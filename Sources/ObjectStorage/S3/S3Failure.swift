@@ -75,8 +75,9 @@ extension S3Transport {
         case "RequestTimeout": return (.timeout, nil)
         case "RequestTimeTooSkewed": return (.clockSkew, nil)
         case "AuthorizationHeaderMalformed" where region != nil: return (.wrongRegion(expected: region), nil)
-        case "PermanentRedirect", "TemporaryRedirect", "IllegalLocationConstraintException":
-            return (.wrongRegion(expected: region), nil)
+        case "PermanentRedirect", "IllegalLocationConstraintException": return (.wrongRegion(expected: region), nil)
+        // Where a bucket is new, its name may lead elsewhere for a while.
+        case "TemporaryRedirect": return (.wrongRegion(expected: region), true)
         case "InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken", "ExpiredToken", "InvalidSecurity",
             "TokenRefreshRequired", "AuthorizationHeaderMalformed":
             return (.badCredentials, nil)
