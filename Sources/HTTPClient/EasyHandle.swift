@@ -121,6 +121,8 @@ final class EasyHandle: @unchecked Sendable {
         try set(CURLOPT_PATH_AS_IS, 1)
         try set(CURLOPT_USERAGENT, configuration.userAgent)
 
+        // A server that has moved is found again soon, and its name is not looked up for each of many connections at once.
+        try set(CURLOPT_DNS_CACHE_TIMEOUT, 5)
         try set(CURLOPT_CONNECTTIMEOUT_MS, configuration.connectTimeoutMilliseconds)
         // Without it, a timeout would wait for the name lookup that it is meant to cut short.
         try set(CURLOPT_QUICK_EXIT, 1)
