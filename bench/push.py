@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Pushes through Forebay beside boto3's own uploads and CNCF distribution, to one S3 server, in alternating rounds.
 
-usage: bench/push.py [--binary .build/release/forebay] [--only large|small|parallel] [--mib 16 256 1024] [--rounds 5] [--ahead] [--forebay-flags=...]
+usage: make build && bench/push.py [--binary .build/release/forebay] [--only large|small|parallel] [--mib 16 256 1024] [--rounds 5] [--ahead] [--forebay-flags=...]
 
 The S3 server is the one that FOREBAY_TEST_S3_ENDPOINT (http://127.0.0.1:PORT) and the AWS variables name, for example what
 `Tests/Servers/openstack-swift.sh start` prints; without them, Tests/Servers/rgw.sh is started for the run. Everything is on loopback. Each push has bytes of its own; what was pushed is deleted again, outside of what is measured. Prints
@@ -16,6 +16,7 @@ import hmac
 import json
 import os
 import pathlib
+import random
 import shutil
 import signal
 import socket
@@ -34,9 +35,13 @@ MIB = 1 << 20
 
 
 def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    """One below those that outgoing connections take."""
+    limit = int(pathlib.Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    while True:
+        port = random.randrange(10000, limit if limit > 12000 else 32768)
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)):
+                return port
 
 
 def wait_for(process, port, log):
@@ -183,10 +188,11 @@ class Bench:
         self.s3 = S3(environment["FOREBAY_TEST_S3_ENDPOINT"], environment)
 
     def start_gateway(self, environment):
-        environment |= {"RGW_DIR": str(self.folder / "rgw"), "RGW_PORT": str(free_port()), "RGW_SIZE": str(10 << 30),
+        environment |= {"RGW_DIR": str(self.folder / "rgw"), "RGW_PORT": "0", "RGW_SIZE": str(10 << 30),
                         "RGW_CONF": "rgw_gc_obj_min_wait = 1\nrgw_gc_processor_period = 1"}
         script = str(ROOT / "Tests/Servers/rgw.sh")
-        subprocess.run([script, "start"], env=environment, check=True, stdout=subprocess.DEVNULL)
+        if subprocess.run([script, "start"], env=environment, stdout=subprocess.DEVNULL).returncode:
+            sys.exit("there is no S3 server: Tests/Servers/rgw.sh could not start one")
         self.gateway = lambda: subprocess.run([script, "stop"], env=environment, stdout=subprocess.DEVNULL)
         lines = subprocess.run([script, "env"], env=environment, check=True, capture_output=True, text=True).stdout
         return environment | dict(line.removeprefix("export ").split("=", 1) for line in lines.splitlines())
@@ -427,7 +433,7 @@ def send_all(port, messages, statuses, clients):
 
 def main():
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    options.add_argument("--binary", default=".build/release/forebay")
+    options.add_argument("--binary", default=str(ROOT / ".build/release/forebay"), help="what `make build` makes")
     options.add_argument("--only", choices=["large", "small", "parallel"])
     options.add_argument("--mib", type=int, nargs="+", default=[1024], help="sizes of the large blobs")
     options.add_argument("--blobs", type=int, default=1000)
@@ -438,6 +444,8 @@ def main():
     options.add_argument("--boto3", help="a virtual environment with boto3; made when missing")
     options.add_argument("--forebay-flags", nargs="*", default=[])
     options = options.parse_args()
+    if not os.access(options.binary, os.X_OK):
+        sys.exit(f"{options.binary}: there is no such program; run `make build` first")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by a signal"))
     folder = pathlib.Path(tempfile.mkdtemp(prefix="forebay-bench-"))
     bench = None

@@ -94,7 +94,11 @@ final class EasyHandle: @unchecked Sendable {
     private func result(_ code: CURLcode) -> RunResult {
         var said = code == CURLE_OK ? "" : String(cString: errorText)
         // libcurl quotes a proxy's URL, which may hold a password.
-        if said.isEmpty || said.contains("://") { said = String(cString: curl_easy_strerror(code)) }
+        if said.hasPrefix("Unsupported proxy") {
+            said = "the proxy's URL (http_proxy, https_proxy, all_proxy) is none that can be used"
+        } else if said.isEmpty || said.contains("://") {
+            said = String(cString: curl_easy_strerror(code))
+        }
         return RunResult(
             code: code,
             detail: said,
@@ -121,6 +125,8 @@ final class EasyHandle: @unchecked Sendable {
         try set(CURLOPT_PATH_AS_IS, 1)
         try set(CURLOPT_USERAGENT, configuration.userAgent)
 
+        // A server that has moved is found again soon, and its name is not looked up for each of many connections at once.
+        try set(CURLOPT_DNS_CACHE_TIMEOUT, 5)
         try set(CURLOPT_CONNECTTIMEOUT_MS, configuration.connectTimeoutMilliseconds)
         // Without it, a timeout would wait for the name lookup that it is meant to cut short.
         try set(CURLOPT_QUICK_EXIT, 1)
@@ -129,7 +135,8 @@ final class EasyHandle: @unchecked Sendable {
         try set(CURLOPT_MAXAGE_CONN, configuration.maxConnectionIdleSeconds)
         try set(CURLOPT_TCP_NODELAY, 1)
         try set(CURLOPT_TCP_KEEPALIVE, 1)
-        try set(CURLOPT_BUFFERSIZE, configuration.receiveBufferBytes)
+        // A handle whose last run found no way to its proxy keeps its buffer, of this size, and refuses any.
+        _ = forebay_curl_set_long(handle, CURLOPT_BUFFERSIZE, configuration.receiveBufferBytes)
         try set(CURLOPT_UPLOAD_BUFFERSIZE, configuration.uploadBufferBytes)
 
         try set(CURLOPT_SSL_VERIFYPEER, 1)

@@ -10,6 +10,8 @@ struct APIError: Error {
     let status: Int
     let code: ErrorCode
     let message: String
+    /// What the log has in place of the message.
+    var reason: String?
     var headers: [(name: String, value: String)] = []
     /// The log has it already.
     var isKnown = false
@@ -81,7 +83,11 @@ extension APIError {
         let retryAfter = [(name: "Retry-After", value: "\(error.retryAfterSeconds ?? 5)")]
         let message = error.description
         switch error.kind {
-        case .throttled, .unreachable, .unavailable, .timeout, .noCredentials:
+        case .noCredentials:
+            // Files and roles of this machine are not the client's business.
+            let message = "this registry has no valid credentials for its origin now; its log says why"
+            self.init(status: 503, code: .tooManyRequests, message: message, reason: "\(error)", headers: retryAfter)
+        case .throttled, .unreachable, .unavailable, .timeout:
             self.init(status: 503, code: .tooManyRequests, message: message, headers: retryAfter)
         case .serverFailure:
             self.init(status: 502, code: .unsupported, message: message, headers: retryAfter)

@@ -145,10 +145,11 @@ extension RegistryHandler {
 
     func failed(_ error: APIError, _ what: String) -> Response {
         if error.status >= 500 {
+            let reason = error.reason ?? error.message
             log.log(
                 level: error.isKnown ? .debug : .error,
                 "request failed",
-                metadata: ["request": "\(what)", "status": "\(error.status)", "error": "\(error.message)"]
+                metadata: ["request": "\(what)", "status": "\(error.status)", "error": "\(reason)"]
             )
         }
         return finished(error.response)

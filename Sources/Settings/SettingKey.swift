@@ -134,7 +134,7 @@ public struct SettingKey: Sendable, Hashable {
             "origin",
             "URL",
             "file://$XDG_DATA_HOME/forebay",
-            "The truth: file:///path or s3://bucket/prefix/."
+            "The truth: file:///path or s3://bucket/prefix/; s3://bucket// for no prefix."
         ),
         SettingKey(
             "s3-endpoint",

@@ -180,6 +180,7 @@ enum OriginURL {
         let slash = rest.firstIndex(of: "/") ?? rest.endIndex
         let bucket = String(rest[..<slash])
         var prefix = String(rest[slash...].dropFirst())
+        if isBucket(bucket), prefix == "/" { return (.s3(bucket: bucket), "") }
         if !prefix.isEmpty, !prefix.hasSuffix("/") { prefix += "/" }
         // Whether keys can begin with it is all that counts.
         guard isBucket(bucket), prefix.utf8.count <= BucketLayout.maximumPrefixBytes,

@@ -65,6 +65,18 @@ struct CredentialTests {
         }
     }
 
+    /// Bug: the answer named files and roles of this machine.
+    @Test func aClientIsNotToldWhereTheyAreLookedFor() throws {
+        let bucket = try S3Origin(server: S3Server.required())
+        var environment = bucket.environment.merging(Self.nobody) { $1 }
+        environment["AWS_PROFILE"] = "of-nobody"
+        try withForebay(Stranger(bucket, flags: [], environment: environment)) { forebay in
+            let answer = try Repository(forebay).request("GET", "blobs/\(sha256([1]))")
+            #expect(answer.status == 503 && answer.text.contains("no valid credentials"), "\(answer.text)")
+            #expect(!answer.text.contains("of-nobody") && forebay.log.contains("of-nobody"), "\(answer.text)")
+        }
+    }
+
     /// Nothing that is secret reaches the log, an answer or the printed configuration.
     @Test func nothingSecretIsShown() throws {
         let bucket = try S3Origin(server: S3Server.required())

@@ -144,6 +144,20 @@ import Threading
         #expect(client.statistics.failures == 1)
     }
 
+    /// Bug: the second request said that libcurl refused an option, the first that nobody took a connection; neither named the proxy.
+    @Test(arguments: ["bogus://user:hunter2@127.0.0.1:1", "user:hunter2@no host:1"])
+    func aProxyThatCannotBeUsedIsNamed(_ url: String) throws {
+        var configuration = ClientConfiguration.test()
+        configuration.proxy = .url(url)
+        let client = try Client(configuration)
+        for _ in 0..<2 {
+            let request = Request("GET", "http://127.0.0.1:1/")
+            let error = try #require(failure { () throws(TransferError) in try client.perform(request) })
+            #expect("\(error)".contains("http_proxy") && !"\(error)".contains("hunter2"), "\(error)")
+            #expect(error.isConnectionLevel)
+        }
+    }
+
     @Test func errorsHoldNoSecrets() throws {
         let secrets = ["hunter2", "AKIA", "Signature"]
         let port = RefusingPort()

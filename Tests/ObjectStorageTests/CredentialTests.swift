@@ -145,6 +145,45 @@ private let staticProfile =
         )
     }
 
+    private func setRole(_ here: Surroundings) throws {
+        here.environment["AWS_ENDPOINT_URL_STS"] = "http://127.0.0.1:\(here.sts.port)"
+        try here.setProfile(
+            "[base]\naws_access_key_id = a\naws_secret_access_key = secret-of-profile\naws_session_token = session-token\n",
+            config: "[default]\nrole_arn = arn:role\nsource_profile = base\n"
+        )
+    }
+
+    private func refusal(_ code: String, _ message: String, secondsAhead: Int64 = 0) -> ScriptedServer.Answer {
+        let body = "<ErrorResponse><Error><Code>\(code)</Code><Message>\(message)</Message></Error></ErrorResponse>"
+        let date = (name: "Date", value: inSeconds(secondsAhead).httpDate)
+        return Answer(status: 403, headers: [date], body: Array(body.utf8))
+    }
+
+    /// Bug: the token of the source's credentials was in the log and in the client's answer.
+    @Test func aRefusalQuotesNothingThatIsSecret() throws {
+        let here = try Surroundings()
+        try setRole(here)
+        let quoted = "the Canonical String should have been x-amz-security-token:session-token, secret-of-profile"
+        here.sts.on(.any, .all, .answer(refusal("SignatureDoesNotMatch", quoted)))
+        #expect(try here.failure().contains("x-amz-security-token:(secret)"))
+    }
+
+    /// Bug: a signature was refused for ever where this machine's clock was wrong, and nothing said so.
+    @Test(arguments: [7_200, -7_200] as [Int64])
+    func isSignedByTheServicesClock(_ seconds: Int64) throws {
+        let here = try Surroundings()
+        try setRole(here)
+        let answer = refusal("SignatureDoesNotMatch", "Signature expired", secondsAhead: seconds)
+        here.sts.on(.any, .first(1), .answer(answer))
+        #expect(try here.issue().credentials?.accessKey == "key-of-sts")
+        let date = try #require(here.sts.requests.first?.headers["x-amz-date"])
+        #expect((inSeconds(seconds - 100).iso8601Basic...inSeconds(seconds + 100).iso8601Basic).contains(date))
+        here.sts.on(.any, .all, .answer(answer))
+        here.sts.forget()
+        #expect(try here.failure().contains("this machine's clock differs from the service's by"))
+        #expect(here.sts.counts.requests == 2, "not asked for ever")
+    }
+
     @Test(arguments: ["Environment", "EcsContainer", "Ec2InstanceMetadata"])
     func aRoleIsAssumedWithCredentialsFromElsewhere(_ source: String) throws {
         let here = try Surroundings()

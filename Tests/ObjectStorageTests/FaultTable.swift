@@ -242,6 +242,8 @@ struct TableFault: Sendable {
             .status(301, "PermanentRedirect", headers: [("x-amz-bucket-region", S3TestServer.region)])
         },
         answer("403 denied") { .status(403, "AccessDenied") },
+        // Of something before the store that has lost the way to it.
+        answer("404 of another") { .status(404) },
     ]
 }
 

@@ -24,6 +24,18 @@ private typealias Answer = ScriptedServer.Answer
         #expect(error.description.contains("the container's credentials are expired since 2020-01-01T00:00:00Z"))
     }
 
+    /// Bug: on a machine whose clock is two hours ahead they were taken for expired, and nothing was ever sent.
+    @Test func endByTheClockOfTheirService() throws {
+        let here = try Surroundings()
+        here.setContainer()
+        let date = (name: "Date", value: inSeconds(-7_200).httpDate)
+        let valid = document("container", end: inSeconds(-3_600).rfc3339)
+        here.container.on(.any, .all, .answer(.ok(valid, [date])))
+        #expect(try here.current()?.accessKey == "key-of-container")
+        let issued = try here.issue()
+        #expect(!issued.hasEnded(at: inSeconds(3_000)) && issued.hasEnded(at: inSeconds(4_000)))
+    }
+
     @Test(arguments: [
         "http://169.254.170.3/x", "http://10.0.0.1/x", "http://example.com/x", "http://127.0.0.1.example.com/",
         "http://127.0.0.1@example.com/", "ftp://127.0.0.1/", "http://localhost.example.com/", "http://[fd00:ec2::24]/",

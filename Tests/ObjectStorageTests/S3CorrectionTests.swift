@@ -77,6 +77,16 @@ private let etag = [(name: "ETag", value: "\"e1\"")]
         }
     }
 
+    /// Bug: it ended the start of a node that could have served what it had.
+    @Test func aBucketThatIsNewWillBeFound() throws {
+        let body = "<Error><Code>TemporaryRedirect</Code><Endpoint>bucket.s3-eu-west-3.amazonaws.com</Endpoint></Error>"
+        let server = ScriptedServer { _, _ in Answer(status: 307, body: Array(body.utf8)) }
+        try Weather.with(server) { test in
+            let error = try test.error { try $0.check() }
+            #expect(error.isRetryable && error.description.contains("bucket.s3-eu-west-3.amazonaws.com"), "\(error)")
+        }
+    }
+
     @Test func aRedirectionElsewhereIsNamed() throws {
         let server = ScriptedServer { _, _ in .status(307, nil, headers: [("Location", "http://elsewhere/x?y")]) }
         try Weather.with(server) { test in

@@ -271,6 +271,27 @@ private let etag = [(name: "ETag", value: "\"e1\"")]
         }
     }
 
+    /// Bug: it was hidden in a code and a message alone, and in nothing that came with an answer which is no error by its status.
+    @Test(arguments: ["Code", "Message", "Endpoint", "Region", "RequestId", "x-amz-request-id", "x-amz-bucket-region"])
+    func secretsThatAreQuotedInAnyField(_ field: String) throws {
+        for status in [301, 403, 404, 418] {
+            let server = ScriptedServer { request, _ in
+                let body = "<Error><Code>Odd</Code><\(field)>token-text</\(field)></Error>"
+                return Answer(status: status, headers: [(field, "token-text")], body: Array(body.utf8))
+            }
+            try server.withStore { test in
+                let asks: [(S3Store) throws -> Void] = [
+                    { try $0.put(key, .bytes([1])) }, { try $0.delete(key) }, { _ = try $0.head(key) },
+                    { _ = try $0.contents(of: key, limitBytes: 10) },
+                ]
+                for ask in asks {
+                    let error = try test.error(ask)
+                    #expect(!"\(error) \(error.kind)".contains("token-text"), "\(error)")
+                }
+            }
+        }
+    }
+
     @Test func hugeBodies() throws {
         let body = "<Error><Message>" + String(repeating: "m", count: 200_000)
         let server = ScriptedServer { _, _ in Answer(status: 403, body: Array(body.utf8)) }

@@ -137,7 +137,7 @@ private let key = ScriptedStore.key
     private func expectError(where denying: [Operation], _ check: (StoreError, Weather) throws -> Void) throws {
         try run { request, _ in
             if denying.contains(request.operation) { return .status(404, "NoSuchUpload") }
-            return request.operation == .head ? .status(404) : nil
+            return [.head, .get].contains(request.operation) ? .status(404) : nil
         } _: { test in
             let error = try test.error { store in
                 let part = try send(test)

@@ -10,7 +10,8 @@
 #   rgw.sh status     each daemon's pid and memory
 #   rgw.sh stop       end the daemons and remove the data
 #
-# Settings, from the environment: RGW_PORT (S3 endpoint; the next three ports are taken too), RGW_DIR (all state), RGW_SIZE (capacity
+# Settings, from the environment: RGW_PORT (S3 endpoint; the next three ports are taken too; 0: any that are free, which the other
+# commands find in RGW_DIR), RGW_DIR (all state), RGW_SIZE (capacity
 # in bytes; a small one makes writes hang when it is full), RGW_STORE (bluestore: a sparse file; memstore: memory), RGW_ACCESS,
 # RGW_SECRET, RGW_REGION, RGW_THREADS, RGW_TLS_CERT and RGW_TLS_KEY (PEM files: https on RGW_PORT + 3), RGW_CONF (further lines of
 # [global]), RGW_DEBUG=1 (Ceph's usual logs), RGW_KEEP=1 (stop leaves RGW_DIR).
@@ -29,6 +30,8 @@ RGW_REGION=${RGW_REGION:-us-east-1}
 RGW_TLS_CERT=${RGW_TLS_CERT:-}
 RGW_TLS_KEY=${RGW_TLS_KEY:-}
 config=$RGW_DIR/ceph.conf
+is_any_port=$((RGW_PORT == 0))
+if [ $is_any_port = 1 ] && [ -f "$RGW_DIR/port" ]; then RGW_PORT=$(cat "$RGW_DIR/port"); fi
 monitor_port=$((RGW_PORT + 2))
 
 packages="ceph-mon ceph-osd radosgw ceph-common"
@@ -184,6 +187,32 @@ give_up() {
     stop
 }
 
+is_taken() { (: </dev/tcp/127.0.0.1/"$1") 2>/dev/null; }
+
+# The first of five free ports, below those that outgoing connections take.
+free_ports() {
+    local limit port offset
+    read -r limit _ </proc/sys/net/ipv4/ip_local_port_range
+    [ "$limit" -gt 12000 ] || limit=32768
+    while true; do
+        port=$((10000 + RANDOM % (limit - 10005)))
+        for offset in 0 1 2 3 4; do
+            if is_taken $((port + offset)); then continue 2; fi
+        done
+        echo $port
+        return
+    done
+}
+
+# Another may take a port before we do.
+start_anywhere() {
+    local attempt
+    for attempt in 1 2 3; do
+        if RGW_PORT=$(free_ports) "$0" start; then return; fi
+    done
+    return 1
+}
+
 start() {
     if running rgw; then
         environment
@@ -193,9 +222,13 @@ start() {
         echo "rgw.sh: Ceph is not installed; run '$0 install' as root" >&2
         return 69
     fi
+    if [ $is_any_port = 1 ]; then
+        start_anywhere
+        return
+    fi
     local port
     for port in "$RGW_PORT" "$monitor_port"; do
-        if (: </dev/tcp/127.0.0.1/"$port") 2>/dev/null; then
+        if is_taken "$port"; then
             echo "rgw.sh: port $port is taken; choose another RGW_PORT" >&2
             return 69
         fi
@@ -203,6 +236,7 @@ start() {
     rm -rf "$RGW_DIR"
     trap give_up ERR
     mkdir -p "$RGW_DIR"/{mon,osd,rgw,run,log,crash}
+    echo "$RGW_PORT" >"$RGW_DIR/port"
     local cluster osd
     cluster=$(cat /proc/sys/kernel/random/uuid)
     osd=$(cat /proc/sys/kernel/random/uuid)

@@ -278,6 +278,7 @@ private func settings(_ flags: [String: String] = [:], _ environment: [String: S
     @Test func originsAndTheirPrefixes() async throws {
         #expect(try await settings(["origin": "s3://bucket"]).prefix == "epoch/")
         #expect(try await settings(["origin": "s3://bucket/"]).prefix == "epoch/")
+        #expect(try await settings(["origin": "s3://bucket//"]).prefix == "")
         #expect(try await settings(["origin": "s3://bucket/a/b"]).prefix == "a/b/")
         #expect(try await settings(["origin": "s3://bucket/a/b/"]).prefix == "a/b/")
         #expect(try await settings(["origin": "file:///srv"]).prefix == "epoch/")

@@ -193,7 +193,7 @@ public final class CredentialCache: Sendable {
     }
 
     private static func dueAt(_ issued: IssuedCredentials, _ now: WallTime, _ draw: UInt64) -> WallTime {
-        guard let end = issued.end else {
+        guard let end = issued.endHere else {
             // Keys that do not end are asked for once, but for nobody's.
             return WallTime(seconds: issued.credentials == nil ? now.seconds + nothingSeconds : .max)
         }

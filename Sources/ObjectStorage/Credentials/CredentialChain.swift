@@ -48,7 +48,10 @@ public struct CredentialChain: Sendable {
             certificateAuthorityFile: certificateAuthorityFile,
             time: time
         )
-        metadata = try MetadataClient(timeoutSeconds: self.environment.count("AWS_METADATA_SERVICE_TIMEOUT") ?? 1)
+        metadata = try MetadataClient(
+            timeoutSeconds: self.environment.count("AWS_METADATA_SERVICE_TIMEOUT") ?? 1,
+            time: time
+        )
     }
 
     /// Asks one source after the other.
@@ -150,8 +153,9 @@ public struct AWSEnvironment: Sendable {
 struct IssuedCredentials: Sendable {
     /// `nil`: requests are sent unsigned.
     var credentials: Credentials?
-    /// From then on they are worth nothing, as a rule.
+    /// From then on they are worth nothing, as a rule: by the clock of who gave them, which is so much ahead of this machine's.
     var end: WallTime?
+    let clockOffsetSeconds: Int64
     /// For the log.
     var source: String
     /// They are used beyond their end while their source gives no newer ones: the stores take them as long as it is in trouble.
@@ -159,9 +163,10 @@ struct IssuedCredentials: Sendable {
     /// There are none because who hands them out refused to.
     var isRefusal = false
 
-    init(_ credentials: Credentials?, end: WallTime? = nil, source: String) {
+    init(_ credentials: Credentials?, end: WallTime? = nil, _ clock: ServiceClock? = nil, source: String) {
         self.credentials = credentials
         self.end = end
+        clockOffsetSeconds = clock?.offsetSeconds ?? 0
         self.source = source
     }
 
@@ -179,7 +184,10 @@ struct IssuedCredentials: Sendable {
         return copy
     }
 
-    func hasEnded(at now: WallTime) -> Bool { end.map { $0 <= now } ?? false }
+    /// By this machine's clock.
+    var endHere: WallTime? { end.map { WallTime(seconds: $0.seconds - clockOffsetSeconds) } }
+
+    func hasEnded(at now: WallTime) -> Bool { endHere.map { $0 <= now } ?? false }
 
     /// That they have ended, in words.
     var expiry: String { "credentials from \(source) are expired\(end.map { " since \($0.rfc3339)" } ?? "")" }

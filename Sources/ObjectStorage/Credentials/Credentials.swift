@@ -25,6 +25,21 @@ public struct Credentials: Sendable, Equatable {
     }
 }
 
+extension Credentials {
+    /// What nobody may read in a request that they have signed.
+    func secrets(in authorization: String) -> [Secret] {
+        [secretKey, Secret(String(authorization.suffix(64)))] + [sessionToken].compactMap(\.self)
+    }
+}
+
+extension [Secret] {
+    func hidden(in text: String) -> String {
+        reduce(text) { text, secret in
+            secret.reveal().isEmpty ? text : text.replacing(secret.reveal(), with: "\(secret)")
+        }
+    }
+}
+
 /// Where credentials come from. Asked for each request, so it must answer from memory as a rule.
 public struct CredentialProvider: Sendable {
     /// `nil`: requests are sent unsigned.

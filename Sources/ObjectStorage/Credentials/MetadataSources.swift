@@ -7,8 +7,10 @@ struct MetadataClient: Sendable {
     private static let answerBytes = 64 << 10
 
     private let client: Client
+    private let time: any TimeSource
+    let clock = ServiceClock()
 
-    init(timeoutSeconds: Int) throws(TransferError) {
+    init(timeoutSeconds: Int, time: any TimeSource) throws(TransferError) {
         var configuration = ClientConfiguration()
         configuration.proxy = .none
         configuration.maxConnections = 1
@@ -16,6 +18,7 @@ struct MetadataClient: Sendable {
         configuration.connectTimeoutMilliseconds = timeoutSeconds * 1_000
         configuration.totalTimeoutMilliseconds = timeoutSeconds * 2_000
         client = try Client(configuration)
+        self.time = time
     }
 
     func send(
@@ -26,7 +29,9 @@ struct MetadataClient: Sendable {
         _ what: String
     ) throws(CredentialFailure) -> (status: Int, body: [UInt8]) {
         let request = Request(method, url, headers: headers, body: method == "PUT" ? .bytes([]) : .none)
-        return try client.answer(to: request, attempts: attempts, limit: Self.answerBytes, what)
+        let (response, body) = try client.answer(to: request, attempts: attempts, limit: Self.answerBytes, what)
+        clock.set(by: response, time)
+        return (response.status, body)
     }
 }
 
@@ -38,7 +43,11 @@ private struct CredentialDocument: Decodable {
     let Token: String?
     let Expiration: String?
 
-    static func credentials(_ body: [UInt8], source: String) throws(CredentialFailure) -> IssuedCredentials {
+    static func credentials(
+        _ body: [UInt8],
+        _ clock: ServiceClock,
+        source: String
+    ) throws(CredentialFailure) -> IssuedCredentials {
         // The decoder's words may quote what it read.
         guard let document = try? JSONDecoder().decode(CredentialDocument.self, from: Data(body)) else {
             throw CredentialFailure("\(source): the answer is no JSON of the form that was expected")
@@ -53,7 +62,7 @@ private struct CredentialDocument: Decodable {
         if case .some(nil) = end { throw CredentialFailure("\(source): the answer's Expiration is no time") }
         let token = document.Token.map { Secret($0) }
         let credentials = Credentials(accessKey: accessKey, secretKey: Secret(secretKey), sessionToken: token)
-        return IssuedCredentials(credentials, end: end ?? nil, source: source)
+        return IssuedCredentials(credentials, end: end ?? nil, clock, source: source)
     }
 }
 
@@ -81,7 +90,7 @@ extension CredentialChain {
         let source = "the container's credentials"
         let (status, body) = try metadata.send("GET", url, headers, attempts: 3, source)
         guard status == 200 else { throw CredentialFailure("\(source): status \(status)") }
-        return try CredentialDocument.credentials(body, source: source)
+        return try CredentialDocument.credentials(body, metadata.clock, source: source)
     }
 
     /// A token in clear text goes to nobody else.
@@ -139,7 +148,7 @@ extension CredentialChain {
         guard status == 200, !role.isEmpty else { throw CredentialFailure("\(source): status \(status), no role") }
         let (found, document) = try metadata.send("GET", roles + percentEncoded(role), token, attempts: 3, source)
         guard found == 200 else { throw CredentialFailure("\(source): status \(found)") }
-        var issued = try CredentialDocument.credentials(document, source: "\(source), role \(role)")
+        var issued = try CredentialDocument.credentials(document, metadata.clock, source: "\(source), role \(role)")
         // What the AWS SDKs call static stability.
         issued.outlastsItsEnd = true
         return issued

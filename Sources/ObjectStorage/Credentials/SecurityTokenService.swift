@@ -13,6 +13,7 @@ struct SecurityTokenService: Sendable {
     private let endpoint: String
     private let region: String
     private let time: any TimeSource
+    private let clock = ServiceClock()
 
     init(
         _ environment: AWSEnvironment,
@@ -42,7 +43,7 @@ struct SecurityTokenService: Sendable {
                 ("Action", "AssumeRoleWithWebIdentity"), ("Version", "2011-06-15"), ("RoleArn", role),
                 ("RoleSessionName", session), ("WebIdentityToken", token.reveal()),
             ],
-            hiding: token
+            hiding: [token]
         )
     }
 
@@ -64,27 +65,39 @@ struct SecurityTokenService: Sendable {
     private func call(
         _ parameters: [(name: String, value: String)],
         signingWith credentials: Credentials? = nil,
-        hiding token: Secret? = nil
+        hiding secrets: [Secret] = [],
+        isCorrected: Bool = false
     ) throws(CredentialFailure) -> IssuedCredentials {
         let operation = parameters[0].value
         let body = Array(RequestSigner.canonicalQuery(parameters).utf8)
+        let offset = clock.offsetSeconds
         var request = Request("POST", "\(endpoint)/", body: .bytes(body))
         request.headers = [("Content-Type", "application/x-www-form-urlencoded")]
-        if let credentials { request.headers += signature(of: body, request.headers, credentials) }
-        let (status, answer) = try client.answer(
+        var secrets = secrets
+        if let credentials {
+            request.headers += signature(of: body, request.headers, credentials)
+            secrets += credentials.secrets(in: request.headers.last?.value ?? "")
+        }
+        let (response, answer) = try client.answer(
             to: request,
             attempts: Self.attempts,
             limit: Self.answerBytes,
             operation
         )
+        clock.set(by: response, time)
         // An answer that is no document has no words for us, but its status.
         let document = try? XMLReader.read(answer)
-        guard status == 200 else {
-            let error = document?.children(named: "Error").first
-            var message = error?.text(of: "Message") ?? ""
-            if let token, !token.reveal().isEmpty { message = message.replacing(token.reveal(), with: "(secret)") }
-            throw CredentialFailure("\(operation): status \(status) \(error?.text(of: "Code") ?? ""): \(message)")
+        if response.status == 200 { return try issued(document, operation) }
+        // A clock that is set right now may be what the signature was refused for.
+        if let credentials, !isCorrected, abs(clock.offsetSeconds - offset) > S3Limits.clockToleranceSeconds {
+            return try call(parameters, signingWith: credentials, isCorrected: true)
         }
+        let error = document?.children(named: "Error").first
+        let said = secrets.hidden(in: "\(error?.text(of: "Code") ?? ""): \(error?.text(of: "Message") ?? "")")
+        throw CredentialFailure("\(operation): \(clock.warning)status \(response.status) \(said)")
+    }
+
+    private func issued(_ document: XMLElement?, _ operation: String) throws(CredentialFailure) -> IssuedCredentials {
         guard let result = document?.children.first(where: { $0.name == "\(operation)Result" }),
             let found = result.children(named: "Credentials").first,
             let accessKey = found.text(of: "AccessKeyId"), let secretKey = found.text(of: "SecretAccessKey"),
@@ -92,7 +105,7 @@ struct SecurityTokenService: Sendable {
             let end = found.text(of: "Expiration").flatMap({ WallTime(rfc3339: $0) })
         else { throw CredentialFailure("\(operation): the answer holds no credentials") }
         let issued = Credentials(accessKey: accessKey, secretKey: Secret(secretKey), sessionToken: Secret(sessionToken))
-        return IssuedCredentials(issued, end: end, source: operation)
+        return IssuedCredentials(issued, end: end, clock, source: operation)
     }
 
     private func signature(
@@ -100,7 +113,8 @@ struct SecurityTokenService: Sendable {
         _ headers: [(name: String, value: String)],
         _ credentials: Credentials
     ) -> [(name: String, value: String)] {
-        let now = time.wallTime()
+        var now = time.wallTime()
+        now.seconds += clock.offsetSeconds
         var added = [(name: "x-amz-date", value: now.iso8601Basic)]
         if let token = credentials.sessionToken { added.append(("x-amz-security-token", token.reveal())) }
         let start = endpoint.firstRange(of: "://")?.upperBound ?? endpoint.startIndex
@@ -127,19 +141,19 @@ extension TransferError {
 }
 
 extension Client {
-    /// Status and body; again after a broken connection, throttling or a failure of the server.
+    /// The answer with its body; again after a broken connection, throttling or a failure of the server.
     func answer(
         to request: Request,
         attempts: Int,
         limit: Int,
         _ operation: String
-    ) throws(CredentialFailure) -> (status: Int, body: [UInt8]) {
+    ) throws(CredentialFailure) -> (response: Response, body: [UInt8]) {
         var attempt = 1
         while true {
             do throws(TransferError) {
                 let (response, body) = try perform(request, bodyLimitBytes: limit)
                 if attempt >= attempts || (response.status != 429 && response.status < 500) {
-                    return (response.status, body)
+                    return (response, body)
                 }
             } catch {
                 if attempt >= attempts || !error.isConnectionLevel {

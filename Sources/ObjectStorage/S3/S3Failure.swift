@@ -18,7 +18,7 @@ extension S3Transport {
             kind,
             message,
             status: response?.status,
-            requestID: response?.header("x-amz-request-id"),
+            requestID: response?.header("x-amz-request-id").map(request.hidingSecrets),
             isRetryable: isRetryable
         )
     }
@@ -27,13 +27,15 @@ extension S3Transport {
     func failure(of request: S3Request, _ response: Response, _ body: [UInt8]) -> StoreError {
         // A body that cannot be read only makes the message poorer: the status says enough. HEAD has none at all.
         let document = try? XMLReader.read(body)
-        let code = document?.text(of: "Code").map(request.hidingSecrets)
-        var message = request.hidingSecrets(document?.text(of: "Message") ?? "")
-        if let endpoint = document?.text(of: "Endpoint") { message += " (endpoint: \(endpoint))" }
-        if 300..<400 ~= response.status, let location = response.header("Location") {
-            message += " (location: \(printable(request.hidingSecrets(location), limit: 200)))"
+        func said(_ name: String) -> String? { document?.text(of: name).map(request.hidingSecrets) }
+        func header(_ name: String) -> String? { response.header(name).map(request.hidingSecrets) }
+        let code = said("Code")
+        var message = said("Message") ?? ""
+        if let endpoint = said("Endpoint") { message += " (endpoint: \(endpoint))" }
+        if 300..<400 ~= response.status, let location = header("Location") {
+            message += " (location: \(printable(location, limit: 200)))"
         }
-        let region = response.header("x-amz-bucket-region") ?? document?.text(of: "Region")
+        let region = header("x-amz-bucket-region") ?? said("Region")
         let serverTime = response.header("Date").flatMap { WallTime(httpDate: $0) }
         var (kind, isRetryable) = Self.kind(
             status: response.status,
@@ -44,6 +46,11 @@ extension S3Transport {
         if case .denied = kind, !request.isSigned { kind = .anonymous }
         if case .proxyRefused = kind { message = "proxy \(response.remoteAddress)" }
         if response.status == 503, code == nil, request.method != "HEAD" { kind = .serverFailure }
+        // The store says what is missing. Whoever stands before it may have lost the way to it for a moment.
+        if response.status == 404, code == nil {
+            (kind, isRetryable) = (.invalidResponse, true)
+            message = "the answer does not say what is missing: it is not the store's"
+        }
         return StoreError(
             request.operation,
             in: store,
@@ -52,7 +59,7 @@ extension S3Transport {
             message,
             status: response.status,
             code: code,
-            requestID: response.header("x-amz-request-id") ?? document?.text(of: "RequestId"),
+            requestID: header("x-amz-request-id") ?? said("RequestId"),
             retryAfterSeconds: response.header("Retry-After").flatMap(seconds),
             isRetryable: isRetryable,
             serverTime: serverTime
@@ -68,8 +75,9 @@ extension S3Transport {
         case "RequestTimeout": return (.timeout, nil)
         case "RequestTimeTooSkewed": return (.clockSkew, nil)
         case "AuthorizationHeaderMalformed" where region != nil: return (.wrongRegion(expected: region), nil)
-        case "PermanentRedirect", "TemporaryRedirect", "IllegalLocationConstraintException":
-            return (.wrongRegion(expected: region), nil)
+        case "PermanentRedirect", "IllegalLocationConstraintException": return (.wrongRegion(expected: region), nil)
+        // Where a bucket is new, its name may lead elsewhere for a while.
+        case "TemporaryRedirect": return (.wrongRegion(expected: region), true)
         case "InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken", "ExpiredToken", "InvalidSecurity",
             "TokenRefreshRequired", "AuthorizationHeaderMalformed":
             return (.badCredentials, nil)

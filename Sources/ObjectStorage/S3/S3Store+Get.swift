@@ -95,10 +95,9 @@ extension S3Store {
         switch response.status {
         case 304 where download.info == nil && download.ifNoneMatch != nil:
             return .notModified
-        case 404 where download.info == nil && (failure.code == "NoSuchKey" || errorBody.isEmpty):
+        case 404 where download.info == nil:
+            try requireAbsence(request, response, errorBody)
             return .notFound
-        case 404:
-            throw failure
         case 403 where download.info == nil && isMissing(failure):
             return .notFound
         case 201..<300, 304:

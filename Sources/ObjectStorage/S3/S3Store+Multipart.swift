@@ -157,7 +157,8 @@ extension S3Store {
     }
 
     func abortUpload(_ key: ObjectKey, _ id: String) throws(StoreError) {
-        _ = try transport.exchange(S3Request(.put, "DELETE", key, query: [("uploadId", id)]), accepted: [404])
+        let request = S3Request(.put, "DELETE", key, query: [("uploadId", id)])
+        _ = try transport.retrying { () throws(StoreError) in try finds(request) }
     }
 }
 

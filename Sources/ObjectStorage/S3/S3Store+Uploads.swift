@@ -79,7 +79,7 @@ extension S3Store {
     private func exists(_ upload: MultipartUpload) throws(StoreError) -> Bool {
         let query = [("max-parts", "1"), ("uploadId", upload.id)]
         let request = S3Request(.list, "GET", upload.key, query: query)
-        return try transport.exchange(request, accepted: [404]).response.status != 404
+        return try transport.retrying { () throws(StoreError) in try finds(request) }
     }
 
     public func abortUpload(_ upload: MultipartUpload) throws(StoreError) {

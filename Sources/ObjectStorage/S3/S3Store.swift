@@ -18,6 +18,10 @@ public final class S3Store: ObjectStore {
     private let wasRead = Atomic(false)
     /// True once the answer to a HEAD was without the id that stores give, before the first probe was through.
     private let answersWithoutID = Atomic(false)
+    /// True once an answer of 404 has said that it is the key that is not there.
+    private let namesAbsence = Atomic(false)
+    /// On the monotonic clock: until then a HEAD's 404 is taken for the store's word on the object.
+    private let absenceIsSureUntil = Atomic<UInt64>(0)
     /// What copies cost here.
     let moving = MovingCosts()
     /// False once the store has refused DeleteObjects.
@@ -96,7 +100,6 @@ public final class S3Store: ObjectStore {
         if !wasRead.load(ordering: .relaxed) { wasRead.store(true, ordering: .relaxed) }
     }
 
-    /// A bucket that is missing looks like a missing object here: an answer to HEAD has no body to tell them apart by.
     public func head(_ key: ObjectKey) throws(StoreError) -> ObjectInfo? { try head(key, isCancelled: { false }) }
 
     private func head(
@@ -113,7 +116,10 @@ public final class S3Store: ObjectStore {
                 if isMissing(error) { return nil }
                 throw reason(for: error, key)
             }
-            guard response.status != 404 else { return nil }
+            guard response.status != 404 else {
+                try confirmAbsence(of: key, request, response)
+                return nil
+            }
             try requireObject(request, response)
             guard let size = response.contentLength, 0...S3Limits.largestObjectBytes ~= size else {
                 throw transport.failure(
@@ -137,19 +143,64 @@ public final class S3Store: ObjectStore {
     private func reason(for error: StoreError, _ key: ObjectKey) -> StoreError {
         guard error.code == nil, [400, 401, 403].contains(error.status) else { return error }
         configuration.retried(error)
+        do throws(StoreError) {
+            _ = try isThere(key)
+            // What refused a moment ago does no more.
+            return error.passing
+        } catch let answer {
+            return answer.code != nil ? answer : error
+        }
+    }
+
+    /// A HEAD's 404 does not tell whether it is the object that is missing or the bucket, nor whether the store has said it: GET does. It is
+    /// asked now and then, and each time that the answer does not look like the store's.
+    private func confirmAbsence(
+        of key: ObjectKey,
+        _ request: S3Request,
+        _ response: Response
+    ) throws(StoreError) {
+        let now = transport.time.monotonicNanoseconds()
+        let isDoubtful = isHypertext(response) || lacksID(response)
+        guard isDoubtful || now >= absenceIsSureUntil.load(ordering: .relaxed) else { return }
+        if try isThere(key) {
+            let message = "GET finds what HEAD does not"
+            throw transport.failure(of: request, .invalidResponse, message, response, isRetryable: true)
+        }
+        absenceIsSureUntil.store(now + S3Limits.sureAbsenceNanoseconds, ordering: .relaxed)
+    }
+
+    /// What a GET of a byte says.
+    private func isThere(_ key: ObjectKey) throws(StoreError) -> Bool {
         let question = S3Request(.head, "GET", key, headers: [("Range", "bytes=0-0")])
-        // Swift ends its answer to HEAD as if it had a body: the next one on that connection cannot be read.
-        for _ in 0..<2 {
+        var isRepeated = false
+        while true {
             do throws(StoreError) {
-                _ = try transport.once(question)
-                // What refused a moment ago does no more.
-                return error.passing
-            } catch let answer {
-                if answer.code != nil { return answer }
-                guard answer.status == nil, answer.isRetryable else { return error }
+                return try finds(question)
+            } catch {
+                // Swift ends its answer to HEAD as if it had a body: the next one on that connection cannot be read.
+                guard !isRepeated, error.status == nil, error.isRetryable else { throw error }
+                isRepeated = true
             }
         }
-        return error
+    }
+
+    /// False where the store says, asked once, that what the request names is missing.
+    func finds(_ request: S3Request) throws(StoreError) -> Bool {
+        let (response, body) = try transport.once(request, accepted: [404])
+        guard response.status == 404 else { return true }
+        try requireAbsence(request, response, body)
+        return false
+    }
+
+    /// Throws where an answer of 404 does not mean the object, but the bucket, or is of something between us and the store. That one names
+    /// what is missing, unless it never does.
+    func requireAbsence(_ request: S3Request, _ response: Response, _ body: [UInt8]) throws(StoreError) {
+        let failure = transport.failure(of: request, response, body)
+        if ["NoSuchKey", "NoSuchUpload"].contains(failure.code) {
+            namesAbsence.store(true, ordering: .relaxed)
+        } else if !body.isEmpty || namesAbsence.load(ordering: .relaxed) {
+            throw failure
+        }
     }
 
     /// The probe has found that ETags are MD5s, where nothing else speaks against it.
@@ -157,13 +208,22 @@ public final class S3Store: ObjectStore {
 
     /// Something between us and the store may answer with a page of its own, whatever it was asked for.
     func requireObject(_ request: S3Request, _ response: Response) throws(StoreError) {
-        let isHypertext = response.header("Content-Type")?.lowercased().hasPrefix("text/html") ?? false
         // A body speaks for itself.
-        var lacksID = request.method == "HEAD" && response.header("x-amz-request-id") == nil
-        if lacksID, findings.withLock({ $0 == nil }) { answersWithoutID.store(true, ordering: .relaxed) }
-        lacksID = lacksID && !answersWithoutID.load(ordering: .relaxed)
-        guard isHypertext || lacksID else { return }
+        let mustHaveID = request.method == "HEAD"
+        if mustHaveID, response.header("x-amz-request-id") == nil, findings.withLock({ $0 == nil }) {
+            answersWithoutID.store(true, ordering: .relaxed)
+        }
+        guard isHypertext(response) || mustHaveID && lacksID(response) else { return }
         throw transport.failure(of: request, .invalidResponse, "a page, not an object", response, isRetryable: true)
+    }
+
+    private func isHypertext(_ response: Response) -> Bool {
+        response.header("Content-Type")?.lowercased().hasPrefix("text/html") ?? false
+    }
+
+    /// Without the id that this store gives its answers.
+    private func lacksID(_ response: Response) -> Bool {
+        response.header("x-amz-request-id") == nil && !answersWithoutID.load(ordering: .relaxed)
     }
 
     /// A page of something between us and the store has none.
@@ -178,9 +238,8 @@ public final class S3Store: ObjectStore {
         let request = S3Request(.delete, "DELETE", key)
         try transport.retrying { () throws(StoreError) in
             let (response, body) = try transport.once(request, accepted: [404])
-            let failure = transport.failure(of: request, response, body)
             if response.status == 404 {
-                guard failure.code == "NoSuchKey" || body.isEmpty else { throw failure }
+                try requireAbsence(request, response, body)
             } else if response.status != 204, !body.isEmpty {
                 // A page of something between us and the store.
                 let message = "an answer with content"

@@ -20,8 +20,8 @@ package struct S3Request: Sendable {
     var isCancelled: @Sendable () -> Bool = { false }
     /// The region that it was signed for.
     var region: String?
-    /// What it was signed with, and the signature: no message of a server may show them.
-    fileprivate(set) var secrets: [Secret] = []
+    /// Shared by all copies: what judges an answer has another one than what was signed.
+    fileprivate let secrets = RequestSecrets()
 
     package init(
         _ operation: StoreError.Operation,
@@ -43,14 +43,19 @@ package struct S3Request: Sendable {
 }
 
 extension S3Request {
-    var isSigned: Bool { !secrets.isEmpty }
+    var isSigned: Bool { !secrets.all.isEmpty }
 
     /// What a server has said, which may be what it was sent.
-    func hidingSecrets(_ text: String) -> String {
-        secrets.reduce(text) { text, secret in
-            secret.reveal().isEmpty ? text : text.replacing(secret.reveal(), with: "\(secret)")
-        }
-    }
+    func hidingSecrets(_ text: String) -> String { secrets.all.hidden(in: text) }
+}
+
+/// What a request was signed with last, and the signature: no message of a server may show them.
+private final class RequestSecrets: Sendable {
+    private let list = Mutex<[Secret]>([])
+
+    var all: [Secret] { list.withLock { $0 } }
+
+    func replace(with secrets: [Secret]) { list.withLock { $0 = secrets } }
 }
 
 /// A body with what is signed of it.
@@ -222,8 +227,7 @@ package final class S3Transport: Sendable {
             let signer = RequestSigner(region: endpoint.region)
             let authorization = signer.authorization(input, at: now, with: credentials)
             headers.append(("Authorization", authorization))
-            request.secrets = [credentials.secretKey, Secret(String(authorization.suffix(64)))]
-            if let token = credentials.sessionToken { request.secrets.append(token) }
+            request.secrets.replace(with: credentials.secrets(in: authorization))
         }
         // Not signed: whoever is between may make a span of its own of it.
         if let traceparent = TraceContext.current { headers.append(("traceparent", traceparent)) }
