@@ -69,30 +69,63 @@ final class Authorizer: Sendable {
         self.client = client
     }
 
-    /// The header to send with a request, if any.
-    var header: String? { current.withLock { $0 } }
+    /// What a request is sent with.
+    struct Authorization {
+        var header: String?
+        /// It is what another request was given meanwhile.
+        var isNewer = false
+        /// It was fetched for this request and no other has used it: who is refused with it is refused for good.
+        var isOwn = false
+    }
 
-    /// - Parameter refused: the header that the challenged request had; another thread may have found a newer one since.
-    func answer(_ challenges: [String], refused: String?) throws(Failure) {
-        if let newer = header, newer != refused { return }
+    var authorization: Authorization { Authorization(header: current.withLock { $0 }) }
+
+    /// What has been used once serves all.
+    func share(_ authorization: inout Authorization) {
+        guard authorization.isOwn else { return }
+        let header = authorization.header
+        current.withLock { $0 = header }
+        authorization = Authorization(header: header)
+    }
+
+    /// Finds another `authorization` for a request that was refused with this one.
+    func answer(
+        _ challenges: [String],
+        _ authorization: inout Authorization,
+        isCancelled: @escaping @Sendable () -> Bool
+    ) throws(Failure) {
+        guard !authorization.isOwn else {
+            throw Failure("status 401", "the registry does not accept the credentials")
+        }
+        let newest = self.authorization.header
+        if newest != authorization.header, !authorization.isNewer {
+            // May have been spent, or have run out, by the time it is used here.
+            authorization = Authorization(header: newest, isNewer: true)
+        } else {
+            authorization = Authorization(header: try header(for: challenges, isCancelled), isOwn: true)
+        }
+    }
+
+    private func header(
+        for challenges: [String],
+        _ isCancelled: @escaping @Sendable () -> Bool
+    ) throws(Failure) -> String {
         for challenge in challenges.compactMap({ Challenge($0) }) {
             switch challenge.scheme {
-            case "bearer":
-                let token = try token(for: challenge)
-                return current.withLock { $0 = "Bearer \(token)" }
+            case "bearer": return "Bearer \(try token(for: challenge, isCancelled))"
             case "basic":
                 guard let credentials else { throw Failure("status 401", "the registry wants credentials") }
-                guard refused != credentials.basic else {
-                    throw Failure("status 401", "the registry does not accept the credentials")
-                }
-                return current.withLock { $0 = credentials.basic }
+                return credentials.basic
             default: continue
             }
         }
         throw Failure("status 401", "the registry asks for no kind of credentials that is known here")
     }
 
-    private func token(for challenge: Challenge) throws(Failure) -> String {
+    private func token(
+        for challenge: Challenge,
+        _ isCancelled: @escaping @Sendable () -> Bool
+    ) throws(Failure) -> String {
         guard let realm = challenge.parameters["realm"],
             let place = try? Target(String(realm.prefix { $0 != "?" }))  // no URL: said below
         else {
@@ -103,6 +136,7 @@ final class Authorizer: Sendable {
         }
         let url = realm + (query.isEmpty ? "" : (realm.contains("?") ? "&" : "?") + query.joined(separator: "&"))
         var request = Request("GET", url)
+        request.totalTimeoutMilliseconds = RegistryClient.promptMilliseconds
         if let credentials {
             guard place.isEncrypted || !target.isEncrypted else {
                 throw Failure("status 401", "the realm \(place.root) would get the credentials without TLS")
@@ -111,7 +145,7 @@ final class Authorizer: Sendable {
         }
         let (response, body): (Response, [UInt8])
         do throws(TransferError) {
-            (response, body) = try client.perform(request, bodyLimitBytes: 1 << 20)
+            (response, body) = try client.perform(request, bodyLimitBytes: 1 << 20, isCancelled: isCancelled)
         } catch {
             throw Failure(error)
         }

@@ -1,37 +1,39 @@
 internal import HTTPClient
+internal import System
 
 /// An operation that failed. Failures are counted by kind, and the first of each kind is told in full.
 struct Failure: Error, Sendable, CustomStringConvertible {
     /// Few words, the same for all failures of a sort.
     let kind: String
     let detail: String
-    /// The run was ended, which is nobody's fault.
-    let isCancellation: Bool
+    private let status: Int?
+    private let transfer: TransferError?
 
-    init(_ kind: String, _ detail: String) {
-        self.kind = kind
-        self.detail = detail
-        isCancellation = false
-    }
+    /// The run was ended before the request was sent.
+    static let cancelled = Failure(TransferError("", .cancelled))
+
+    init(_ kind: String, _ detail: String) { self.init(kind, detail, status: nil, transfer: nil) }
 
     init(_ error: TransferError) {
         if case .receiver(let inner as Failure) = error.kind {
             self = inner
-            return
+        } else {
+            self.init(Self.kind(of: error), error.description, status: nil, transfer: error)
         }
-        kind = Self.kind(of: error)
-        detail = error.description
-        isCancellation =
-            switch error.kind {
-            case .cancelled, .closed: true
-            default: false
-            }
     }
 
     /// A status that was not hoped for, with the registry's own words.
     init(_ operation: String, status: Int, body: [UInt8] = []) {
         let words = String(decoding: body.prefix(300), as: UTF8.self).filter { !$0.isNewline }
-        self.init("status \(status)", "\(operation): status \(status)\(words.isEmpty ? "" : ": \(words)")")
+        let detail = "\(operation): status \(status)\(words.isEmpty ? "" : ": \(words)")"
+        self.init("status \(status)", detail, status: status, transfer: nil)
+    }
+
+    private init(_ kind: String, _ detail: String, status: Int?, transfer: TransferError?) {
+        self.kind = kind
+        self.detail = printable(detail)
+        self.status = status
+        self.transfer = transfer
     }
 
     var description: String { detail }
@@ -44,6 +46,32 @@ struct Failure: Error, Sendable, CustomStringConvertible {
         default: ""
         }
     }
+
+    /// The run was ended, which is nobody's fault.
+    var isCancellation: Bool {
+        switch transfer?.kind {
+        case .cancelled, .closed: true
+        default: false
+        }
+    }
+
+    /// The registry said so: the request changed nothing.
+    var isRefusal: Bool { status.map { 400..<500 ~= $0 } ?? false }
+
+    /// May be over when the same is tried a little later.
+    var isTransient: Bool {
+        if let status { return status == 408 || status == 429 || status >= 500 }
+        switch transfer?.kind {
+        case .resolve, .connect, .sendFailed, .receiveFailed, .shortBody: return true
+        default: return false
+        }
+    }
+
+    /// There is no answer from the registry, for whatever is asked of it.
+    var isSilence: Bool { transfer?.isConnectionLevel ?? false }
+
+    /// No answer came, and the registry may have done all the same what it was asked for.
+    var isUnanswered: Bool { transfer.map { $0.reachedServer != false } ?? false }
 
     private static func kind(of error: TransferError) -> String {
         switch error.kind {

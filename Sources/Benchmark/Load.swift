@@ -21,6 +21,15 @@ struct Tally: Sendable {
 final class Recorder: Sendable {
     let meter = Meter()
     private let tallies = Mutex<[String?: Tally]>([nil: Tally()])
+    private let bytes = Mutex<[Int: Int64]>([:])
+
+    /// The bytes of operations that succeeded, by the sample in which they passed.
+    var bytesBySample: [Int: Int64] { bytes.withLock { $0 } }
+
+    func record(_ passage: Passage) {
+        let passed = passage.bytesBySample
+        bytes.withLock { $0.merge(passed, uniquingKeysWith: +) }
+    }
 
     func record(_ latency: Duration, part: String? = nil) {
         tallies.withLock { $0[part, default: Tally()].latencies.record(latency) }
@@ -77,6 +86,14 @@ struct LoadResult: Sendable {
 
     var main: Tally { tallies[nil] ?? Tally() }
 
+    /// Leaves in the samples only these bytes: what was refused or broke off is no throughput.
+    mutating func count(_ bytesBySample: [Int: Int64]) {
+        for index in samples.indices {
+            bytes += bytesBySample[index] ?? 0
+            samples[index].bytes = bytes
+        }
+    }
+
     /// Puts `next` behind this.
     mutating func append(_ next: LoadResult) {
         tallies.merge(next.tallies) { first, second in
@@ -101,7 +118,7 @@ struct LoadResult: Sendable {
 
 /// Lets clients loose: a thread and a connection for each.
 final class Load: Sendable {
-    typealias Operation = @Sendable (Int, Recorder) throws(Failure) -> Void
+    typealias Operation = @Sendable (Int, Recorder, Passage) throws(Failure) -> Void
 
     private struct Progress {
         var ready = 0
@@ -149,13 +166,14 @@ final class Load: Sendable {
         while progress.wait(until: .after(.milliseconds(100)), for: { $0.running == 0 ? true : nil }) == nil {
             let sample = sample(at: .now - start)
             result.samples.append(sample)
+            recorder.meter.sampleNumber = result.samples.count
             onSample(sample)
         }
         let elapsed = lastEnd.withLock { $0 } - start
         result.samples.append(sample(at: elapsed))
         result.cpuSeconds = (processCPUTime() - cpu).inSeconds
         result.seconds = elapsed.inSeconds
-        result.bytes = recorder.meter.bytes
+        result.count(recorder.bytesBySample)
         result.tallies = recorder.all
         result.wasAbandoned = isHopeless
         return result
@@ -215,9 +233,11 @@ final class Load: Sendable {
     }
 
     private func perform(_ index: Int, since due: ContinuousClock.Instant) {
+        let passage = Passage(recorder.meter)
         do throws(Failure) {
-            try operation(index, recorder)
+            try operation(index, recorder, passage)
             recorder.record(ContinuousClock.now - due)
+            recorder.record(passage)
             recorder.meter.addOperation()
             failuresInARow.store(0, ordering: .relaxed)
         } catch {

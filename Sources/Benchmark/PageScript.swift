@@ -5,7 +5,7 @@ let pageScript = #"""
     const sum = errors => Object.values(errors).reduce((total, count) => total + count, 0);
     const keyOf = row => JSON.stringify([row.name, row.detail, row.clients]);
     const titleOf = row => [row.name, row.detail, `${row.clients} client${row.clients === 1 ? "" : "s"}`].filter(Boolean).join(" · ");
-    const rowError = row => sum(row.errors) ? ` ⚠ ${sum(row.errors)} error${sum(row.errors) === 1 ? "" : "s"}` : "";
+    const rowError = row => sum(row.errors) ? ` ⚠\u00a0${sum(row.errors)} error${sum(row.errors) === 1 ? "" : "s"}` : "";
 
     // Cases in the order of their first appearance, each with the rows of the runs that have it.
     const cases = new Map();
@@ -61,7 +61,7 @@ let pageScript = #"""
     // One run is compared with itself: a bar for each case. Several are compared case by case, with the first.
     const oneRun = all => [true, false].map(inBytes => all.filter(({ rows }) => isInBytes(rows) === inBytes)).filter(some => some.length)
       .map(some => el("div", { class: "card wide titles" },
-        ...bars(some.map(({ title, rows }) => bar(rows, title, colour(0), [])(rows[0])), number, [unit(isInBytes(some[0].rows)), "p99"], 60)));
+        ...bars(some.flatMap(({ title, rows }) => rows.map(bar(rows, title, colour(0), []))), number, [unit(isInBytes(some[0].rows)), "p99"], 60)));
     const beside = ({ title, rows }) => {
       const [first] = rows, inBytes = isInBytes(rows), names = cost(rows);
       const ratio = row => `${number(speedOf(row, inBytes) / speedOf(first.row, inBytes))} ×`;
@@ -91,7 +91,7 @@ let pageScript = #"""
         el("td", {}, `${goal.bound} ${number(goal.limit)}`), el("td", { class: goal.isMet ? "good" : "bad" }, goal.isMet ? "met" : "missed"));
       page.append(el("h2", {}, `Goals: ${met} of ${all.length} met`),
         el("p", {}, `What ${label(0)} is to reach, as a ratio to the best of those beside it in the same round; the median of all rounds, lowest to highest.`),
-        el("div", { class: "scroll" }, el("table", {}, el("thead", {}, el("tr", {}, ...["work", "what", "beside"].map(name => el("th", { class: "name" }, name)),
+        el("div", { class: "scroll" }, el("table", { class: "goals" }, el("thead", {}, el("tr", {}, ...["work", "what", "beside"].map(name => el("th", { class: "name" }, name)),
           ...["found", "goal", ""].map(name => el("th", {}, name)))), el("tbody", {}, ...all.map(line)))));
     };
 

@@ -34,7 +34,7 @@ let pageStyle = """
     .bar > span { overflow: hidden; text-overflow: ellipsis; white-space: nowrap; text-align: right; }
     .heads > span { color: var(--soft); font-size: .78rem; white-space: normal; line-height: 1.2; align-self: end; }
     .bar > .side { color: var(--soft); }
-    .bar > .side.bad { color: var(--bad); }
+    .bar > .side.bad { color: var(--bad); white-space: normal; }
     .track { position: relative; height: 20px; }
     .fill { position: absolute; inset: 0 auto 0 0; background: var(--color); border-radius: 0 3px 3px 0; min-width: 2px; opacity: .85; }
     .spread { position: absolute; top: 9px; height: 2px; background: var(--ink); }
@@ -51,6 +51,7 @@ let pageStyle = """
     th, td { padding: 5px 10px; text-align: right; white-space: nowrap; }
     th { color: var(--soft); font-weight: 600; border-bottom: 1px solid var(--rule); }
     td.name, th.name { text-align: left; }
+    table.goals td.name { white-space: normal; }
     tbody tr:nth-child(even) { background: var(--zebra); }
     tr.first td { border-top: 1px solid var(--rule); }
     ul { margin: 6px 0; padding-left: 20px; color: var(--soft); font-size: .9rem; }

@@ -2,16 +2,21 @@ internal import HTTPClient
 internal import OCI
 internal import Synchronization
 internal import System
+internal import Threading
 
 /// One repository of a registry, by the distribution protocol. Any number of threads may use it.
 final class RegistryClient: Sendable {
     private static let redirectLimit = 5
+    /// For what is answered at once by a registry that is there.
+    static let promptMilliseconds = 15_000
 
     let target: Target
     let repository: String
     private let client: Client
     private let authorizer: Authorizer
     private let stop: StopFlag
+    private let patience: Patience
+    private let isPatient: Bool
 
     init(_ target: Target, repository: String, credentials: BenchCredentials?, client: Client, stop: StopFlag) {
         self.target = target
@@ -19,64 +24,104 @@ final class RegistryClient: Sendable {
         self.client = client
         authorizer = Authorizer(target, credentials, client)
         self.stop = stop
+        patience = Patience()
+        isPatient = false
     }
 
+    /// The same registry, for what is not measured: it is waited for where it says that it is asked too often.
+    init(patient other: RegistryClient) {
+        target = other.target
+        repository = other.repository
+        client = other.client
+        authorizer = other.authorizer
+        stop = other.stop
+        patience = other.patience
+        isPatient = true
+    }
+
+    var place: String { "\(target)/\(repository)" }
     private var path: String { "\(target)/v2/\(repository)" }
     func blobURL(_ digest: Digest) -> String { "\(path)/blobs/\(digest)" }
     func manifestURL(_ reference: String) -> String { "\(path)/manifests/\(reference)" }
 
     /// The version check: a registry is there, and lets us in.
     func check() throws(Failure) {
-        let (response, body) = try exchange(Request("GET", "\(target)/v2/"))
+        var request = Request("GET", "\(target)/v2/")
+        request.totalTimeoutMilliseconds = Self.promptMilliseconds
+        let (response, body) = try exchange(request)
         guard response.status == 200 else { throw Failure("GET \(target)/v2/", status: response.status, body: body) }
     }
 
     /// In one session and one request.
-    func push(_ content: Content, meter: Meter) throws(Failure) {
-        let start = Request("POST", "\(path)/blobs/uploads/")
-        let (opened, text) = try exchange(start)
-        guard opened.status == 202, let location = opened.header("Location") else {
-            throw Failure("POST \(path)/blobs/uploads/", status: opened.status, body: text)
-        }
-        let session = target.resolve(location)
+    func push(_ content: Content, passage: Passage, ledger: Ledger) throws(Failure) {
+        let session = try openSession(ledger)
         let upload = Request(
             "PUT",
             session + (session.contains("?") ? "&" : "?") + "digest=\(percentEncoded(content.digest.description))",
             headers: [("Content-Type", "application/octet-stream")],
-            body: .source(MeteredSource(content: content, meter: meter))
+            body: .source(MeteredSource(content: content, passage: passage))
         )
         do throws(Failure) {
-            let (response, body) = try exchange(upload)
-            guard response.status == 201 else {
-                throw Failure("push of \(content.digest)", status: response.status, body: body)
-            }
+            try put(upload, "push of \(content.digest)", .blob, blobURL(content.digest), ledger)
         } catch {
-            // What was begun is taken back; a registry that cannot forgets it by itself.
-            _ = try? exchange(Request("DELETE", session), mayBeStopped: false)
+            // A registry that cannot take it back now is asked again at the end.
+            if (try? delete(session, isPatient: false)) == nil { ledger.note(.session, session, in: self) }
             throw error
         }
     }
 
-    func push(manifest: [UInt8], as reference: String) throws(Failure) {
+    /// Where to. An interrupt waits a little for the answer: only it tells what there is to take back.
+    private func openSession(_ ledger: Ledger) throws(Failure) -> String {
+        guard !stop.isSet else { throw Failure.cancelled }
+        let url = "\(path)/blobs/uploads/"
+        do throws(Failure) {
+            let (response, body) = try exchange(Request("POST", url), onStop: .endSoon)
+            guard response.status == 202, let location = response.header("Location") else {
+                throw Failure("POST \(url)", status: response.status, body: body)
+            }
+            return target.resolve(location)
+        } catch {
+            if error.isUnanswered { ledger.noteUnansweredSession(in: self) }
+            throw error
+        }
+    }
+
+    /// Its manifest, under its tag.
+    func push(_ image: Image, ledger: Ledger) throws(Failure) {
         let request = Request(
             "PUT",
-            manifestURL(reference),
+            manifestURL(image.tag),
             headers: [("Content-Type", MediaType.imageManifest.rawValue)],
-            body: .bytes(manifest)
+            body: .bytes(image.manifest)
         )
-        let (response, body) = try exchange(request)
-        guard response.status == 201 else {
-            throw Failure("push of manifest \(reference)", status: response.status, body: body)
+        try put(request, "push of manifest \(image.tag)", .manifest, manifestURL(image.digest.description), ledger)
+    }
+
+    /// Sends what is at `noted` then, and may be when the answer is lost; not when it is a refusal.
+    private func put(
+        _ request: Request,
+        _ name: String,
+        _ kind: Ledger.Kind,
+        _ noted: String,
+        _ ledger: Ledger
+    ) throws(Failure) {
+        let isNew = ledger.note(kind, noted, in: self)
+        do throws(Failure) {
+            let (response, body) = try exchange(request)
+            guard response.status == 201 else { throw Failure(name, status: response.status, body: body) }
+        } catch {
+            if isNew, error.isRefusal { ledger.forget(noted) }
+            throw error
         }
     }
 
     /// The whole manifest, which must be `expected` unless that is `nil`.
-    func pull(manifest reference: String, expecting expected: [UInt8]?, meter: Meter) throws(Failure) {
+    func pull(manifest reference: String, expecting expected: [UInt8]?, passage: Passage) throws(Failure) {
         let (response, body) = try exchange(manifestRequest("GET", reference))
         guard response.status == 200 else {
             throw Failure("GET of manifest \(reference)", status: response.status, body: body)
         }
-        meter.add(bytes: body.count)
+        passage.add(bytes: body.count)
         if let expected, expected != body { throw Failure.wrongBytes("manifest \(reference)") }
     }
 
@@ -95,7 +140,7 @@ final class RegistryClient: Sendable {
         _ content: Content,
         range: Range<Int64>? = nil,
         isVerified: Bool,
-        meter: Meter
+        passage: Passage
     ) throws(Failure) {
         let digest = content.digest
         var request = Request("GET", blobURL(digest))
@@ -105,14 +150,14 @@ final class RegistryClient: Sendable {
         }
         let status = range == nil ? 200 : 206
         var offset = wanted.lowerBound
-        let response = try follow(request) { response, piece throws(Failure) in
+        let response = try follow(request, .end, isPatient) { response, piece throws(Failure) in
             guard response.status == status else { return }
             guard offset + Int64(piece.count) <= wanted.upperBound else {
                 throw Failure("too long", "GET of \(digest): more than \(wanted.count) bytes")
             }
             if isVerified, !content.matches(piece, at: offset) { throw Failure.wrongBytes("blob \(digest)") }
             offset += Int64(piece.count)
-            meter.add(bytes: piece.count)
+            passage.add(bytes: piece.count)
         }
         guard response.status == status else {
             if response.status == 200 { throw Failure("range ignored", "GET of \(digest): a range came as the whole") }
@@ -123,46 +168,65 @@ final class RegistryClient: Sendable {
         }
     }
 
-    /// The status of the answer; works on after the run was stopped.
-    func delete(_ url: String) throws(Failure) -> Int {
-        try exchange(Request("DELETE", url), mayBeStopped: false).0.status
+    /// Works on after the run was stopped. What is not there need not be deleted.
+    func delete(_ url: String, isPatient: Bool) throws(Failure) {
+        var request = Request("DELETE", url)
+        request.stallSeconds = 20
+        let (response, body) = try exchange(request, onStop: .goOn, isPatient: isPatient)
+        guard 200..<300 ~= response.status || [404, 410].contains(response.status) else {
+            throw Failure("DELETE", status: response.status, body: body)
+        }
+    }
+
+    /// What an interrupt does to a request.
+    private enum OnStop {
+        case end, endSoon, goOn
     }
 
     /// Sends a request and keeps the answer's body, which is short.
-    private func exchange(_ request: Request, mayBeStopped: Bool = true) throws(Failure) -> (Response, [UInt8]) {
+    private func exchange(
+        _ request: Request,
+        onStop: OnStop = .end,
+        isPatient: Bool? = nil
+    ) throws(Failure) -> (Response, [UInt8]) {
         var body: [UInt8] = []
-        let response = try follow(request, mayBeStopped: mayBeStopped) { _, piece throws(Failure) in
+        let response = try follow(request, onStop, isPatient ?? self.isPatient) { _, piece throws(Failure) in
             guard body.count + piece.count <= 8 << 20 else { throw Failure("bad response", "an answer above 8 MiB") }
             body.append(piece)
         }
         return (response, body)
     }
 
-    /// Follows redirects and answers a challenge; `receive` sees the last answer only.
+    /// Follows redirects, answers challenges and waits where it should; `receive` sees the last answer only.
     private func follow(
         _ request: Request,
-        mayBeStopped: Bool = true,
+        _ onStop: OnStop,
+        _ isPatient: Bool,
         receive: (Response, Span<UInt8>) throws(Failure) -> Void
     ) throws(Failure) -> Response {
         var url = request.url
-        var wasChallenged = false
-        for _ in 0...Self.redirectLimit {
+        var redirects = 0
+        var authorization = authorizer.authorization
+        while redirects <= Self.redirectLimit {
             let isOurs = url == target.root || url.hasPrefix(target.root + "/")
-            // Whoever a redirect leads to has no business with the credentials.
-            let authorization = isOurs ? authorizer.header : nil
             var attempt = request
             attempt.url = url
-            if let authorization { attempt.headers.append(("Authorization", authorization)) }
-            let mayAnswer = isOurs && !wasChallenged
-            let response = try send(attempt, mayBeStopped) { response, piece throws(Failure) in
-                if response.status == 401 && mayAnswer || response.redirect != nil { return }
-                try receive(response, piece)
+            // Whoever a redirect leads to has no business with the credentials.
+            if isOurs, let header = authorization.header { attempt.headers.append(("Authorization", header)) }
+            let response = try send(attempt, onStop) { response, piece throws(Failure) in
+                let isChallenge = response.status == 401 && isOurs
+                let isThrottled = isPatient && response.asksForPatience
+                if !isChallenge, !isThrottled, response.redirect == nil { try receive(response, piece) }
             }
             if response.status == 401, isOurs {
-                guard mayAnswer else { throw Failure("status 401", "the registry does not accept the credentials") }
-                wasChallenged = true
-                try authorizer.answer(response.challenges, refused: authorization)
+                try authorizer.answer(response.challenges, &authorization) { self.mustEnd(onStop) }
+                continue
+            }
+            authorizer.share(&authorization)
+            if isPatient, let pause = patience.pause(after: response) {
+                try wait(pause, onStop)
             } else if let location = response.redirect {
+                redirects += 1
                 url = target.resolve(location)
             } else {
                 return response
@@ -171,14 +235,29 @@ final class RegistryClient: Sendable {
         throw Failure("too many redirects", "\(request.method) \(request.url.prefix { $0 != "?" }): too many redirects")
     }
 
+    private func mustEnd(_ onStop: OnStop) -> Bool {
+        switch onStop {
+        case .end: stop.isSet
+        case .endSoon: stop.hasBeenSet(for: .seconds(5))
+        case .goOn: false
+        }
+    }
+
+    private func wait(_ pause: Duration, _ onStop: OnStop) throws(Failure) {
+        let end = ContinuousClock.now + pause
+        while end > .now {
+            if stop.isSet, onStop != .goOn { throw Failure.cancelled }
+            pauseThread(min(end - .now, .milliseconds(200)))
+        }
+    }
+
     private func send(
         _ request: Request,
-        _ mayBeStopped: Bool,
+        _ onStop: OnStop,
         _ receive: (Response, Span<UInt8>) throws(Failure) -> Void
     ) throws(Failure) -> Response {
-        let stop = self.stop
         do throws(TransferError) {
-            return try client.perform(request, isCancelled: { mayBeStopped && stop.isSet }, receive: receive)
+            return try client.perform(request, isCancelled: { self.mustEnd(onStop) }, receive: receive)
         } catch {
             throw Failure(error)
         }
@@ -204,11 +283,20 @@ extension Failure {
 /// Tells a run to end.
 public final class StopFlag: Sendable {
     private let flag = Atomic(false)
+    private let moment = Mutex<ContinuousClock.Instant?>(nil)
 
     public init() {}
 
     public var isSet: Bool { flag.load(ordering: .relaxed) }
-    public func set() { flag.store(true, ordering: .relaxed) }
+
+    public func set() {
+        moment.withLock { $0 = $0 ?? .now }
+        flag.store(true, ordering: .relaxed)
+    }
+
+    func hasBeenSet(for duration: Duration) -> Bool {
+        moment.withLock { moment in moment.map { .now - $0 >= duration } ?? false }
+    }
 }
 
 /// Bytes of bodies as they pass, and operations as they end, well or not.
@@ -216,6 +304,7 @@ final class Meter: Sendable {
     private let bytesPassed = Atomic<Int64>(0)
     private let operationsDone = Atomic<Int>(0)
     private let operationsFailed = Atomic<Int>(0)
+    private let currentSample = Atomic<Int>(1)
 
     func add(bytes: Int) { bytesPassed.wrappingAdd(Int64(bytes), ordering: .relaxed) }
     func addOperation() { operationsDone.wrappingAdd(1, ordering: .relaxed) }
@@ -224,17 +313,43 @@ final class Meter: Sendable {
     var bytes: Int64 { bytesPassed.load(ordering: .relaxed) }
     var operations: Int { operationsDone.load(ordering: .relaxed) }
     var failures: Int { operationsFailed.load(ordering: .relaxed) }
+
+    /// That in which what passes now will be seen.
+    var sampleNumber: Int {
+        get { currentSample.load(ordering: .relaxed) }
+        set { currentSample.store(newValue, ordering: .relaxed) }
+    }
+}
+
+/// The bytes of one operation as they pass, which count only when it has succeeded.
+final class Passage: Sendable {
+    private let meter: Meter
+    private let passed = Mutex<[Int: Int64]>([:])
+
+    init(_ meter: Meter) { self.meter = meter }
+
+    /// By the number of the sample in which they passed.
+    var bytesBySample: [Int: Int64] { passed.withLock { $0 } }
+
+    func add(bytes: Int) {
+        meter.add(bytes: bytes)
+        passed.withLock { $0[meter.sampleNumber, default: 0] += Int64(bytes) }
+    }
+
+    func startOver() { passed.withLock { $0 = [:] } }
 }
 
 private struct MeteredSource: BodySource {
     let content: Content
-    let meter: Meter
+    let passage: Passage
 
     var length: Int64 { content.length }
 
     func read(at offset: Int64, into buffer: inout OutputSpan<UInt8>) -> Int {
+        // A body that was challenged or redirected is sent once more.
+        if offset == 0 { passage.startOver() }
         let count = content.read(at: offset, into: &buffer)
-        meter.add(bytes: count)
+        passage.add(bytes: count)
         return count
     }
 }

@@ -8,6 +8,8 @@ public final class Run {
     let stop: StopFlag
     let maker: ContentMaker
     let target: RegistryClient
+    /// The target, for what is not measured.
+    let patientTarget: RegistryClient
     /// Where content for cold pulls is pushed.
     let source: RegistryClient
     let ledger = Ledger()
@@ -56,18 +58,20 @@ public final class Run {
             client: first,
             stop: stop
         )
+        patientTarget = RegistryClient(patient: target)
         if let origin = plan.origin {
             let second = try client(plan)
-            source = RegistryClient(
+            let registry = RegistryClient(
                 origin,
                 repository: plan.repository,
                 credentials: plan.originCredentials,
                 client: second,
                 stop: stop
             )
+            source = RegistryClient(patient: registry)
             clients = [first, second]
         } else {
-            source = target
+            source = patientTarget
             clients = [first]
         }
         report = RunReport(
@@ -88,37 +92,44 @@ public final class Run {
     /// - Throws: ``Impossible`` when the registry cannot be reached, or lets nobody in.
     public func execute() throws(Impossible) -> RunReport {
         defer { for client in clients { client.close() } }
-        for registry in plan.origin == nil ? [target] : [target, source] {
-            do throws(Failure) {
-                try registry.check()
-            } catch {
-                throw Impossible(description: "no registry at \(registry.target): \(error)\(error.advice)")
-            }
+        for registry in plan.origin == nil ? [patientTarget] : [patientTarget, source] where !stop.isSet {
+            try check(registry)
         }
-        for workload in plan.workloads where !stop.isSet {
-            do throws(Failure) {
-                try execute(workload)
-            } catch {
-                if !error.isCancellation { addFailure(workload, error) }
-            }
-        }
+        for workload in plan.workloads where !stop.isSet { execute(workload) }
         report.isInterrupted = stop.isSet
-        if plan.isPushed {
-            explain("nothing was pushed: the content of this seed was there")
-        } else if plan.isKept {
-            report.notes.append("kept in \(plan.repository), as --keep says")
-        } else {
-            report.notes += ledger.clean(progress: progress)
-        }
+        cleanUp()
         return report
     }
 
-    /// A row for a workload that could not begin.
-    private func addFailure(_ workload: Workload, _ failure: Failure) {
-        report.rows.append(
-            RunReport.Row(workload.title, detail: "preparation", failure: failure.kind, clients: plan.clients[0])
-        )
-        report.notes.append("\(workload.title) could not be prepared: \(failure)")
+    private func check(_ registry: RegistryClient) throws(Impossible) {
+        progress("waiting for \(registry.target)")
+        do throws(Failure) {
+            try registry.check()
+        } catch {
+            guard !stop.isSet else { return }
+            throw Impossible(description: "no registry at \(registry.target): \(error)\(error.advice)")
+        }
+    }
+
+    private func cleanUp() {
+        if plan.isPushed { return explain("nothing was pushed: the content of this seed was there") }
+        if plan.isKept { report.notes.append("kept in \(plan.repository), as --keep says") }
+        let remains = ledger.clean(plan.isKept ? [.session] : Ledger.Kind.allCases, progress: progress)
+        report.notes += remains.notes
+        report.left = remains.count > 0 ? remains.count : nil
+    }
+
+    /// What cannot be prepared is a row with its error, and the next is tried all the same.
+    func attempt(_ workload: Workload, _ detail: String, _ clients: Int, _ body: () throws(Failure) -> Void) {
+        do throws(Failure) {
+            try body()
+        } catch {
+            guard !error.isCancellation else { return }
+            report.rows.append(
+                RunReport.Row(workload.title, detail: detail, failure: error.kind, clients: clients)
+            )
+            explain("\(workload.title), \(detail), could not be prepared: \(error)")
+        }
     }
 
     /// Says something once, however often it applies.
@@ -132,14 +143,14 @@ public final class Run {
         _ detail: String,
         _ schedule: Schedule,
         repeating rounds: Int = 1,
-        operation: @escaping @Sendable (_ round: Int, _ index: Int, Recorder) throws(Failure) -> Void
+        operation: @escaping @Sendable (_ round: Int, _ index: Int, Recorder, Passage) throws(Failure) -> Void
     ) {
         var result = LoadResult()
         for round in 0..<rounds where !stop.isSet && !result.wasAbandoned {
             let next = Load.run(schedule, stop: stop) { [progress] sample in
                 progress(Self.line(name, detail, schedule, sample))
-            } operation: { index, recorder throws(Failure) in
-                try operation(round, index, recorder)
+            } operation: { index, recorder, passage throws(Failure) in
+                try operation(round, index, recorder, passage)
             }
             result.append(next)
         }
@@ -172,32 +183,25 @@ public final class Run {
 
     func push(_ contents: [Content], to registry: RegistryClient) throws(Failure) {
         guard !plan.isPushed else { return }
-        for content in contents { ledger.note(content, in: registry) }
-        try forEach(contents) { content, recorder throws(Failure) in
-            try registry.push(content, meter: recorder.meter)
+        try forEach(contents) { [ledger] content, passage throws(Failure) in
+            try registry.push(content, passage: passage, ledger: ledger)
         }
     }
-
-    /// What is not measured is tried so often: a registry that fails now and then can be measured all the same.
-    private static let attemptLimit = 3
 
     /// Does something unmeasured to each, on a few connections. Throws the first failure that stayed one.
     func forEach<Element: Sendable>(
         _ elements: [Element],
-        _ body: @escaping @Sendable (Element, Recorder) throws(Failure) -> Void
+        _ body: @escaping @Sendable (Element, Passage) throws(Failure) -> Void
     ) throws(Failure) {
         guard !elements.isEmpty else { return }
         let schedule = Schedule(clients: min(8, elements.count), loop: .closed, operations: elements.count)
         let first = Mutex<Failure?>(nil)
-        _ = Load.run(schedule, stop: stop) { index, recorder throws(Failure) in
-            for attempt in 1...Self.attemptLimit {
-                do throws(Failure) {
-                    return try body(elements[index], recorder)
-                } catch {
-                    guard attempt == Self.attemptLimit || error.isCancellation else { continue }
-                    first.withLock { $0 = $0 ?? error }
-                    throw error
-                }
+        _ = Load.run(schedule, stop: stop) { index, _, passage throws(Failure) in
+            do throws(Failure) {
+                try insisting { () throws(Failure) in try body(elements[index], passage) }
+            } catch {
+                first.withLock { $0 = $0 ?? error }
+                throw error
             }
         }
         if let failure = first.withLock({ $0 }) { throw failure }
@@ -206,9 +210,9 @@ public final class Run {
     /// `plan.count` blobs of a size that are in the target and have been pulled through it.
     func warmStock(_ size: Int64, for workload: Workload) throws(Failure) -> [Content] {
         if let stocked = stock[size] { return stocked }
-        let contents = try push(Array(repeating: size, count: plan.count), to: target, for: workload)
-        try forEach(contents) { [target] content, recorder throws(Failure) in
-            try target.pull(content, isVerified: false, meter: recorder.meter)
+        let contents = try push(Array(repeating: size, count: plan.count), to: patientTarget, for: workload)
+        try forEach(contents) { [patientTarget] content, passage throws(Failure) in
+            try patientTarget.pull(content, isVerified: false, passage: passage)
         }
         stock[size] = contents
         return contents

@@ -26,6 +26,8 @@ public struct RunReport: Codable, Sendable, Equatable {
     public var notes: [String]
     /// What the run was to reach beside others, where somebody says so.
     public var goals: [Goal]?
+    /// Objects that should have been deleted and are there still, or may be.
+    public var left: Int?
 
     public init(
         label: String,
@@ -55,6 +57,8 @@ public struct RunReport: Codable, Sendable, Equatable {
     }
 
     public var errorCount: Int { rows.reduce(0) { $0 + $1.errorCount } }
+    /// No operation failed, and nothing is left behind.
+    public var isFlawless: Bool { errorCount == 0 && (left ?? 0) == 0 }
 
     /// One workload at one size with one number of clients.
     public struct Row: Codable, Sendable, Equatable {

@@ -1,3 +1,5 @@
+internal import System
+
 extension RunReport {
     /// The rows as columns of text, with the notes below.
     public func table() -> String {
@@ -7,7 +9,7 @@ extension RunReport {
         ]
         var text = rows.isEmpty ? [] : Self.aligned([head] + rows.map(Self.cells), left: 2)
         text.append(rows.isEmpty ? "Nothing was measured. seed \(seed)." : legend)
-        text += notes.map { "- \($0)" }
+        text += notes.map { "- \(printable($0))" }
         return text.joined(separator: "\n") + "\n"
     }
 
@@ -18,7 +20,7 @@ extension RunReport {
         for key in runs.flatMap({ $0.rows.map(Key.init) }) where !keys.contains(key) { keys.append(key) }
         guard !keys.isEmpty else { return "Nothing was measured.\n" }
         let lines = keys.flatMap { key in
-            let entries = runs.compactMap { run in run.rows.first { Key($0) == key }.map { (run.label, $0) } }
+            let entries = runs.flatMap { run in run.rows.filter { Key($0) == key }.map { (run.label, $0) } }
             return entries.map { label, row in
                 let first = entries[0].1
                 let isInBytes = first.bytes >= 32_768 * Int64(first.operations)
@@ -43,8 +45,9 @@ extension RunReport {
         init(_ row: Row) { (name, detail, clients) = (row.name, row.detail, row.clients) }
     }
 
-    /// Columns below each other, the first so many to the left.
+    /// Columns below each other, the first so many to the left. Their text may be that of others.
     private static func aligned(_ lines: [[String]], left: Int) -> [String] {
+        let lines = lines.map { $0.map(printable) }
         let widths = lines[0].indices.map { column in lines.map { $0[column].count }.max() ?? 0 }
         return lines.map { line in
             zip(line, widths).enumerated().map { column, cell in

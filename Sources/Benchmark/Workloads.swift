@@ -3,26 +3,35 @@ internal import OCI
 // One function a workload: what is there before, and what an operation is.
 
 extension Run {
-    func execute(_ workload: Workload) throws(Failure) {
+    func execute(_ workload: Workload) {
         if workload == .cold || workload == .herd { explain(whatIsCold) }
-        if workload == .mixed {
-            let images = try pushImages()
-            for clients in plan.clients where !stop.isSet { pullImages(images, clients) }
-            return
-        }
+        guard workload != .mixed else { return pullImages() }
         for size in plan.sizes {
             for clients in plan.clients where !stop.isSet {
-                switch workload {
-                case .push: push(size, clients)
-                case .cold: try pullCold(size, clients)
-                case .warm: try pullWarm(size, clients)
-                case .herd: try pullAsHerd(size, clients)
-                case .range: try readRanges(size, clients)
-                case .mixed: break
+                let detail = workload == .range ? rangeText(size) : sizeText(size)
+                attempt(workload, detail, clients) { () throws(Failure) in
+                    switch workload {
+                    case .push: push(size, clients)
+                    case .cold: try pullCold(size, clients)
+                    case .warm: try pullWarm(size, clients)
+                    case .herd: try pullAsHerd(size, clients)
+                    case .range: try readRanges(size, clients)
+                    case .mixed: break
+                    }
                 }
             }
         }
     }
+
+    private func pullImages() {
+        attempt(.mixed, imageText, plan.clients[0]) { () throws(Failure) in
+            let images = try pushImages()
+            for clients in plan.clients where !stop.isSet { pullImages(images, clients) }
+        }
+    }
+
+    private var imageText: String { "\(plan.images) of \(sizeText(plan.imageSize))" }
+    private func rangeText(_ size: Int64) -> String { "\(sizeText(min(plan.rangeSize, size))) of \(sizeText(size))" }
 
     private var whatIsCold: String {
         if plan.isPushed { return "cold: as cold as the registry was for the content of this seed" }
@@ -53,9 +62,8 @@ extension Run {
     private func push(_ size: Int64, _ clients: Int) {
         let contents = maker.make(lengths(size, clients))
         measure(Workload.push.title, sizeText(size), onceEach(contents.count, clients)) {
-            [target, ledger] _, index, recorder throws(Failure) in
-            ledger.note(contents[index], in: target)
-            try target.push(contents[index], meter: recorder.meter)
+            [target, ledger] _, index, _, passage throws(Failure) in
+            try target.push(contents[index], passage: passage, ledger: ledger)
         }
     }
 
@@ -63,37 +71,39 @@ extension Run {
         let contents = try push(lengths(size, clients), to: source, for: .cold)
         let isCopied = plan.origin != nil
         measure(Workload.cold.title, sizeText(size), onceEach(contents.count, clients)) {
-            [target, ledger, plan] _, index, recorder throws(Failure) in
-            if isCopied { ledger.note(contents[index], in: target, isCopy: true) }
-            try target.pull(contents[index], isVerified: plan.isVerified, meter: recorder.meter)
+            [target, ledger, plan] _, index, _, passage throws(Failure) in
+            if isCopied { ledger.note(.copy, target.blobURL(contents[index].digest), in: target) }
+            try target.pull(contents[index], isVerified: plan.isVerified, passage: passage)
         }
     }
 
     private func pullWarm(_ size: Int64, _ clients: Int) throws(Failure) {
         let contents = try warmStock(size, for: .warm)
         measure(Workload.warm.title, sizeText(size), steady(clients)) {
-            [target, plan] _, index, recorder throws(Failure) in
+            [target, plan] _, index, _, passage throws(Failure) in
             let content = contents[index % contents.count]
-            try target.pull(content, isVerified: plan.isVerified, meter: recorder.meter)
+            try target.pull(content, isVerified: plan.isVerified, passage: passage)
         }
     }
 
     /// All clients want one blob at the same moment, a fresh one in each round.
     private func pullAsHerd(_ size: Int64, _ clients: Int) throws(Failure) {
         let contents = try push(Array(repeating: size, count: plan.rounds), to: source, for: .herd)
-        if plan.origin != nil { for content in contents { ledger.note(content, in: target, isCopy: true) } }
+        if plan.origin != nil {
+            for content in contents { ledger.note(.copy, target.blobURL(content.digest), in: target) }
+        }
         let burst = Schedule(clients: clients, loop: .burst)
         measure(Workload.herd.title, sizeText(size), burst, repeating: plan.rounds) {
-            [target, plan] round, _, recorder throws(Failure) in
-            try target.pull(contents[round], isVerified: plan.isVerified, meter: recorder.meter)
+            [target, plan] round, _, _, passage throws(Failure) in
+            try target.pull(contents[round], isVerified: plan.isVerified, passage: passage)
         }
     }
 
     private func readRanges(_ size: Int64, _ clients: Int) throws(Failure) {
         let contents = try warmStock(size, for: .range)
         let length = min(plan.rangeSize, size)
-        measure(Workload.range.title, "\(sizeText(length)) of \(sizeText(size))", steady(clients)) {
-            [target, plan] _, index, recorder throws(Failure) in
+        measure(Workload.range.title, rangeText(size), steady(clients)) {
+            [target, plan] _, index, _, passage throws(Failure) in
             var generator = SplitMix64(plan.seed &+ UInt64(index))
             let content = contents[Int(generator.next() % UInt64(contents.count))]
             let start = Int64.random(in: 0...size - length, using: &generator)
@@ -101,7 +111,7 @@ extension Run {
                 content,
                 range: start..<start + length,
                 isVerified: plan.isVerified,
-                meter: recorder.meter
+                passage: passage
             )
         }
     }
@@ -109,11 +119,10 @@ extension Run {
     private func pushImages() throws(Failure) -> [Image] {
         let images = maker.makeImages(plan.images, size: plan.imageSize)
         var seen: Set<String> = []
-        try push(images.flatMap(\.blobs).filter { seen.insert($0.digest.description).inserted }, to: target)
+        try push(images.flatMap(\.blobs).filter { seen.insert($0.digest.description).inserted }, to: patientTarget)
         guard !plan.isPushed else { return images }
-        for image in images { ledger.note(image, in: target) }
-        try forEach(images) { [target] image, _ throws(Failure) in
-            try target.push(manifest: image.manifest, as: image.tag)
+        try forEach(images) { [patientTarget, ledger] image, _ throws(Failure) in
+            try patientTarget.push(image, ledger: ledger)
         }
         return images
     }
@@ -121,18 +130,16 @@ extension Run {
     /// As a container engine does that has nothing yet: the tag's digest, the manifest, the config, the layers.
     private func pullImages(_ images: [Image], _ clients: Int) {
         let title = Workload.mixed.title
-        let detail = "\(plan.images) of \(sizeText(plan.imageSize))"
-        measure(title, detail, steady(clients)) { [target, plan] _, index, recorder throws(Failure) in
+        measure(title, imageText, steady(clients)) { [target, plan] _, index, recorder, passage throws(Failure) in
             let image = images[index % images.count]
-            let meter = recorder.meter
             try recorder.measure("manifest by tag") { () throws(Failure) in try target.checkManifest(image.tag) }
             try recorder.measure("manifest by digest") { () throws(Failure) in
                 let expected = plan.isVerified ? image.manifest : nil
-                try target.pull(manifest: image.digest.description, expecting: expected, meter: meter)
+                try target.pull(manifest: image.digest.description, expecting: expected, passage: passage)
             }
             for blob in image.blobs {
                 try recorder.measure("config or layer") { () throws(Failure) in
-                    try target.pull(blob, isVerified: plan.isVerified, meter: meter)
+                    try target.pull(blob, isVerified: plan.isVerified, passage: passage)
                 }
             }
         }

@@ -272,7 +272,7 @@ public struct LocalFileSystem: FileSystem {
 }
 
 /// Repeats an interrupted call; turns -1 into the error it stands for.
-private func call<Result: SignedInteger>(
+func call<Result: SignedInteger>(
     _ operation: String,
     _ path: String,
     _ body: () -> Result

@@ -23,7 +23,7 @@ public func endProcess(status: ExitStatus) -> Never {
 
 /// Says one line on standard error and ends the process.
 public func fail(_ message: String, status: ExitStatus) -> Never {
-    writeToStandardError("forebay: \(message)\n")
+    writeToStandardError("forebay: \(printable(message))\n")
     endProcess(status: status)
 }
 
@@ -49,16 +49,25 @@ public func processCPUTime() -> Duration {
     return .seconds(seconds) + .microseconds(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec)
 }
 
-/// Opens those of descriptors 0 to 2 that are closed (`exec(2)`): the next file would take their place, and the log be written into it. They
-/// cannot be written.
-public func keepStandardDescriptors() {
-    for descriptor in STDIN_FILENO...STDERR_FILENO where fcntl(descriptor, F_GETFD) < 0 {
-        // Takes the lowest that is free.
-        _ = open("/dev/null", O_RDONLY)
-    }
+public func standardErrorIsTerminal() -> Bool { isatty(STDERR_FILENO) == 1 }
+
+/// Of the terminal behind standard error; `nil` when it does not tell (`ioctl_tty(2)`).
+public func standardErrorColumns() -> Int? {
+    var size = winsize()
+    guard ioctl(STDERR_FILENO, UInt(TIOCGWINSZ), &size) == 0, size.ws_col > 0 else { return nil }
+    return Int(size.ws_col)
 }
 
-public func standardErrorIsTerminal() -> Bool { isatty(STDERR_FILENO) == 1 }
+/// Text of others, for a terminal or a log: what would steer a terminal, break the line or turn its direction is shown as `\u{1B}`.
+public func printable(_ text: String) -> String {
+    text.unicodeScalars.reduce(into: "") { result, scalar in
+        switch scalar.properties.generalCategory {
+        case .control, .format, .lineSeparator, .paragraphSeparator:
+            result += "\\u{\(String(scalar.value, radix: 16, uppercase: true))}"
+        default: result.unicodeScalars.append(scalar)
+        }
+    }
+}
 
 /// Writes all of it in one call, so that lines of several threads do not mix. A log that cannot be written stops nothing.
 public func writeToStandardError(_ text: String) {
@@ -70,18 +79,26 @@ public func writeToStandardError(_ text: String) {
 public func ignoreBrokenPipes() { signal(SIGPIPE, SIG_IGN) }
 
 /// False when nobody reads it any more, or it cannot be written.
-public func writeToStandardOutput(_ text: String) -> Bool {
-    var text = text
-    return text.withUTF8 { bytes in
-        var written = 0
-        while written < bytes.count {
-            let count = write(STDOUT_FILENO, bytes.baseAddress! + written, bytes.count - written)
-            if count < 0, errno == EINTR { continue }
-            guard count > 0 else { return false }
-            written += count
-        }
-        return true
+public func writeToStandardOutput(_ text: String) -> Bool { writeAll(Array(text.utf8), to: STDOUT_FILENO) }
+
+/// False with `errno` when not all could be written.
+func writeAll(_ bytes: [UInt8], to descriptor: Int32) -> Bool {
+    var written = 0
+    while written < bytes.count {
+        let count = bytes[written...].withUnsafeBytes { write(descriptor, $0.baseAddress, $0.count) }
+        if count < 0, errno == EINTR { continue }
+        guard count > 0 else { return false }
+        written += count
     }
+    return true
+}
+
+/// Where a standard stream is closed, the next file to be opened would take its number, and what is said its bytes. Nothing can be written to
+/// what this opens.
+public func reserveStandardStreams() {
+    var descriptor: Int32 = 0
+    while (0...STDERR_FILENO).contains(descriptor) { descriptor = open("/dev/null", O_RDONLY) }
+    if descriptor > STDERR_FILENO { close(descriptor) }
 }
 
 /// Its reader has gone (`poll(2)`), as `head(1)` does.

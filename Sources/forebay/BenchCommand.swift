@@ -55,41 +55,11 @@ struct BenchReport: AsyncParsableCommand {
             }
         }
         runs = RunReport.toldApart(runs, files: files)
+        ignoreBrokenPipes()
         if let report {
             try Output(report).write(Array(ReportPage(runs).html.utf8))
         } else {
-            print(RunReport.comparison(runs), terminator: "")
-        }
-    }
-}
-
-/// A file that is written anew, or standard output.
-struct Output {
-    private let path: String
-
-    init(_ path: String) { self.path = path }
-
-    var isStandardOutput: Bool { path == "-" }
-
-    /// Finds out before the work, not after it, that there is no place for its result.
-    func check() throws {
-        guard !isStandardOutput, try LocalFileSystem().status(at: parentDirectory(of: path))?.isDirectory != true else {
-            return
-        }
-        throw Unavailable(description: "\(path): the directory does not exist")
-    }
-
-    func write(_ bytes: [UInt8]) throws {
-        if isStandardOutput {
-            return print(String(decoding: bytes, as: UTF8.self), terminator: "")
-        }
-        let files = LocalFileSystem()
-        do {
-            try files.remove(path)
-            let file = try files.open(path, .create)
-            try files.write(bytes.span, to: file, at: 0)
-        } catch {
-            throw Unavailable(description: "\(error)")
+            try Output.standard.write(Array(RunReport.comparison(runs).utf8))
         }
     }
 }

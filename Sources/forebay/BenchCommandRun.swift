@@ -31,7 +31,11 @@ struct BenchRun: AsyncParsableCommand {
             Credentials: a file or FOREBAY_BENCH_CREDENTIALS that holds name:password, and FOREBAY_BENCH_ORIGIN_CREDENTIALS \
             for --origin. They go to the registry, and to the realm that it names for tokens.
 
-            Exits with status 1 when an operation failed, 69 when there is no registry at URL, 130 when a signal ended it.
+            What is not measured is tried again a few times, and waits for up to a minute where a registry says that it is asked \
+            too often (status 429).
+
+            Exits with status 1 when an operation failed or something is left behind, 69 when there is no registry at URL or a \
+            result cannot be written, 130 when a signal ended it.
             """
     )
 
@@ -129,8 +133,7 @@ struct BenchRun: AsyncParsableCommand {
 
     func run() async throws {
         let plan = try plan()
-        let outputs = [json, report].compactMap { $0.map(Output.init) }
-        for output in outputs { try output.check() }
+        let outputs = try outputs()
         let stop = StopFlag()
         stopOnSignal(stop)
         // With the terminal goes whoever reads, and there is still something to delete.
@@ -147,14 +150,37 @@ struct BenchRun: AsyncParsableCommand {
             throw Unavailable(description: error.description)
         }
         progress.clear()
+        try show(result, outputs)
+        endProcess(status: result.isInterrupted ? .interrupted : result.isFlawless ? .success : .failure)
+    }
+
+    /// All that have a place get their result, whatever becomes of the others.
+    private func show(_ result: RunReport, _ outputs: [Output]) throws {
+        var results: [(Output, [UInt8])] = []
         if outputs.contains(where: \.isStandardOutput) {
             writeToStandardError(result.table())
         } else {
-            print(result.table(), terminator: "")
+            results.append((.standard, Array(result.table().utf8)))
         }
-        if let json { try Output(json).write(result.json()) }
-        if let report { try Output(report).write(Array(ReportPage([result]).html.utf8)) }
-        endProcess(status: result.isInterrupted ? .interrupted : result.errorCount > 0 ? .failure : .success)
+        if let json { results.append((Output(json), result.json())) }
+        if let report { results.append((Output(report), Array(ReportPage([result]).html.utf8))) }
+        var failure: (any Error)?
+        for (output, bytes) in results {
+            do {
+                try output.write(bytes)
+            } catch {
+                failure = failure ?? error
+            }
+        }
+        if let failure { throw failure }
+    }
+
+    private func outputs() throws -> [Output] {
+        let outputs = [json, report].compactMap { $0.map(Output.init) }
+        let places = Set(outputs.map { $0.isStandardOutput ? "-" : $0.path })
+        guard places.count == outputs.count else { throw ValidationError("--json and --report name the same place") }
+        for output in outputs { try output.check() }
+        return outputs
     }
 
     private func stopOnSignal(_ stop: StopFlag) {

@@ -23,7 +23,7 @@ struct Forebay: AsyncParsableCommand {
 
     /// Exit statuses are those of `sysexits.h`, so that a service manager can tell a bad setting from bad weather.
     static func main() async {
-        keepStandardDescriptors()
+        reserveStandardStreams()
         do {
             var command = try parseAsRoot()
             if var asynchronous = command as? any AsyncParsableCommand {

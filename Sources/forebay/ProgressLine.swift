@@ -15,7 +15,9 @@ final class ProgressLine {
     func show(_ text: String) {
         let now = ContinuousClock.now
         if isTerminal {
-            writeToStandardError("\r\u{1B}[K\(text)")
+            // A line that wraps cannot be taken back.
+            let shown = standardErrorColumns().map { text.prefix($0 - 1) } ?? text[...]
+            writeToStandardError("\r\u{1B}[K\(shown)")
         } else if isForTerminalsOnly {
             return
         } else if last.map({ now - $0 >= Self.linesBetween }) ?? true {

@@ -26,6 +26,14 @@ final class FakeRegistry: Sendable {
         var failsOneOf: Int?
         /// The status of every blob PUT.
         var pushStatus: Int?
+        /// Each blob PUT is answered with a redirect to itself first, once its body has come.
+        var redirectsPushes = false
+        /// Blobs that are longer are answered with 413.
+        var blobLimit: Int?
+        /// Of a method, so many requests for content are answered with a status first: 429 with `Retry-After: 0`.
+        var firstAnswers: [String: (count: Int, status: Int)] = [:]
+        /// Of each token of the realm; `nil` is any number.
+        var tokenUses: Int?
         /// Called with each request.
         var onRequest: (@Sendable (String) -> Void)?
     }
@@ -36,6 +44,9 @@ final class FakeRegistry: Sendable {
         /// `GET /v2/…` and the Authorization header, in the order of arrival.
         var requests: [(line: String, authorization: String?)] = []
         var pulls = 0
+        /// Tokens with the uses that are left.
+        var tokens: [String: Int] = [:]
+        var answered: [String: Int] = [:]
     }
 
     static let token = "token-of-the-realm"
@@ -75,12 +86,17 @@ private final class Handler: RequestHandler {
         if let challenge = challenge(authorization) {
             return .respond(Response(status: 401, headers: [("WWW-Authenticate", challenge)]))
         }
+        if let first = firstAnswer(request) { return .respond(first) }
         let name = String(request.path.split(separator: "/").last ?? "")
         let isManifest = request.path.contains("/manifests/")
         switch request.method {
         case "GET" where request.path == "/v2/": return .respond(Response(status: 200))
         case "POST":
-            return .respond(Response(status: 202, headers: [("Location", "/v2/x/blobs/uploads/session?state=1")]))
+            let number = contents.withLock { $0.requests.count }
+            return .respond(Response(status: 202, headers: [("Location", "/v2/x/blobs/uploads/\(number)?state=1")]))
+        case "PUT" where !isManifest && behaviour.redirectsPushes && request.parameter("again") == nil:
+            let again = "\(request.path)?again=1&digest=\(request.parameter("digest") ?? "")"
+            return .receive(Receiver { _ in Response(status: 307, headers: [("Location", again)]) })
         case "PUT" where !isManifest && behaviour.pushStatus != nil:
             return .receive(Receiver { [self] _ in Response(status: behaviour.pushStatus ?? 0) })
         case "PUT":
@@ -91,14 +107,32 @@ private final class Handler: RequestHandler {
         }
     }
 
+    private func firstAnswer(_ request: Request) -> Response? {
+        guard request.path != "/v2/", let first = behaviour.firstAnswers[request.method] else { return nil }
+        let number = contents.withLock { contents in
+            contents.answered[request.method, default: 0] += 1
+            return contents.answered[request.method, default: 0]
+        }
+        guard number <= first.count else { return nil }
+        return Response(status: first.status, headers: first.status == 429 ? [("Retry-After", "0")] : [])
+    }
+
     private func challenge(_ authorization: String?) -> String? {
         switch behaviour.access {
         case .open: return nil
         case .basic(let expected): return authorization == expected ? nil : "Basic realm=\"here\""
         case .token:
-            if authorization == "Bearer \(FakeRegistry.token)" { return nil }
+            if authorization == "Bearer \(FakeRegistry.token)" || isUseLeft(of: authorization) { return nil }
             let realm = "http://127.0.0.1:\(port.load(ordering: .relaxed))/realm"
             return "Bearer realm=\"\(realm)\",service=\"a b\",scope=\"repository:x:pull,push\""
+        }
+    }
+
+    private func isUseLeft(of authorization: String?) -> Bool {
+        contents.withLock { contents in
+            guard let authorization, let left = contents.tokens[authorization], left > 0 else { return false }
+            contents.tokens[authorization] = left - 1
+            return true
         }
     }
 
@@ -106,10 +140,17 @@ private final class Handler: RequestHandler {
         guard case .token(let expected) = behaviour.access, expected == nil || authorization == expected,
             request.parameter("service") == "a b", request.parameter("scope") == "repository:x:pull,push"
         else { return Response(status: 403) }
-        return Response(status: 200, body: .bytes(Array("{\"token\":\"\(FakeRegistry.token)\"}".utf8)))
+        let token = contents.withLock { contents in
+            guard let uses = behaviour.tokenUses else { return FakeRegistry.token }
+            let token = "token-\(contents.tokens.count)"
+            contents.tokens["Bearer \(token)"] = uses
+            return token
+        }
+        return Response(status: 200, body: .bytes(Array("{\"token\":\"\(token)\"}".utf8)))
     }
 
     private func keep(_ body: [UInt8], _ name: String, _ isManifest: Bool, _ digest: String?) -> Response {
+        if let limit = behaviour.blobLimit, body.count > limit { return Response(status: 413) }
         let actual = Digest(of: body).description
         guard isManifest || digest == actual else { return Response(status: 400) }
         contents.withLock { contents in

@@ -92,6 +92,28 @@ struct ReportTests {
         #expect(lines[2].contains("faster") && lines[2].contains("48") && lines[2].contains("1.5 ×"))
     }
 
+    /// Bug: of the rows of one run that have the same name, size and clients, only the first was shown.
+    @Test func rowsOfOneNameAreAllShown() {
+        var twice = report(label: "twice")
+        twice.rows.append(twice.rows[0])
+        let lines = RunReport.comparison([report(label: "once"), twice]).split(separator: "\n")
+        #expect(lines.count { $0.hasPrefix("warm pull ") && $0.contains("twice") } == 2, "\(lines)")
+    }
+
+    /// Bug: escape sequences of a registry, or in a report of somebody else's, reached the terminal.
+    @Test func whatOthersWroteCannotSteerATerminal() {
+        let hostile = "\u{1B}]0;title\u{7}\u{9B}2J\u{202E}\r\n"
+        var bad = report(label: hostile)
+        bad.rows[0].name = hostile
+        bad.notes = [hostile, Failure("push", status: 500, body: Array(hostile.utf8)).detail]
+        for text in [RunReport.comparison([bad]), bad.table()] {
+            let controls = text.unicodeScalars.filter { $0.properties.generalCategory == .control }
+            #expect(controls.allSatisfy { $0 == "\n" }, "\(text)")
+            #expect(text.contains(#"\u{1B}]0;title\u{7}"#) && !text.contains("\u{202E}"), "\(text)")
+        }
+        #expect(bad.table().contains(#"push: status 500: \u{1B}"#))
+    }
+
     /// Two runs of one URL used to be two rows and curves of one name.
     @Test(arguments: [
         (["old.json", "new.json"], ["old", "new"]), (["runs/old.json", "new"], ["old", "new"]),

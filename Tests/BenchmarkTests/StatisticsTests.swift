@@ -65,9 +65,9 @@ struct LoadTests {
     @Test func eachOperationIsDoneOnce() {
         let seen = Mutex<[Int]>([])
         let schedule = Schedule(clients: 4, loop: .closed, operations: 200)
-        let result = Load.run(schedule, stop: StopFlag()) { index, recorder throws(Failure) in
+        let result = Load.run(schedule, stop: StopFlag()) { index, _, passage throws(Failure) in
             seen.withLock { $0.append(index) }
-            recorder.meter.add(bytes: 10)
+            passage.add(bytes: 10)
         }
         #expect(seen.withLock { $0.sorted() } == Array(0..<200))
         #expect(result.main.latencies.count == 200 && result.bytes == 2_000)
@@ -76,7 +76,7 @@ struct LoadTests {
 
     @Test func failuresAreCountedByKindAndTheFirstIsTold() {
         let schedule = Schedule(clients: 1, loop: .closed, operations: 10)
-        let result = Load.run(schedule, stop: StopFlag()) { index, _ throws(Failure) in
+        let result = Load.run(schedule, stop: StopFlag()) { index, _, _ throws(Failure) in
             if index % 3 == 0 { throw Failure("wrong bytes", "number \(index)") }
         }
         #expect(result.main.latencies.count == 6)
@@ -85,16 +85,26 @@ struct LoadTests {
         #expect(!result.wasAbandoned)
     }
 
+    /// Bug: what a registry refused counted as throughput.
+    @Test func bytesOfOperationsThatFailedDoNotCount() {
+        let schedule = Schedule(clients: 2, loop: .closed, operations: 20)
+        let result = Load.run(schedule, stop: StopFlag()) { index, _, passage throws(Failure) in
+            passage.add(bytes: 1_000)
+            if index % 2 == 0 { throw Failure("status 413", "too large") }
+        }
+        #expect(result.bytes == 10_000 && result.samples.last?.bytes == 10_000)
+    }
+
     @Test func whenNothingSucceedsItEnds() {
         let schedule = Schedule(clients: 1, loop: .closed)
-        let result = Load.run(schedule, stop: StopFlag()) { _, _ throws(Failure) in throw Failure("down", "down") }
+        let result = Load.run(schedule, stop: StopFlag()) { _, _, _ throws(Failure) in throw Failure("down", "down") }
         #expect(result.wasAbandoned)
         #expect(result.main.failures["down"]?.count == Schedule.failureLimit)
     }
 
     @Test func aBurstIsOneOperationOfEachClient() {
         let seen = Mutex<[Int]>([])
-        let result = Load.run(Schedule(clients: 9, loop: .burst), stop: StopFlag()) { index, _ throws(Failure) in
+        let result = Load.run(Schedule(clients: 9, loop: .burst), stop: StopFlag()) { index, _, _ throws(Failure) in
             seen.withLock { $0.append(index) }
         }
         #expect(seen.withLock { $0.sorted() } == Array(0..<9))
@@ -106,7 +116,7 @@ struct LoadTests {
     @Test func anOpenLoopCountsFromWhenARequestWasDue() throws {
         let order = Mutex<[Int]>([])
         let schedule = Schedule(clients: 1, loop: .open, rate: 1_000_000, operations: 10)
-        let result = Load.run(schedule, stop: StopFlag()) { index, _ throws(Failure) in
+        let result = Load.run(schedule, stop: StopFlag()) { index, _, _ throws(Failure) in
             order.withLock { $0.append(index) }
             let start = ContinuousClock.now
             while ContinuousClock.now - start < .milliseconds(2) {}
@@ -120,7 +130,7 @@ struct LoadTests {
     /// Of 50 that are due in 50 ms, those that a first one of 60 ms kept from being sent have waited until then.
     @Test func whatAnOpenLoopDidNotSendInTimeCounts() throws {
         let schedule = Schedule(clients: 1, loop: .open, rate: 1_000, seconds: 0.05)
-        let result = Load.run(schedule, stop: StopFlag()) { _, _ throws(Failure) in
+        let result = Load.run(schedule, stop: StopFlag()) { _, _, _ throws(Failure) in
             let start = ContinuousClock.now
             while ContinuousClock.now - start < .milliseconds(60) {}
         }
@@ -151,7 +161,7 @@ struct LoadTests {
 
     @Test func stoppingIsNoFailure() {
         let stop = StopFlag()
-        let result = Load.run(Schedule(clients: 3, loop: .closed), stop: stop) { index, _ throws(Failure) in
+        let result = Load.run(Schedule(clients: 3, loop: .closed), stop: stop) { index, _, _ throws(Failure) in
             if index == 50 { stop.set() }
         }
         #expect(result.main.failures.isEmpty && !result.wasAbandoned)

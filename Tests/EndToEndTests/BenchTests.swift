@@ -102,9 +102,39 @@ struct BenchTests {
         #expect(result.errors.contains("cannot connect") && !result.errors.contains("Fatal"))
     }
 
+    /// Bug: the name of a file reached the terminal as it was.
+    @Test func aNameCannotSteerATerminal() throws {
+        let result = try runAllowingFailure([Settings.binary, "bench", "report", "/nonexistent/\u{1B}[2J"])
+        #expect(result.status == 69)
+        #expect(result.errors.contains(#"/nonexistent/\u{1B}[2J: no such file"#), "\(result.errors)")
+    }
+
+    /// Bug: both were written to standard output, one behind the other.
+    @Test func oneResultGoesToOnePlace() throws {
+        for place in ["-", "/tmp/both"] {
+            let result = try bench(Endpoint(port: 1), ["--json", place, "--report", place])
+            #expect(result.status == 78 && result.errors.contains("the same place"), "\(result.errors)")
+        }
+    }
+
+    /// Bug: what could not be written to standard output was no failure.
+    @Test(arguments: [">&-", ">/dev/full"])
+    func aTableThatCannotBeWrittenIsAFailure(output: String) throws {
+        try withForebay { forebay in
+            let folder = try TemporaryDirectory()
+            let flags = tiny + ["--workloads", "push", "--json", folder.path + "/run.json"]
+            let words = [Settings.binary, "bench", "http://\(forebay.endpoint.authority)"] + flags + [output]
+            let result = try runAllowingFailure(["/bin/sh", "-c", "exec \(words.joined(separator: " "))"])
+            #expect(result.status == 69)
+            #expect(result.errors.contains("standard output cannot be written"), "\(result.errors)")
+            #expect(text(of: folder.path + "/run.json").contains("\"push\""), "other places get their result")
+        }
+    }
+
     @Test(arguments: [
         ["--size", "4x"], ["--clients", "0"], ["--seed", "xyz"], ["--workloads", "pull"], ["--repository", "Upper"],
-        ["--credentials", "/nonexistent"], ["--json", "/nonexistent/x.json"],
+        ["--credentials", "/nonexistent"], ["--json", "/nonexistent/x.json"], ["--json", "/tmp"],
+        ["--report", "/dev/null/x.html"],
     ])
     func whatCannotBeMeantIsRefused(flags: [String]) throws {
         let result = try bench(Endpoint(port: 1), flags)

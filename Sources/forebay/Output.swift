@@ -1,0 +1,36 @@
+internal import System
+
+/// Where a result goes: a place that a flag names, or standard output.
+struct Output {
+    static let standard = Output("-")
+
+    let path: String
+
+    init(_ path: String) { self.path = path }
+
+    var isStandardOutput: Bool { path == "-" || path == "/dev/stdout" }
+
+    /// Finds out before the work, not after it, that there is no place for its result.
+    func check() throws {
+        guard !isStandardOutput else { return }
+        do {
+            try ResultFile(path).check()
+        } catch {
+            throw Unavailable(description: "\(path) cannot be written: \(error)")
+        }
+    }
+
+    func write(_ bytes: [UInt8]) throws {
+        guard !isStandardOutput else {
+            guard writeToStandardOutput(String(decoding: bytes, as: UTF8.self)) else {
+                throw Unavailable(description: "standard output cannot be written")
+            }
+            return
+        }
+        do {
+            try ResultFile(path).write(bytes)
+        } catch {
+            throw Unavailable(description: "\(path) cannot be written: \(error)")
+        }
+    }
+}
