@@ -396,13 +396,14 @@ extension Fills {
 
     /// The clients go on straight from the origin; only the cache is poorer.
     func storageFailed(_ fill: Fill, _ error: any Error) {
-        guard fill.fail(.storage) else { return }
+        // Before its clients go on: whoever comes after them begins nothing.
         if case .neverFits? = error as? DiskTierError, let size = fill.state.withLock({ $0.size }) {
             let now = time.monotonicNanoseconds()
             state.withLock { state in
                 if state.running[fill.digest] === fill { state.tooLarge.insert(size, of: fill.digest, at: now) }
             }
         }
+        guard fill.fail(.storage) else { return }
         counters.notStored.wrappingAdd(1, ordering: .relaxed)
         log.notice("not kept on disk", metadata: ["digest": "\(fill.digest)", "reason": "\(error)"])
     }
