@@ -88,26 +88,19 @@ struct OriginTroubleTests {
         }
     }
 
-    /// What is no larger than a request is not looked for first, and not stored again.
-    @Test func aSmallBlobIsOneRequest() throws {
+    /// Bug: what is no larger than a request was sent again where the origin had it.
+    @Test func aSmallBlobIsNotSentAgainEither() throws {
         try withBucket { forebay, relay, origin in
             let content = noise(10_000, seed: 93)
-            let key = "epoch/blobs/sha256/\(sha256Hex(content))"
             let query = "blobs/uploads/?digest=\(sha256(content))"
-            relay.forget()
-            #expect(try Repository(forebay).request("POST", query, body: .bytes(content)).status == 201)
-            #expect(relay.requests.map(\.operation) == [.put])
-            try expectStored(content, origin)
-            try forebay.restart(wipingCache: true)
-            relay.forget()
-            #expect(try Repository(forebay).request("POST", query, body: .bytes(content)).status == 201)
-            #expect(relay.requests.map(\.operation) == [.put, .head])
-            // A store that says so and does not have it is not believed.
-            try origin.remove(key)
-            try forebay.restart(wipingCache: true)
-            relay.on(.operation(.put, "blobs"), .first(1), .answer(.status(412, "PreconditionFailed")))
-            #expect(try Repository(forebay).request("POST", query, body: .bytes(content)).status == 201)
-            try expectStored(content, origin)
+            for expected in [[Operation.head, .put], [.head]] {
+                relay.forget()
+                #expect(try Repository(forebay).request("POST", query, body: .bytes(content)).status == 201)
+                // That the origin lacks the bucket is looked for now and then.
+                #expect(relay.requests.map(\.operation).filter { $0 != .get } == expected)
+                try expectStored(content, origin)
+                try forebay.restart(wipingCache: true)
+            }
         }
     }
 
@@ -221,13 +214,19 @@ struct OriginTroubleTests {
             let relay = origin.relay
             let isLie = operation == .uploadPart
             let lie = Fault.header("ETag", "\"00000000000000000000000000000000\"")
-            relay.on(.operation(operation), .nth(1), isLie ? lie : .answer(.status(403, "AccessDenied")))
+            let refusal = Fault.answer(.status(403, "AccessDenied"))
+            if operation == .head {
+                relay.on(.target("blobs"), .all, refusal)
+            } else {
+                relay.on(.operation(operation), .nth(1), isLie ? lie : refusal)
+            }
             let session = try patch(Self.large, forebay)
             let closing = adding("digest=\(sha256(Self.large))", to: session)
             if !isLie {
                 let failure = try forebay.endpoint.request("PUT", closing)
                 #expect(failure.status == 502, "\(failure.text)")
                 #expect(try forebay.endpoint.request("GET", session)["Range"] == "0-\(Self.large.count - 1)")
+                relay.clear()
             }
             let success = try forebay.endpoint.request("PUT", closing)
             #expect(success.status == 201, "\(success.text)")

@@ -60,6 +60,20 @@ import Threading
         }
     }
 
+    /// A store that says that a blob is there, and does not have it, is not believed.
+    @Test func aRefusedConditionIsNoBlob() throws {
+        put(5)
+        let (store, key) = (store, "epoch/blobs/sha256/\(Digest(of: [5]).hex)")
+        let forget: @Sendable (Int, MemoryStore.Call) throws(StoreError) -> Void = { _, call throws(StoreError) in
+            if call.operation == "HEAD" { store[key] = nil }
+        }
+        try whileManyPush { registry throws in
+            store.intercept(forget)
+            #expect(try push(registry, 5))
+            #expect(store.calls.map(\.operation) == ["PUT", "HEAD", "PUT"] && store[key] == [5])
+        }
+    }
+
     @Test func theyLookNoLongerThanBlobsAreThere() throws {
         put(5)
         try whileManyPush { registry throws in
