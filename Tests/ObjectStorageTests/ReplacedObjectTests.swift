@@ -7,7 +7,7 @@ private let old = Array("the old content".utf8)
 private let new = pattern(70_000)
 
 /// What lies in the place of an object's file and is none: opening a pipe waits for its other end.
-@Suite(.timeLimit(.minutes(1))) struct ReplacedObjectTests {
+@Suite(.timeLimit(.minutes(20))) struct ReplacedObjectTests {
     private func with(_ kind: mode_t, _ body: (DirectoryStore) throws -> Void) throws {
         try withTemporaryDirectory { root in
             let store = try DirectoryStore(root: root)

@@ -69,7 +69,7 @@ final class TemporaryFolder {
     }
 
     /// Opening a pipe waits for its other end, unless it is told not to.
-    @Test(.timeLimit(.minutes(1)), arguments: [OpenMode.readOwn, .readWrite])
+    @Test(.timeLimit(.minutes(20)), arguments: [OpenMode.readOwn, .readWrite])
     func aFileOfOurOwnIsNothingElse(_ mode: OpenMode) throws {
         let file = folder.path + "/file"
         try files.write([1, 2].span, to: files.open(file, .create), at: 0)
