@@ -60,9 +60,10 @@ extension EdgeCache {
             level = []
             for digest in missing {
                 guard let child = cachedManifest(name, digest) else { continue }
-                guard let manifest = try? Manifest(parsing: child.bytes, contentType: child.mediaType) else { continue }
+                // What is no manifest refers to nothing, and is brought back all the same.
+                let manifest = try? Manifest(parsing: child.bytes, contentType: child.mediaType)
                 do throws(EdgeError) {
-                    try requireBlobs(of: manifest)
+                    if let manifest { try requireBlobs(of: manifest) }
                 } catch {
                     guard case .manifestBlobsUnknown = error else { throw error }
                     drop("manifest \(name)@\(digest)") { () throws(DiskTierError) in
@@ -72,7 +73,7 @@ extension EdgeCache {
                 }
                 try write(name, [], digest, child.bytes, child.mediaType)
                 log.notice("sent again: the origin had it no more", metadata: ["manifest": "\(name)@\(digest)"])
-                level += manifest.manifests.map(\.digest)
+                level += manifest?.manifests.map(\.digest) ?? []
             }
         }
     }

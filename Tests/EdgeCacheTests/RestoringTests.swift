@@ -78,6 +78,20 @@ import Testing
         try push(edge, Array(index.utf8))
     }
 
+    /// Bug: one that cannot be read as a manifest was left out, and the index acknowledged.
+    @Test func whatIsNoManifestIsBroughtBackToo() throws {
+        let edge = try edge()
+        let child = Array("no manifest".utf8)
+        let digest = Digest(of: child)
+        let copy = "epoch/manifests/library/debian/_digests/sha256-\(digest.hex).json"
+        edge.store[copy] = child
+        #expect(try edge.cache.manifest(library, .digest(digest))?.bytes == child)
+        edge.store[copy] = nil
+        let index = "{\"schemaVersion\":2,\"manifests\":[{\"mediaType\":\"x\",\"digest\":\"\(digest)\",\"size\":1}]}"
+        try push(edge, Array(index.utf8))
+        #expect(edge.store[copy] == child)
+    }
+
     /// Bug: so was a mount.
     @Test func aMountBringsItBackToo() throws {
         let edge = try edge()
