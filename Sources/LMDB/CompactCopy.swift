@@ -10,7 +10,7 @@ extension Environment {
     /// `MDB_CP_COMPACT`). Writers go on meanwhile; what they commit is not in it.
     ///
     /// - Returns: false, and nothing is left of it, when that takes longer than until the deadline.
-    public func copyCompacted(to path: String, until deadline: Deadline = .never) throws(LMDBError) -> Bool {
+    public func copyCompacted(to path: String, until deadline: Deadline) throws(LMDBError) -> Bool {
         let descriptor = Glibc.open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0o644)
         guard descriptor >= 0 else { throw LMDBError(operation: "open \(path)", code: errno) }
         defer { close(descriptor) }
