@@ -1,7 +1,9 @@
 # Forebay. `make help` lists the targets.
 
 SHELL := /bin/bash
-SWIFT_BUILD := swift build -c release --product forebay --static-swift-stdlib -Xswiftc -use-ld=lld
+# Generic code of one room is specialised in the rooms that use it: a tenth less CPU for each small push.
+RELEASE_FLAGS := --static-swift-stdlib -Xswiftc -use-ld=lld -Xswiftc -cross-module-optimization
+SWIFT_BUILD := swift build -c release --product forebay $(RELEASE_FLAGS)
 BUILD_PACKAGES := g++ pkg-config libmicrohttpd-dev liblmdb-dev libcurl4-openssl-dev libssl-dev
 # Clients and servers that the end-to-end tests drive.
 TEST_PACKAGES := curl openssl python3 python3-venv skopeo buildah podman containerd debootstrap \
@@ -45,12 +47,12 @@ bench-short: build ## The same in less than 10 minutes.
 	bench/budget.py --requests 100
 
 bench-replay: ## What each eviction policy saves, on generated traces; .build/release/cache-replay FILE.csv replays your own.
-	swift build -c release --product cache-replay --static-swift-stdlib -Xswiftc -use-ld=lld
+	swift build -c release --product cache-replay $(RELEASE_FLAGS)
 	.build/release/cache-replay
 
 bench-restart: build ## Restart with up to a million blobs on disk: time, memory, what a lookup costs; some minutes and 5 GiB.
 	@conf/install-packages wrk python3
-	swift build -c release --product TierBench --static-swift-stdlib -Xswiftc -use-ld=lld
+	swift build -c release --product TierBench $(RELEASE_FLAGS)
 	bench/restart.py
 
 bench-budget: build ## Record the instructions per request as the new budget.

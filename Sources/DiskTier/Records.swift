@@ -277,7 +277,7 @@ extension Digest {
             default: nil
             }
         guard let algorithm, key.count == algorithm.byteCount + 1 else { return nil }
-        self.init(algorithm, bytes: Array(key.dropFirst()))
+        self.init(algorithm, bytes: Array(key.dropFirst()).span)
     }
 }
 

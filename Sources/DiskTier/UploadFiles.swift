@@ -60,13 +60,15 @@ extension DiskTier {
         with bytes: [UInt8],
         _ reservation: Reservation
     ) throws(DiskTierError) {
-        let (path, new) = (uploadPath(name), uploadPath(name + Self.newSuffix))
+        let path = uploadPath(name)
+        // Nothing is there that a half-written one could spoil.
+        let new = reservation.held == 0 ? path : uploadPath(name + Self.newSuffix)
         let size = Ledger.blocks(Int64(bytes.count))
         do throws(DiskTierError) {
             try reservation.grow(by: reservation.held == 0 ? size + Self.spareBytes : size - Self.spareBytes)
             try onDisk { () throws(FileError) in
                 try fileSystem.write(bytes.span, to: createUploadFile(new), at: 0)
-                try fileSystem.rename(new, to: path)
+                if new != path { try fileSystem.rename(new, to: path) }
             }
         } catch {
             discard(new, bytes: size)
@@ -96,6 +98,7 @@ extension DiskTier {
 
     /// Removes a file if it is there, then gives back its room.
     public func removeUploadFile(_ name: String, _ reservation: Reservation) {
+        guard reservation.held > 0 else { return }
         discard(uploadPath(name), bytes: reservation.held)
         reservation.release()
     }

@@ -56,26 +56,28 @@ struct WireRequest {
     private static func fault(inURL url: String) -> String? {
         guard url.utf8.allSatisfy({ (0x21...0x7e).contains($0) }) else { return "the URL is not percent-encoded" }
         guard let start = authorityStart(of: url) else { return "the URL is not absolute, or neither http nor https" }
-        let authority = url[start...].prefix { !"/?#".contains($0) }
+        let authority = url.utf8[start...].prefix { !"/?#".utf8.contains($0) }
         if authority.isEmpty { return "the URL has no host" }
-        if authority.contains("@") { return "the URL holds a user" }
-        if url.contains("#") { return "the URL holds a fragment" }
+        if authority.contains(UInt8(ascii: "@")) { return "the URL holds a user" }
+        if url.utf8.contains(UInt8(ascii: "#")) { return "the URL holds a fragment" }
         return nil
     }
 
     private static func authorityStart(of url: String) -> String.Index? {
-        for scheme in ["http://", "https://"] where equalIgnoringCase(String(url.prefix(scheme.count)), scheme) {
-            return url.index(url.startIndex, offsetBy: scheme.count)
+        for scheme in ["http://", "https://"]
+        where equalIgnoringCase(String(url.utf8.prefix(scheme.utf8.count)) ?? "", scheme) {
+            return url.utf8.index(url.startIndex, offsetBy: scheme.utf8.count)
         }
         return nil
     }
 
     /// What a message may show: one line of ASCII without secrets.
     static func operation(_ method: String, _ url: String) -> String {
-        var shown = String(url.prefix { $0 != "?" && $0 != "#" })
+        let path = url.utf8.prefix { $0 != UInt8(ascii: "?") && $0 != UInt8(ascii: "#") }
+        var shown = String(decoding: path, as: UTF8.self)
         if let start = authorityStart(of: shown) {
-            let authority = shown[start...].prefix { $0 != "/" }
-            if let at = authority.lastIndex(of: "@") { shown.removeSubrange(start...at) }
+            let authority = shown.utf8[start...].prefix { $0 != UInt8(ascii: "/") }
+            if let at = authority.lastIndex(of: UInt8(ascii: "@")) { shown.removeSubrange(start...at) }
         } else if let at = shown.lastIndex(of: "@") {
             shown.removeSubrange(...at)
         }

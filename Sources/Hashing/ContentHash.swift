@@ -45,13 +45,15 @@ public struct ContentHash: ~Copyable, Sendable {
     public func digest() -> Digest {
         switch context {
         case .sha256(var context):
-            var result = [UInt8](repeating: 0, count: Int(SHA256_DIGEST_LENGTH))
-            SHA256_Final(&result, &context)
-            return Digest(.sha256, bytes: result)
+            var result = InlineArray<32, UInt8>(repeating: 0)
+            var output = result.mutableSpan
+            output.withUnsafeMutableBufferPointer { _ = SHA256_Final($0.baseAddress, &context) }
+            return Digest(.sha256, bytes: result.span)
         case .sha512(var context):
-            var result = [UInt8](repeating: 0, count: Int(SHA512_DIGEST_LENGTH))
-            SHA512_Final(&result, &context)
-            return Digest(.sha512, bytes: result)
+            var result = InlineArray<64, UInt8>(repeating: 0)
+            var output = result.mutableSpan
+            output.withUnsafeMutableBufferPointer { _ = SHA512_Final($0.baseAddress, &context) }
+            return Digest(.sha512, bytes: result.span)
         }
     }
 
@@ -127,10 +129,17 @@ public func md5<Failure: Error>(_ next: () throws(Failure) -> [UInt8]) throws(Fa
 }
 
 /// Lower-case hexadecimal digits.
-public func hexadecimal(_ bytes: some Sequence<UInt8>) -> String {
-    let digits = Array("0123456789abcdef".utf8)
-    return String(decoding: bytes.flatMap { [digits[Int($0 >> 4)], digits[Int($0 & 15)]] }, as: UTF8.self)
+public func hexadecimal(_ bytes: [UInt8]) -> String {
+    String(unsafeUninitializedCapacity: bytes.count * 2) { text in
+        for (index, byte) in bytes.enumerated() {
+            text[index * 2] = digit(byte >> 4)
+            text[index * 2 + 1] = digit(byte & 15)
+        }
+        return bytes.count * 2
+    }
 }
+
+private func digit(_ value: UInt8) -> UInt8 { value < 10 ? UInt8(ascii: "0") + value : UInt8(ascii: "a") - 10 + value }
 
 private func newContext(_ type: OpaquePointer?) -> OpaquePointer {
     guard let context = EVP_MD_CTX_new() else { preconditionFailure("out of memory") }

@@ -25,17 +25,6 @@ public struct Digest: Sendable, Hashable, CustomStringConvertible {
     private let words: SIMD8<UInt64>
 
     /// - Parameter bytes: the raw hash; its length must be the algorithm's.
-    public init(_ algorithm: DigestAlgorithm, bytes: some Collection<UInt8>) {
-        precondition(bytes.count == algorithm.byteCount, "a \(algorithm) hash has \(algorithm.byteCount) bytes")
-        self.algorithm = algorithm
-        var words = SIMD8<UInt64>()
-        for (index, byte) in bytes.enumerated() {
-            words[index / 8] |= UInt64(byte) << UInt64(56 - index % 8 * 8)
-        }
-        self.words = words
-    }
-
-    /// - Parameter bytes: the raw hash, wherever it lies.
     public init(_ algorithm: DigestAlgorithm, bytes: Span<UInt8>) {
         precondition(bytes.count == algorithm.byteCount, "a \(algorithm) hash has \(algorithm.byteCount) bytes")
         self.algorithm = algorithm

@@ -9,23 +9,35 @@ public struct ObjectKey: Sendable, CustomStringConvertible {
     public let description: String
 
     public init(_ text: some StringProtocol) throws(InvalidKey) {
-        if let rule = Self.violation(of: text) { throw InvalidKey(String(text), rule) }
         var owned = String(text)
         owned.makeContiguousUTF8()
+        if let rule = Self.violation(of: owned.utf8.span) { throw InvalidKey(owned, rule) }
         description = owned
     }
 
-    private static func violation(of text: some StringProtocol) -> InvalidKey.Rule? {
+    private static func violation(of text: Span<UInt8>) -> InvalidKey.Rule? {
         guard !text.isEmpty else { return .empty }
-        guard text.utf8.count <= maximumBytes else { return .tooLong }
-        guard !text.unicodeScalars.contains(where: { $0.properties.generalCategory == .control }) else {
-            return .controlCharacter
-        }
-        for segment in text.utf8.split(separator: UInt8(ascii: "/"), omittingEmptySubsequences: false) {
+        guard text.count <= maximumBytes else { return .tooLong }
+        guard !text.indices.contains(where: { isControl(text, at: $0) }) else { return .controlCharacter }
+        var start = 0
+        for index in 0...text.count where index == text.count || text[index] == UInt8(ascii: "/") {
+            let segment = text.extracting(start..<index)
             if segment.isEmpty { return .emptySegment }
-            if segment.elementsEqual(".".utf8) || segment.elementsEqual("..".utf8) { return .dotSegment }
+            if segment.count <= 2, segment.indices.allSatisfy({ segment[$0] == UInt8(ascii: ".") }) {
+                return .dotSegment
+            }
+            start = index + 1
         }
         return nil
+    }
+
+    /// The two ranges of control characters (Unicode, general category Cc), the second of which takes two bytes.
+    private static func isControl(_ text: Span<UInt8>, at index: Int) -> Bool {
+        switch text[index] {
+        case ..<0x20, 0x7F: true
+        case 0x80..<0xA0: index > 0 && text[index - 1] == 0xC2
+        default: false
+        }
     }
 }
 

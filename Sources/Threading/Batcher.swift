@@ -51,7 +51,7 @@ public final class Batcher<Request: Sendable, Failure: Error>: Sendable {
             defer { queue.waiting = [] }
             return queue.waiting
         }
-        let results = run(batch.map(\.request))
+        let results = run(batch.map { $0.request })
         precondition(results.count == batch.count, "a batch needs a result for each request")
         let next = queue.withLock { queue in
             queue.isRunning = !queue.waiting.isEmpty

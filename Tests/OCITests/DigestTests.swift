@@ -11,7 +11,7 @@ import Testing
         #expect(digest.hex == Self.sha256)
         #expect(digest.algorithm == .sha256)
         #expect(digest.bytes.count == 32)
-        #expect(Digest(.sha256, bytes: digest.bytes) == digest)
+        #expect(Digest(.sha256, bytes: digest.bytes.span) == digest)
     }
 
     @Test func readsSHA512() throws {

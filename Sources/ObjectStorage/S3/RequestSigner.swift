@@ -52,19 +52,19 @@ package struct RequestSigner: Sendable {
     /// The value of the `Authorization` header.
     package func authorization(_ input: Input, at time: WallTime, with credentials: Credentials) -> String {
         let headers = canonicalHeaders(input.headers)
-        let signedNames = headers.map(\.name).joined(separator: ";")
-        let canonicalRequest = [
-            input.method, input.path, input.query,
-            headers.map { "\($0.name):\($0.value)\n" }.joined(),
-            signedNames, input.payloadHash,
-        ].joined(separator: "\n")
+        var signedNames = ""
+        var canonicalRequest = "\(input.method)\n\(input.path)\n\(input.query)\n"
+        for (name, value) in headers {
+            if !signedNames.isEmpty { signedNames += ";" }
+            signedNames += name
+            canonicalRequest += "\(name):\(value)\n"
+        }
+        canonicalRequest += "\n\(signedNames)\n\(input.payloadHash)"
 
         let moment = time.iso8601Basic
         let day = String(moment.prefix(8))
         let scope = "\(day)/\(region)/\(service)/aws4_request"
-        let textToSign = [
-            "AWS4-HMAC-SHA256", moment, scope, Digest(of: Array(canonicalRequest.utf8)).hex,
-        ].joined(separator: "\n")
+        let textToSign = "AWS4-HMAC-SHA256\n\(moment)\n\(scope)\n\(Digest(of: canonicalRequest.utf8.span).hex)"
         let signature = hmacSHA256(key: signingKey(day, credentials), Array(textToSign.utf8))
         return "AWS4-HMAC-SHA256 Credential=\(credentials.accessKey)/\(scope), "
             + "SignedHeaders=\(signedNames), Signature=\(hexadecimal(signature))"
@@ -72,14 +72,31 @@ package struct RequestSigner: Sendable {
 
     /// Lower-case names in order, repeated ones joined; values trimmed, runs of blanks made one.
     private func canonicalHeaders(_ headers: [(name: String, value: String)]) -> [(name: String, value: String)] {
-        var values: [String: [String]] = [:]
+        var result: [(name: String, value: String)] = []
         for header in headers {
-            let words = header.value.utf8.split { $0 == UInt8(ascii: " ") || $0 == UInt8(ascii: "\t") }
-            values[header.name.lowercased(), default: []]
-                .append(words.map { String(decoding: $0, as: UTF8.self) }.joined(separator: " "))
+            let (name, value) = (header.name.lowercased(), withSingleBlanks(header.value))
+            if let first = result.firstIndex(where: { $0.name == name }) {
+                result[first].value += "," + value
+            } else {
+                result.append((name, value))
+            }
         }
-        return values.sorted { isOrdered($0.key, before: $1.key) }
-            .map { (name: $0.key, value: $0.value.joined(separator: ",")) }
+        return result.sorted { isOrdered($0.name, before: $1.name) }
+    }
+
+    private func withSingleBlanks(_ text: String) -> String {
+        var result: [UInt8] = []
+        result.reserveCapacity(text.utf8.count)
+        var isAfterBlank = false
+        for byte in text.utf8 {
+            let isBlank = byte == UInt8(ascii: " ") || byte == UInt8(ascii: "\t")
+            if !isBlank {
+                if isAfterBlank, !result.isEmpty { result.append(UInt8(ascii: " ")) }
+                result.append(byte)
+            }
+            isAfterBlank = isBlank
+        }
+        return String(decoding: result, as: UTF8.self)
     }
 
     private func signingKey(_ day: String, _ credentials: Credentials) -> [UInt8] {
