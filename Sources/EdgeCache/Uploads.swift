@@ -194,7 +194,8 @@ public final class UploadChunk {
     private func abandon(by error: EdgeError?) {
         guard isOpen else { return }
         isOpen = false
-        guard !session.id.isEmpty else { return edge.uploads.remove(session) }
+        let isDamaged = if case .uploadDamaged? = error { true } else { false }
+        guard !session.id.isEmpty, !isDamaged else { return edge.uploads.remove(session) }
         do throws(EdgeError) {
             let hasDropped = hasDropped || error?.isOurs ?? false && spool.size > start
             try spool.rewind()
