@@ -240,8 +240,7 @@ extension Spool {
 
     /// The disk has no room for it, or does not take it: from here on whole parts go to the origin straight from memory.
     private func pass(by error: DiskTierError) throws(EdgeError) {
-        let isOfDisk = if case .file = error { true } else { error.isNoSpace }
-        guard isOfDisk, let passage = tools.takePassage() else { throw .tier(error) }
+        guard error.isOfTheDisk || error.isNoSpace, let passage = tools.takePassage() else { throw .tier(error) }
         if let file = incoming?.file {
             guard let written = writer?.written, let unwritten = writer?.unwritten else {
                 preconditionFailure("a file without its writer")

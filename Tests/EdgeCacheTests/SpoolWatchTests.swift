@@ -164,4 +164,22 @@ import Testing
         }
         #expect(edge.store.keys == [] && edge.store.uploads == [])
     }
+
+    /// Bug: a push was refused when making room for it met an index that could not be written.
+    @Test func anIndexThatCannotBeWrittenIsPassedBy() throws {
+        let traits = MultipartTraits(
+            thresholdBytes: 128 << 10,
+            partBytes: 64 << 10,
+            partsInFlight: 3,
+            movesCheaply: false
+        )
+        let edge = try Edge(store: MemoryStore(multipart: traits), ceilingBytes: 2_500_000)
+        edge.tier.waitUntilSettled()
+        let others = (1...3).map { pattern(600_000, seed: $0) }
+        for other in others { try edge.push(other) }
+        #expect(failNextMetaWrite(of: edge.folder.path + "/cache/index"))
+        try push(edge, .oneRequest)
+        for content in others + [Self.content] { #expect(try edge.read(Digest(of: content)) == content) }
+        #expect(edge.store.uploads == [])
+    }
 }
