@@ -159,7 +159,7 @@ let package = Package(
         .target(name: "FaultProxy", dependencies: ["Threading"], path: "Tests/FaultProxy", swiftSettings: wrapper),
         test("FaultProxyTests", ["FaultProxy"]),
         test("ThreadingTests", ["Threading"]),
-        test("SystemTests", ["System"]),
+        test("SystemTests", ["System", "TestDoubles", "Threading"]),
         test("OCITests", ["OCI"]),
         test("HashingTests", ["Hashing", "OCI"]),
         test("LMDBTests", ["LMDB", "System", "TestDoubles", "Threading"]),

@@ -26,7 +26,7 @@ public enum EdgeError: Error, CustomStringConvertible {
     case chunkLength(expected: Int64, actual: Int64)
     /// The closing digest's algorithm is not the one that the upload was hashed with, and the bytes are no longer here.
     case algorithm(named: DigestAlgorithm, hashed: DigestAlgorithm)
-    /// The file of the upload has become shorter.
+    /// Another process has changed the file of the upload.
     case uploadDamaged(String)
     case manifestInvalid(String)
     /// The manifest refers to blobs that nobody pushed.
@@ -75,7 +75,8 @@ public enum EdgeError: Error, CustomStringConvertible {
             "the chunk has \(actual) bytes where its headers announce \(expected)"
         case .algorithm(let named, let hashed):
             "the upload was hashed as \(hashed) and is too large to be kept here; open it with digest-algorithm=\(named)"
-        case .uploadDamaged(let path): "\(path) is shorter than what was written to it; push again"
+        case .uploadDamaged(let path):
+            "another process has changed \(path), which this upload was written to; push again"
         case .manifestInvalid(let reason): reason
         case .manifestBlobsUnknown(let digests):
             "the manifest refers to unknown content: \(digests.prefix(5).map(\.description).joined(separator: ", "))"

@@ -15,6 +15,8 @@ final class Fill: Sendable {
         case damaged(EdgeError)
         /// The local disk failed: the blob can still be streamed past it.
         case storage
+        /// Somebody else has written to the file: what clients had from it may be wrong.
+        case overwritten
     }
 
     enum Phase {
@@ -100,10 +102,17 @@ final class Fill: Sendable {
 
     var isOver: Bool { state.withLock { $0.isOver } }
 
-    /// Somebody else may have written to its file.
+    /// Somebody else may have written to its file, as far as can be told.
     var isSuspect: Bool {
         let content = state.withLock { $0.phase.isLive ? $0.content : nil }
-        return content?.isSuspect ?? false
+        let isSuspect = (try? content?.isSuspect()) ?? false
+        // What ends it changes the file as well.
+        return state.withLock { $0.phase.isLive ? isSuspect : $0.phase.isOverwritten }
+    }
+
+    /// Waits until all bytes have proved right, or it has ended.
+    func waitUntilProved() {
+        _ = state.wait { $0.phase.isLive ? nil : true }
     }
 
     func waitUntilOver(_ deadline: Deadline) {
@@ -119,6 +128,8 @@ extension Fill.Phase {
         case .verified, .verifiedInMemory, .unknownBlob, .onDisk, .failed, .paused: false
         }
     }
+
+    var isOverwritten: Bool { if case .failed(.overwritten) = self { true } else { false } }
 
     /// It is over, and a new one may fare better.
     var isInVain: Bool {
@@ -179,7 +190,7 @@ extension Fill {
             case .onDisk: .onDisk
             case .verifiedInMemory(let bytes): .bytes(bytes)
             case .streaming, .verified: .streaming(size: state.size ?? 0)
-            case .failed(.storage): .notStored(size: state.size ?? 0)
+            case .failed(.storage), .failed(.overwritten): .notStored(size: state.size ?? 0)
             case .failed(.origin(let error)), .failed(.damaged(let error)): .failed(error)
             case .paused: .failed(.closing)
             }
@@ -245,7 +256,7 @@ extension Fill.State {
             return .bytes(in: file, count: size - offset)
         case .failed(.origin(let error)), .failed(.damaged(let error)):
             return .failed(error)
-        case .failed(.storage):
+        case .failed(.storage), .failed(.overwritten):
             return .storageFailed
         case .paused:
             return .failed(.closing)

@@ -13,8 +13,6 @@ final class FillContent: @unchecked Sendable {
     static let blockBytes = FillNote.unitBytes
     /// So many blocks are noted at once.
     private static let notedAtOnce = 4
-    /// So often a file that others change meanwhile is read.
-    private static let readings = 3
 
     private struct Unnoted {
         var blocks: [FillNote.Block] = []
@@ -43,29 +41,50 @@ final class FillContent: @unchecked Sendable {
     private let watch: WriteWatch
     private let unnoted = Mutex(Unnoted())
 
-    init(_ digest: Digest, size: Int64, etag: String?, _ incoming: IncomingFile, in fileSystem: any FileSystem) {
+    init(
+        _ digest: Digest,
+        size: Int64,
+        etag: String?,
+        _ incoming: IncomingFile,
+        in fileSystem: any FileSystem
+    ) throws(FileError) {
         self.digest = digest
         self.size = size
         self.etag = etag
         self.incoming = incoming
         self.fileSystem = fileSystem
         file = incoming.file
-        watch = WriteWatch(file, in: fileSystem)
+        watch = try Self.watch(file, size: size, in: fileSystem)
         noted = []
         hash = ContentHash(digest.algorithm)
     }
 
     /// What an earlier fill has left.
-    private init(_ remains: FillRemains, _ incoming: IncomingFile, in fileSystem: any FileSystem) {
+    private init(
+        _ remains: FillRemains,
+        _ incoming: IncomingFile,
+        in fileSystem: any FileSystem
+    ) throws(FileError) {
         digest = remains.digest
         size = remains.map.size
         etag = remains.etag
         self.incoming = incoming
         self.fileSystem = fileSystem
         file = incoming.file
-        watch = WriteWatch(file, isSuspect: remains.isSuspect, in: fileSystem)
+        watch = try Self.watch(file, size: size, isSuspect: remains.isSuspect, in: fileSystem)
         noted = remains.noted
         hash = remains.hash.copy()
+    }
+
+    /// The file has its full length from the start: one that is shorter has been cut, by somebody else.
+    private static func watch(
+        _ file: File,
+        size: Int64,
+        isSuspect: Bool = false,
+        in fileSystem: any FileSystem
+    ) throws(FileError) -> WriteWatch {
+        try fileSystem.truncate(file, to: size)
+        return WriteWatch(file, end: size, isSuspect: isSuspect, in: fileSystem)
     }
 
     func write(_ block: [UInt8], at offset: Int64) throws(FileError) {
@@ -73,15 +92,11 @@ final class FillContent: @unchecked Sendable {
     }
 
     /// Somebody else may have written to the file: what was hashed on its way there may not be what it has.
-    var isSuspect: Bool {
-        // What cannot be looked at is.
-        (try? watch.isSuspect()) ?? true
-    }
+    func isSuspect() throws(FileError) -> Bool { try watch.isSuspect() }
 
-    /// Of what the file has, read from its start; `nil` when somebody goes on changing it, or it is no longer wanted.
-    func digestOnDisk(isWanted: () -> Bool) throws(FileError) -> Digest? {
-        for _ in 0..<Self.readings {
-            try watch.trust()
+    /// Whether the file, read from its start, has the blob; false also when somebody goes on changing it, or it is no longer wanted.
+    func proves(isWanted: () -> Bool) throws(FileError) -> Bool {
+        try watch.proves { () throws(FileError) in
             var hash = ContentHash(digest.algorithm)
             var offset: Int64 = 0
             while offset < size, isWanted() {
@@ -89,10 +104,8 @@ final class FillContent: @unchecked Sendable {
                 hash.update(bytes.span)
                 offset += Int64(bytes.count)
             }
-            guard offset == size else { return nil }
-            if try !watch.isSuspect() { return hash.digest() }
+            return offset == size && hash.digest() == digest
         }
-        return nil
     }
 
     /// Hashes at most ``blockBytes`` from the start of `range` on, from `block` when it lies there; returns where it stopped.
@@ -112,8 +125,10 @@ final class FillContent: @unchecked Sendable {
     private func read(_ range: Range<Int64>) throws(FileError) -> [UInt8] {
         let count = min(Self.blockBytes, range.upperBound - range.lowerBound)
         let bytes = try fileSystem.read(file, at: range.lowerBound, count: Int(count))
-        // What was written is gone: an input/output error, `EIO`.
-        guard !bytes.isEmpty else { throw FileError(operation: "pread", path: file.path, code: 5) }
+        guard !bytes.isEmpty else {
+            watch.distrust()
+            throw .truncated(file.path)
+        }
         return bytes
     }
 
@@ -210,7 +225,8 @@ extension FillContent {
             hashed == size ? ContentHash(digest.algorithm) : hash.copy(),
             hashed: hashed == size ? 0 : hashed,
             confirmed: confirmed,
-            isSuspect: isSuspect
+            // What cannot be looked at is.
+            isSuspect: (try? isSuspect()) ?? true
         )
         try incoming.leave(digest, size: size, end: end, knowing: remains, since: stamp)
     }
@@ -220,14 +236,14 @@ extension FillContent {
         _ left: LeftFill,
         partBytes: Int64,
         in fileSystem: any FileSystem
-    ) -> (FillContent, FillRemains) {
+    ) throws(FileError) -> (FillContent, FillRemains) {
         let remains: FillRemains =
             switch left.knowledge {
             case .own(let remains as FillRemains): remains
             case .own: preconditionFailure("fills leave what fills take up")
             case .noted(let note): FillRemains(note, partBytes: partBytes)
             }
-        return (FillContent(remains, left.file, in: fileSystem), remains)
+        return (try FillContent(remains, left.file, in: fileSystem), remains)
     }
 }
 

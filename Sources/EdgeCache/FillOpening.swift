@@ -33,7 +33,8 @@ struct FillOpening {
     private func resume() -> FillContent? {
         do {
             guard let left = try fills.tier.resumeFill(fill.digest) else { return nil }
-            let (content, remains) = FillContent.resumed(left, partBytes: fills.limits.partBytes, in: fills.fileSystem)
+            let partBytes = fills.limits.partBytes
+            let (content, remains) = try FillContent.resumed(left, partBytes: partBytes, in: fills.fileSystem)
             fill.resume(content, remains)
             fills.counters.resumed.wrappingAdd(1, ordering: .relaxed)
             return content

@@ -1,6 +1,7 @@
+internal import DiskTier
 internal import System
 
-/// Reads along with a fill; when the local disk fails under it, goes on straight from the origin.
+/// Reads along with a fill; when the local disk fails under it, goes on straight from the origin, as long as what the client has is true.
 ///
 /// Sendable because one thread at a time reads for its request.
 final class FillReader: BlobStream, @unchecked Sendable {
@@ -10,6 +11,8 @@ final class FillReader: BlobStream, @unchecked Sendable {
     /// Where the client began.
     private var first: Int64?
     private var isGoingOn = false
+    /// What had landed was gone.
+    private var isCut = false
     private var fallback: PassThrough?
 
     init(_ member: FillMember, _ fills: Fills, size: Int64) {
@@ -33,7 +36,11 @@ final class FillReader: BlobStream, @unchecked Sendable {
         let first = goOn(at: offset)
         if let fallback { return try fallback.read(at: offset, into: &buffer) }
         let fill = member.fill
-        guard isTrusted(from: first) else { return try passBy(first, at: offset, into: &buffer) }
+        if !isTrusted(from: first) {
+            guard offset > first else { return try passBy(first, at: offset, into: &buffer) }
+            // What the client has may be wrong.
+            fill.waitUntilProved()
+        }
         switch fill.waitForBytes(at: offset, patience: fills.limits.readerPatience, order: { fills.schedule(fill) }) {
         case .failed(let error):
             throw error
@@ -41,6 +48,8 @@ final class FillReader: BlobStream, @unchecked Sendable {
             let wanted = Int(min(count, Int64(buffer.freeCapacity)))
             do throws(FileError) {
                 if try fills.fileSystem.read(file, at: offset, count: wanted, into: &buffer) > 0 { return }
+                isCut = true
+                fills.overwritten(fill)
             } catch {
                 // The bytes still exist at the origin.
             }
@@ -54,6 +63,8 @@ final class FillReader: BlobStream, @unchecked Sendable {
     private func isTrusted(from first: Int64) -> Bool { first == 0 || !member.fill.isSuspect }
 
     private func passBy(_ first: Int64, at offset: Int64, into buffer: inout OutputSpan<UInt8>) throws(EdgeError) {
+        // What the client has may be wrong, and is not fetched again.
+        guard offset == first || !isCut && !member.fill.isSuspect else { throw .tier(.damaged(member.fill.digest)) }
         let stream = try PassThrough(fills, member.fill.digest, size: size, at: offset, isWhole: first == 0)
         fallback = stream
         try stream.read(at: offset, into: &buffer)

@@ -206,7 +206,7 @@ extension Fill {
     /// Goes on with what an earlier one has left.
     func resume(_ content: FillContent, _ remains: FillRemains) {
         update { state in
-            (state.content, state.map) = (content, remains.map)
+            (state.size, state.content, state.map) = (content.size, content, remains.map)
             (state.hashed, state.confirmed) = (remains.hashed, remains.confirmed)
         }
     }

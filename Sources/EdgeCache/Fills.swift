@@ -322,7 +322,9 @@ extension Fills {
 
     /// All bytes are hashed.
     private func complete(_ fill: Fill, _ content: FillContent) {
-        guard content.isSuspect ? provesOnDisk(fill, content) : proves(fill, content.hashedDigest) else { return }
+        // What cannot be looked at is suspect.
+        let isSuspect = (try? content.isSuspect()) ?? true
+        guard isSuspect ? provesOnDisk(fill, content) : proves(fill, content.hashedDigest) else { return }
         let isFirst = fill.state.update { state in
             guard state.phase.isLive else { return false }
             state.phase = .verified(content.file)
@@ -358,7 +360,7 @@ extension Fills {
         let metadata: Logger.Metadata = ["digest": "\(fill.digest)"]
         log.notice("another process has touched the file of a fill: it is hashed again", metadata: metadata)
         do throws(FileError) {
-            if try content.digestOnDisk(isWanted: { !isClosing && fill.isLive }) == fill.digest {
+            if try content.proves(isWanted: { !isClosing && fill.isLive }) {
                 damages.remove(fill.digest)
                 return true
             }
@@ -394,8 +396,9 @@ extension Fills {
         fill.update { $0.phase = .unknownBlob }
     }
 
-    /// The clients go on straight from the origin; only the cache is poorer.
+    /// The clients go on straight from the origin; only the cache is poorer. Unless the file failed because it is not what was written.
     func storageFailed(_ fill: Fill, _ error: any Error) {
+        guard !fill.isSuspect else { return overwritten(fill) }
         // Before its clients go on: whoever comes after them begins nothing.
         if case .neverFits? = error as? DiskTierError, let size = fill.state.withLock({ $0.size }) {
             let now = time.monotonicNanoseconds()
@@ -410,7 +413,7 @@ extension Fills {
 
     /// Its readers may have had bytes that are not the blob's.
     func overwritten(_ fill: Fill) {
-        guard fill.fail(.damaged(.tier(.damaged(fill.digest)))) else { return }
+        guard fill.fail(.overwritten) else { return }
         counters.notStored.wrappingAdd(1, ordering: .relaxed)
         log.error("another process has written to the file of a fill", metadata: ["digest": "\(fill.digest)"])
     }

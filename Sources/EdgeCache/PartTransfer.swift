@@ -237,7 +237,7 @@ extension PartTransfer {
     private func newContent(_ info: ObjectInfo) throws -> FillContent {
         let noteRoom = FillNote.roomBytes(for: info.size)
         let file = try fills.tier.newFile(fills.tier.reserve(info.size + noteRoom), noteRoom: noteRoom)
-        return FillContent(fill.digest, size: info.size, etag: info.etag, file, in: fills.fileSystem)
+        return try FillContent(fill.digest, size: info.size, etag: info.etag, file, in: fills.fileSystem)
     }
 }
 

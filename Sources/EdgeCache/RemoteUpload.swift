@@ -191,17 +191,29 @@ extension RemoteUpload {
 
 extension RemoteUpload {
     /// Sends what is missing of a file and makes it the blob, whose digest the caller has verified.
-    func finish(_ file: File, size: Int64, as digest: Digest) throws(RegistryError) {
+    ///
+    /// - Parameter isAsVerified: asked when all was read; else nothing is made of it.
+    func finish(
+        _ file: File,
+        size: Int64,
+        as digest: Digest,
+        if isAsVerified: () -> Bool = { true }
+    ) throws(RegistryError) {
         do throws(RegistryError) {
-            try sendRest(of: file, size: size, as: digest)
+            try sendRest(of: file, size: size, as: digest, if: isAsVerified)
         } catch {
             // One that has gone, as when its parts were joined to something else, is begun anew: all bytes are here.
             guard error.isNoSuchUpload else { throw error }
-            try sendRest(of: file, size: size, as: digest)
+            try sendRest(of: file, size: size, as: digest, if: isAsVerified)
         }
     }
 
-    private func sendRest(of file: File, size: Int64, as digest: Digest) throws(RegistryError) {
+    private func sendRest(
+        of file: File,
+        size: Int64,
+        as digest: Digest,
+        if isAsVerified: () -> Bool
+    ) throws(RegistryError) {
         state.update { state in
             state.file = file
             state.available = size
@@ -213,6 +225,7 @@ extension RemoteUpload {
         }
         defer { state.update { $0.isWhole = false } }
         waitUntilIdle()
+        guard isAsVerified() else { throw unfinished(digest) }
         try complete(size, as: digest)
     }
 

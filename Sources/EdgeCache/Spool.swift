@@ -15,6 +15,8 @@ final class Spool {
     private static let reservationStepBytes: Int64 = 8 << 20
     /// What is written to the file at once.
     private static let writeBytes: Int64 = 1 << 20
+    /// So often a file that others change meanwhile is sent.
+    private static let sendings = 3
 
     /// Where a chunk began, to come back to when it fails.
     private struct Base: ~Copyable {
@@ -42,8 +44,6 @@ final class Spool {
     private(set) var isPassing = false
     /// An earlier run has left the file; it is not open yet.
     private var isAsleep = false
-    /// When the file was last changed, as the last request ended.
-    private var changed: Int64?
     /// The right to do so, and to hold a part in memory for it: as long as the upload lasts, also while nobody sends.
     private var passage: UploadTools.Passage?
 
@@ -91,28 +91,17 @@ extension Spool {
     /// Makes sure of what earlier requests have left, and opens what an earlier run has; false when it is not there as it was.
     func wake() throws(EdgeError) -> Bool {
         if isPassing { return remote.has(upTo: size) && memory.count == size - remote.grid.start(of: size) }
-        guard isAsleep, let id else { return try isAsLeft() }
+        guard isAsleep, let id else { return try isAsWritten() }
         let file = try onDisk { () throws(DiskTierError) in
             try tools.tier.reopenUploadFile(UploadJournal.dataName(id), size: size, room)
         }
         guard let file else { return false }
-        // Hashed again: nobody has watched over it meanwhile.
-        guard try digest(of: file.file, algorithm) == hash.digest() else { return false }
-        writer = newWriter(file.file, at: size)
+        // Nobody has watched over it meanwhile.
+        let watch = WriteWatch(file.file, end: size, isSuspect: true, in: tools.fileSystem)
+        writer = newWriter(watch, at: size)
         incoming = file
         isAsleep = false
-        return true
-    }
-
-    /// What moves the time of the last change may have left the bytes as they are.
-    private func isAsLeft() throws(EdgeError) -> Bool {
-        guard try lastChange() != changed, let file = incoming?.file else { return true }
-        return try digest(of: file, algorithm) == hash.digest()
-    }
-
-    private func lastChange() throws(EdgeError) -> Int64? {
-        guard let file = incoming?.file else { return nil }
-        return try onDisk { () throws(FileError) in try tools.fileSystem.status(of: file).changedNanoseconds }
+        return try proves(watch)
     }
 
     /// What the next run needs to go on from here; ``settle()`` went before.
@@ -137,7 +126,6 @@ extension Spool {
         sendAhead()
         if isPassing { try atOrigin { () throws(RegistryError) in try remote.settle() } }
         base = Base(hash: hash.copy(), size: size, tail: isPassing ? memory : [])
-        changed = try lastChange()
     }
 
     /// Everything so far is in the file, if there is one.
@@ -156,12 +144,13 @@ extension Spool {
         if isPassing {
             remote.rewind(to: base.size)
             memory = base.tail
-        } else if let incoming {
+        } else if let incoming, let watch = writer?.watch {
             remote.rewind(to: base.size)
-            writer = newWriter(incoming.file, at: size)
-            try onDisk { () throws(DiskTierError) in try incoming.cut(to: size) }
+            writer = newWriter(watch, at: size)
+            try onDisk { () throws(DiskTierError) in
+                try watch.change(to: size) { () throws(DiskTierError) in try incoming.cut(to: size) }
+            }
             reserved = size
-            changed = try lastChange()
         } else {
             memory.removeLast(memory.count - Int(size))
         }
@@ -184,7 +173,11 @@ extension Spool {
     private func reserve(_ bytes: Int64) throws(DiskTierError) {
         let needed = size + bytes - reserved
         guard size + bytes > Int64(tools.tier.inlineLimitBytes), needed > 0 else { return }
-        if let incoming { try incoming.grow(by: needed) } else { try room.grow(by: needed) }
+        if let incoming, let watch = writer?.watch {
+            try watch.change { () throws(DiskTierError) in try incoming.grow(by: needed) }
+        } else {
+            try room.grow(by: needed)
+        }
         reserved += needed
     }
 
@@ -233,7 +226,7 @@ extension Spool {
                 try tools.tier.newFile(room)
             }
         let start = memory
-        writer = newWriter(file.file, at: 0)
+        writer = newWriter(WriteWatch(file.file, in: tools.fileSystem), at: 0)
         do throws(FileError) {
             try writer?.append(start.span)
             try writer?.flush()
@@ -247,8 +240,7 @@ extension Spool {
 
     /// The disk has no room for it, or does not take it: from here on whole parts go to the origin straight from memory.
     private func pass(by error: DiskTierError) throws(EdgeError) {
-        let isOfDisk = if case .file = error { true } else { error.isNoSpace }
-        guard isOfDisk, let passage = tools.takePassage() else { throw .tier(error) }
+        guard error.isOfTheDisk || error.isNoSpace, let passage = tools.takePassage() else { throw .tier(error) }
         if let file = incoming?.file {
             guard let written = writer?.written, let unwritten = writer?.unwritten else {
                 preconditionFailure("a file without its writer")
@@ -256,6 +248,8 @@ extension Spool {
             try atOrigin { () throws(RegistryError) in try remote.empty(file, written) }
             memory = try read(file, remote.grid.start(of: written)..<written) + unwritten
             base.tail = try read(file, remote.grid.start(of: base.size)..<base.size)
+            // From here on nothing is there that could be hashed again.
+            guard try !isSuspect() else { throw .uploadDamaged(file.path) }
         } else {
             base.tail = Array(memory.prefix(Int(base.size)))
         }
@@ -304,18 +298,8 @@ extension Spool {
         try flush()
         if isPassing { throw .algorithm(named: algorithm, hashed: self.algorithm) }
         guard let file = incoming?.file else { return Digest(of: memory, algorithm) }
-        return try digest(of: file, algorithm)
-    }
-
-    private func digest(of file: File, _ algorithm: DigestAlgorithm) throws(EdgeError) -> Digest {
-        var hash = ContentHash(algorithm)
-        var offset: Int64 = 0
-        while offset < size {
-            let piece = try read(file, offset..<min(offset + 1 << 20, size))
-            hash.update(piece.span)
-            offset += Int64(piece.count)
-        }
-        return hash.digest()
+        try prove()
+        return try onDisk { () throws(FileError) in try digest(of: file, algorithm) }
     }
 
     /// Brings everything to the origin under its digest, which the caller has verified, unless it is there already; ``settle()`` went
@@ -323,32 +307,62 @@ extension Spool {
     ///
     /// - Parameter isMissing: it is known not to be there.
     func push(as digest: Digest, isMissing: Bool) throws(EdgeError) {
-        try atOrigin { () throws(RegistryError) in
-            remote.name(digest)
-            let isInParts = remote.upload != nil || isPassing && size > memory.count
-            guard isInParts || size > tools.registry.store.multipart.thresholdBytes else {
-                let isMissing = isMissing || tools.damages.contains(digest)
-                _ = try tools.registry.pushBlob(digest, from: body(digest), isMissing: isMissing)
-                return
+        for _ in 0..<Self.sendings {
+            try prove()
+            do throws(EdgeError) {
+                return try send(as: digest, isMissing: isMissing)
+            } catch {
+                // It may be no fault of the origin's.
+                guard try isSuspect() else { throw error }
             }
+        }
+        throw .uploadDamaged(incoming?.file.path ?? "")
+    }
+
+    private func send(as digest: Digest, isMissing: Bool) throws(EdgeError) {
+        remote.name(digest)
+        let isInParts = remote.upload != nil || isPassing && size > memory.count
+        guard isInParts || size > tools.registry.store.multipart.thresholdBytes else {
+            return try put(digest, isMissing: isMissing || tools.damages.contains(digest))
+        }
+        try atOrigin { () throws(RegistryError) in
             if !isMissing, try tools.lengthAtOrigin(digest) == size {
                 remote.abort()
             } else if let file = incoming?.file {
-                try remote.finish(file, size: size, as: digest)
+                try remote.finish(file, size: size, as: digest) { (try? isSuspect()) == false }
             } else {
                 try remote.finish(memory, size: size, as: digest)
             }
         }
     }
 
-    private func body(_ digest: Digest) -> ObjectBody {
-        guard let file = incoming?.file else { return .bytes(memory) }
-        return .file(file, offset: 0, length: size, digest: digest)
+    private func put(_ digest: Digest, isMissing: Bool) throws(EdgeError) {
+        guard let file = incoming?.file else {
+            return try atOrigin { () throws(RegistryError) in
+                _ = try tools.registry.pushBlob(digest, from: .bytes(memory), isMissing: isMissing)
+            }
+        }
+        let body = ObjectBody.file(file, offset: 0, length: size, digest: digest)
+        let isNew = try atOrigin { () throws(RegistryError) in
+            try tools.registry.pushBlob(digest, from: body, isMissing: isMissing)
+        }
+        guard isNew, try isSuspect() else { return }
+        // Not every origin hashes what it takes.
+        let etag = try atOrigin { () throws(RegistryError) in try tools.registry.blobInfo(digest)?.etag }
+        tools.damages.insert(digest, etag: etag)
+        throw .uploadDamaged(file.path)
     }
 
     /// Makes the content part of the tier; false when it was deleted meanwhile, or when the tier has no room for it. The spool is spent.
     func commit(as digest: Digest, since stamp: DiskTier.Stamp) throws(DiskTierError) -> Bool {
-        if let incoming = incoming.take() { return try incoming.commit(as: digest, size: size, since: stamp) }
+        if let incoming = incoming.take() {
+            guard (try? isSuspect()) == false else {
+                let metadata: Logger.Metadata = ["digest": "\(digest)"]
+                tools.log.notice("not kept on disk: another process has touched the file", metadata: metadata)
+                return false
+            }
+            return try incoming.commit(as: digest, size: size, since: stamp)
+        }
         guard !isPassing else { return false }
         return try tools.tier.insertInline(digest, memory, since: stamp)
     }
@@ -364,17 +378,55 @@ extension Spool {
     }
 }
 
+// MARK: - Other processes
+
+extension Spool {
+    /// Somebody else may have written to the file.
+    private func isSuspect() throws(EdgeError) -> Bool {
+        try onDisk { () throws(FileError) in try writer?.watch.isSuspect() ?? false }
+    }
+
+    /// Whether the file has what was written to it.
+    private func isAsWritten() throws(EdgeError) -> Bool {
+        guard let watch = writer?.watch, try isSuspect() else { return true }
+        let metadata: Logger.Metadata = ["file": "\(watch.file.path)"]
+        tools.log.notice("another process has touched the file of an upload: it is hashed again", metadata: metadata)
+        // What was sent of it may be something else.
+        remote.abort()
+        return try proves(watch)
+    }
+
+    private func prove() throws(EdgeError) {
+        guard try !isAsWritten(), let file = incoming?.file else { return }
+        throw .uploadDamaged(file.path)
+    }
+
+    private func proves(_ watch: WriteWatch) throws(EdgeError) -> Bool {
+        try onDisk { () throws(FileError) in
+            try watch.proves { () throws(FileError) in try digest(of: watch.file, algorithm) == hash.digest() }
+        }
+    }
+
+    private func digest(of file: File, _ algorithm: DigestAlgorithm) throws(FileError) -> Digest {
+        var hash = ContentHash(algorithm)
+        var offset: Int64 = 0
+        while offset < size {
+            let piece = try tools.fileSystem.read(file, at: offset, count: Int(min(1 << 20, size - offset)))
+            // Cut short: it has another digest.
+            if piece.isEmpty { break }
+            hash.update(piece.span)
+            offset += Int64(piece.count)
+        }
+        return hash.digest()
+    }
+}
+
 // MARK: - Helpers
 
 extension Spool {
     /// A part is in the file as soon as its last byte has come.
-    private func newWriter(_ file: File, at offset: Int64) -> FileWriter {
-        FileWriter(
-            file,
-            at: offset,
-            capacity: Int(min(Self.writeBytes, remote.grid.partBytes)),
-            in: tools.fileSystem
-        )
+    private func newWriter(_ watch: WriteWatch, at offset: Int64) -> FileWriter {
+        FileWriter(watch, at: offset, capacity: Int(min(Self.writeBytes, remote.grid.partBytes)))
     }
 
     private func read(_ file: File, _ range: Range<Int64>) throws(EdgeError) -> [UInt8] {

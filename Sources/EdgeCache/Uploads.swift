@@ -194,7 +194,8 @@ public final class UploadChunk {
     private func abandon(by error: EdgeError?) {
         guard isOpen else { return }
         isOpen = false
-        guard !session.id.isEmpty else { return edge.uploads.remove(session) }
+        let isDamaged = if case .uploadDamaged? = error { true } else { false }
+        guard !session.id.isEmpty, !isDamaged else { return edge.uploads.remove(session) }
         do throws(EdgeError) {
             let hasDropped = hasDropped || error?.isOurs ?? false && spool.size > start
             try spool.rewind()
@@ -219,7 +220,9 @@ public final class UploadChunk {
         do throws(DiskTierError) {
             _ = try spool.commit(as: digest, since: stamp)
         } catch {
-            edge.log.warning("not kept on disk", metadata: ["digest": "\(digest)", "error": "\(error)"])
+            edge.tier.note(error)
+            let level: Logger.Level = error.isOfTheDisk ? .info : .warning
+            edge.log.log(level: level, "not kept on disk", metadata: ["digest": "\(digest)", "error": "\(error)"])
         }
     }
 }

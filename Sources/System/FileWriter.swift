@@ -1,17 +1,15 @@
-/// Appends to a file in large aligned pieces: small unaligned writes are what costs on the way to disk. The kernel begins to write each
-/// out at once, so that little is left to do for the sync at the end.
+/// Appends to a watched file in large aligned pieces: small unaligned writes are what costs on the way to disk. The kernel begins to write
+/// each out at once, so that little is left to do for the sync at the end.
 public struct FileWriter: ~Copyable {
-    private let fileSystem: any FileSystem
-    public let file: File
+    public let watch: WriteWatch
     private var buffer: [UInt8]
     private let capacity: Int
     /// Everything before this offset was handed to the file system.
     public private(set) var written: Int64
 
     /// Continues at `offset`. Memory: `capacity` bytes, taken when the first byte arrives.
-    public init(_ file: File, at offset: Int64 = 0, capacity: Int = 1 << 20, in fileSystem: any FileSystem) {
-        self.fileSystem = fileSystem
-        self.file = file
+    public init(_ watch: WriteWatch, at offset: Int64 = 0, capacity: Int = 1 << 20) {
+        self.watch = watch
         self.capacity = capacity
         buffer = []
         written = offset
@@ -49,7 +47,7 @@ public struct FileWriter: ~Copyable {
     }
 
     private func write(_ bytes: Span<UInt8>) throws(FileError) {
-        try fileSystem.write(bytes, to: file, at: written)
-        fileSystem.advise(.willBeSynced, on: written..<written + Int64(bytes.count), of: file)
+        try watch.write(bytes, at: written)
+        watch.fileSystem.advise(.willBeSynced, on: written..<written + Int64(bytes.count), of: watch.file)
     }
 }

@@ -130,7 +130,7 @@ final class TemporaryFolder {
     func anyPiecesMakeTheSameFile(_ pieceSize: Int) throws {
         let content = (0..<1000).map { UInt8(truncatingIfNeeded: $0) }
         let file = try files.open(folder.path + "/\(pieceSize)", .create)
-        var writer = FileWriter(file, capacity: 64, in: files)
+        var writer = FileWriter(WriteWatch(file, in: files), capacity: 64)
         for start in stride(from: 0, to: content.count, by: pieceSize) {
             try writer.append(content[start..<min(start + pieceSize, content.count)].span)
             #expect(writer.written % 64 == 0, "only whole aligned pieces are written")
@@ -144,7 +144,7 @@ final class TemporaryFolder {
     @Test func continuesWhereItIsTold() throws {
         let file = try files.open(folder.path + "/a", .create)
         try files.write([1, 2, 3].span, to: file, at: 0)
-        var writer = FileWriter(file, at: 2, in: files)
+        var writer = FileWriter(WriteWatch(file, in: files), at: 2)
         try writer.append([7, 8].span)
         try writer.flush()
         #expect(try files.contents(at: file.path) == [1, 2, 7, 8])
