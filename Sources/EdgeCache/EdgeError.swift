@@ -47,11 +47,7 @@ public enum EdgeError: Error, CustomStringConvertible {
 
     /// A change that failed so may have come about: its answer may be lost.
     var mayBeDone: Bool {
-        guard case .origin(.store(let error)) = self else { return true }
-        switch error.kind {
-        case .denied, .badCredentials, .unavailable: return false
-        default: return true
-        }
+        if case .origin(.store(let error)) = self { error.mayBeDone } else { true }
     }
 
     /// The program is about to end.

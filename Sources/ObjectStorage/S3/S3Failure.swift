@@ -118,6 +118,12 @@ extension S3Transport {
 
     /// No answer, or not a whole one.
     func failure(of request: S3Request, _ error: TransferError) -> StoreError {
+        let failure = cause(of: request, error)
+        if error.reachedServer == false { return failure.unsent }
+        return request.operation.isChange ? failure.afterChange : failure
+    }
+
+    private func cause(of request: S3Request, _ error: TransferError) -> StoreError {
         let message = error.description
         switch error.kind {
         case .receiver(let reason as StoreError):

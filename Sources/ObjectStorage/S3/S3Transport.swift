@@ -187,18 +187,23 @@ package final class S3Transport: Sendable {
         }
     }
 
-    /// Calls `attempt` until it succeeds, fails for good or has been called often enough.
+    /// Calls `attempt` until it succeeds, fails for good or has been called often enough. What one attempt may have done, the
+    /// error of a later one does not deny.
     func retrying<Result>(_ attempt: () throws(StoreError) -> Result) throws(StoreError) -> Result {
         var course = RetryCourse(configuration.retries)
         var corrected: Set<Correction> = []
+        var earlier: StoreError?
         while true {
             do throws(StoreError) {
                 let result = try attempt()
                 budget.succeeded()
                 return result
             } catch {
+                if case .unavailable = error.kind, let earlier { throw error.mayBeDone ? earlier.afterChange : earlier }
+                let error = earlier?.mayBeDone == true ? error.afterChange : error
                 if let correction = correction(for: error), corrected.insert(correction).inserted { continue }
                 guard course.mayGoOn(after: error), !circuit.isOpen, budget.take() else { throw error }
+                earlier = error
                 configuration.retried(error)
                 sleep(configuration.retries.pause(after: course.count, error, random))
             }
