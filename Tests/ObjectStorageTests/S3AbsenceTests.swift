@@ -22,11 +22,18 @@ private let id = [(name: "x-amz-request-id", value: "1")]
     }
 
     /// A store of one object, until another answers in its place.
-    private func with(_ other: Answer, _ body: (Weather, _ change: () -> Void) throws -> Void) throws {
+    private func with(
+        _ other: Answer,
+        isReadOnly: Bool = false,
+        _ body: (Weather, _ change: () -> Void) throws -> Void
+    ) throws {
         let isOther = Atomic(false)
         let content = Mutex<[UInt8]?>(nil)
         let server = ScriptedServer { request, _ in
             if isOther.load(ordering: .relaxed) { return other }
+            if isReadOnly, ["PUT", "DELETE"].contains(request.method) {
+                return .status(403, "AccessDenied", headers: id)
+            }
             switch request.method {
             case "PUT": content.withLock { $0 = request.body }
             case "DELETE": content.withLock { $0 = nil }
