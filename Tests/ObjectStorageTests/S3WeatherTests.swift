@@ -207,7 +207,11 @@ struct Weather {
 @Suite struct RetryBudgetTests {
     @Test func anOutageDoesNotMultiplyRequests() throws {
         let server = ScriptedServer { _, _ in .status(503, "SlowDown") }
-        try Weather.with(server, { $0.retries.budget = 10 }) { test in
+        let frugal: (inout S3Configuration) -> Void = {
+            $0.retries.budget = 10
+            $0.retries.retriesPerSecond = 0
+        }
+        try Weather.with(server, frugal) { test in
             for _ in 0..<20 { _ = try test.error { _ = try $0.head(key) } }
             #expect(server.requests.count == 30, "ten more than were asked for")
             #expect(test.store.health.retries == 10 && test.store.health.retriesDenied == 17)
@@ -231,6 +235,19 @@ struct Weather {
             server.forget()
             _ = try test.error { _ = try $0.head(key) }
             #expect(server.requests.count == 3, "four successes pay for two more attempts")
+        }
+    }
+
+    /// Bug: on a quiet node nothing was ever tried again after a storm.
+    @Test func timeFillsItAgain() throws {
+        let server = ScriptedServer { _, _ in .status(503, "SlowDown") }
+        try Weather.with(server, { $0.retries.budget = 2 }) { test in
+            for _ in 0..<2 {
+                server.forget()
+                _ = try test.error { _ = try $0.head(key) }
+                #expect(server.requests.count == 3)
+                test.time.advance(.seconds(60))
+            }
         }
     }
 

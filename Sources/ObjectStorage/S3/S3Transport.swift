@@ -111,7 +111,7 @@ package final class S3Transport: Sendable {
         self.random = random
         self.sleep = sleep
         circuit = CircuitBreaker(configuration.circuit, time: time, random: random, report: configuration.report)
-        budget = RetryBudget(configuration.retries)
+        budget = RetryBudget(configuration.retries, time: time)
         bearings = Mutex(Bearings(endpoint: configuration.endpoint))
     }
 
