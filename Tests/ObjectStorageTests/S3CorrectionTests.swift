@@ -87,11 +87,13 @@ private let etag = [(name: "ETag", value: "\"e1\"")]
         }
     }
 
-    @Test func aRedirectionElsewhereIsNamed() throws {
-        let server = ScriptedServer { _, _ in .status(307, nil, headers: [("Location", "http://elsewhere/x?y")]) }
+    /// Bug: a login or maintenance page ended the start of a node that could have served what it had.
+    @Test(arguments: [302, 307])
+    func aRedirectionElsewhereIsNamedAndPasses(_ status: Int) throws {
+        let server = ScriptedServer { _, _ in .status(status, nil, headers: [("Location", "http://elsewhere/x?y")]) }
         try Weather.with(server) { test in
-            let error = try test.error { _ = try $0.head(key) }
-            #expect(error.description.contains("http://elsewhere/x?y"))
+            let error = try test.error { try $0.check() }
+            #expect(error.isRetryable && error.description.contains("http://elsewhere/x?y"), "\(error)")
         }
     }
 
