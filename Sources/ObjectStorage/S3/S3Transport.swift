@@ -89,6 +89,21 @@ package final class S3Transport: Sendable {
         case region, clock, credentials
     }
 
+    /// What was set right for one request: each thing once, but the clock again where the store's `Date` has become another one.
+    private struct Corrections {
+        private var made: Set<Correction> = []
+        private var date: WallTime?
+        private var hasOtherDate = false
+
+        mutating func add(_ correction: Correction, _ error: StoreError) -> Bool {
+            defer { date = error.serverTime }
+            if made.insert(correction).inserted { return true }
+            guard correction == .clock, !hasOtherDate, let date, let now = error.serverTime else { return false }
+            hasOtherDate = abs(now.seconds - date.seconds) > S3Limits.clockToleranceSeconds
+            return hasOtherDate
+        }
+    }
+
     let configuration: S3Configuration
     let client: Client
     let time: any TimeSource
@@ -191,7 +206,7 @@ package final class S3Transport: Sendable {
     /// error of a later one does not deny.
     func retrying<Result>(_ attempt: () throws(StoreError) -> Result) throws(StoreError) -> Result {
         var course = RetryCourse(configuration.retries)
-        var corrected: Set<Correction> = []
+        var corrections = Corrections()
         var earlier: StoreError?
         while true {
             do throws(StoreError) {
@@ -201,7 +216,7 @@ package final class S3Transport: Sendable {
             } catch {
                 if case .unavailable = error.kind, let earlier { throw error.mayBeDone ? earlier.afterChange : earlier }
                 let error = earlier?.mayBeDone == true ? error.afterChange : error
-                if let correction = correction(for: error), corrected.insert(correction).inserted { continue }
+                if let correction = correction(for: error), corrections.add(correction, error) { continue }
                 guard course.mayGoOn(after: error), !circuit.isOpen, budget.take() else { throw error }
                 earlier = error
                 configuration.retried(error)
