@@ -186,6 +186,14 @@ extension StoreError.Kind {
 }
 
 extension StoreError {
+    /// What a read that asks for no range meets only where it goes on after a break.
+    var isOfContinuation: Bool {
+        switch kind {
+        case .conflict, .invalidRange: operation == .get
+        default: false
+        }
+    }
+
     /// The same, but not to be tried again.
     var final: StoreError { with(isRetryable: false, mayBeDone: mayBeDone) }
 

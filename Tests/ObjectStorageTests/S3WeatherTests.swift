@@ -378,6 +378,37 @@ struct Weather {
         }
     }
 
+    /// Bug: it failed the read of a small object, of which nobody had seen anything.
+    @Test func aFalseLengthIsReadAnew() throws {
+        let server = ScriptedServer { request, number in
+            if number == 0 { return Answer(headers: etag, body: Array(Self.text.utf8), length: 20, closes: true) }
+            return request.headers["range"] == nil ? .ok(Self.text, etag) : .status(416, "InvalidRange")
+        }
+        try Weather.with(server) { test in
+            let bytes = try test.store.contents(of: key, limitBytes: 100)?.bytes
+            #expect(bytes == Array(Self.text.utf8))
+        }
+    }
+
+    /// Bug: nothing of it had been taken yet, and the read failed.
+    @Test func aFalseLengthOfARangeIsReadAnew() throws {
+        let server = ScriptedServer { _, number in
+            let range = [(name: "Content-Range", value: "bytes 0-9/10")]
+            let length = number == 0 ? 20 : 10
+            return Answer(
+                status: 206,
+                headers: etag + range,
+                body: Array(Self.text.utf8),
+                length: length,
+                closes: number == 0
+            )
+        }
+        try server.withStore { test in
+            let text = try test.read(0..<100).text
+            #expect(text == Self.text)
+        }
+    }
+
     @Test func aTrickleIsBrokenOff() throws {
         let big = String(repeating: "x", count: 100_000)
         let time = ManualTime()
