@@ -178,7 +178,21 @@ struct Weather {
                 _ = try test.error { _ = try $0.put(key, .bytes([1])) }
                 test.time.advance(.seconds(1))
             }
-            #expect(test.store.health.state == .up && test.reports.all.isEmpty)
+            #expect(test.store.health.state == .up)
+            #expect(test.reports.all.count == (status == 403 || status == 404 ? 0 : 1))
+        }
+    }
+
+    /// Bug: each refused request had lines of its own in the log.
+    @Test func throttlingIsToldOnceAMinute() throws {
+        let server = ScriptedServer { _, _ in .status(503, "SlowDown") }
+        try Weather.with(server, { $0.retries.attempts = 1 }) { test in
+            for minute in 1...2 {
+                for _ in 0..<20 { _ = try test.error { _ = try $0.contents(of: key, limitBytes: 10) } }
+                #expect(test.reports.texts.count == minute)
+                test.time.advance(.seconds(60))
+            }
+            #expect(test.reports.texts[0].contains("the origin wants fewer requests"))
         }
     }
 

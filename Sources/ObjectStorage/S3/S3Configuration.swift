@@ -70,6 +70,8 @@ public enum S3Limits {
     static let clockToleranceSeconds: Int64 = 60
     /// After a GET has agreed with a HEAD that an object is missing, other HEADs are believed for so long.
     static let sureAbsenceNanoseconds: UInt64 = 5_000_000_000
+    /// How often it is told that the store throttles.
+    static let throttlingNewsNanoseconds: UInt64 = 60_000_000_000
     /// A page of 1,000 keys of 1,024 bytes, each byte encoded as three, and as much again around them.
     static let answerBytes = 8 << 20
     /// To send so much takes no longer than another request.

@@ -112,6 +112,8 @@ package final class S3Transport: Sendable {
     private let sleep: @Sendable (Duration) -> Void
     private let budget: RetryBudget
     private let bearings: Mutex<Bearings>
+    /// On the monotonic clock: until then it is no news that the store throttles.
+    private let throttlingIsKnownUntil = Atomic<UInt64>(0)
 
     init(
         configuration: S3Configuration,
@@ -217,12 +219,25 @@ package final class S3Transport: Sendable {
                 if case .unavailable = error.kind, let earlier { throw error.mayBeDone ? earlier.afterChange : earlier }
                 let error = earlier?.mayBeDone == true ? error.afterChange : error
                 if let correction = correction(for: error), corrections.add(correction, error) { continue }
-                guard course.mayGoOn(after: error), !circuit.isOpen, budget.take() else { throw error }
+                guard course.mayGoOn(after: error), !circuit.isOpen, budget.take() else {
+                    if case .throttled = error.kind { tellThrottling(error) }
+                    throw error
+                }
                 earlier = error
                 configuration.retried(error)
                 sleep(configuration.retries.pause(after: course.count, error, random))
             }
         }
+    }
+
+    private func tellThrottling(_ error: StoreError) {
+        let now = time.monotonicNanoseconds()
+        let known = throttlingIsKnownUntil.load(ordering: .relaxed)
+        let next = now + S3Limits.throttlingNewsNanoseconds
+        guard now >= known,
+            throttlingIsKnownUntil.compareExchange(expected: known, desired: next, ordering: .relaxed).exchanged
+        else { return }
+        configuration.report(.throttles(error))
     }
 
     /// The request for the wire. Signed anew for each attempt, because a signature ages.
