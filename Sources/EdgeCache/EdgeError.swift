@@ -40,18 +40,19 @@ public enum EdgeError: Error, CustomStringConvertible {
         }
     }
 
-    /// Nothing was asked of the origin, which is known to be down. That was told when it came about, so it is no news for each request.
-    public var isOfKnownOutage: Bool {
-        if case .origin(.store(let error)) = self, case .unavailable = error.kind { true } else { false }
+    /// The origin is down, throttles, or cannot be asked for want of credentials. That was told when it came about (`StoreEvent`), so it is
+    /// no news for each request.
+    public var isOfKnownTrouble: Bool {
+        guard case .origin(.store(let error)) = self else { return false }
+        switch error.kind {
+        case .unavailable, .throttled, .noCredentials: return true
+        default: return false
+        }
     }
 
     /// A change that failed so may have come about: its answer may be lost.
     var mayBeDone: Bool {
-        guard case .origin(.store(let error)) = self else { return true }
-        switch error.kind {
-        case .denied, .badCredentials, .unavailable: return false
-        default: return true
-        }
+        if case .origin(.store(let error)) = self { error.mayBeDone } else { true }
     }
 
     /// The program is about to end.

@@ -427,7 +427,7 @@ extension Fills {
     func originFailed(_ fill: Fill, _ error: EdgeError) {
         guard fill.fail(.origin(error)) else { return }
         counters.failed.wrappingAdd(1, ordering: .relaxed)
-        let level: Logger.Level = error.isOfKnownOutage ? .debug : .warning
+        let level: Logger.Level = error.isOfKnownTrouble ? .debug : .warning
         log.log(level: level, "fill failed", metadata: ["digest": "\(fill.digest)", "error": "\(error)"])
     }
 

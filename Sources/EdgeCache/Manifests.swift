@@ -208,36 +208,42 @@ extension EdgeCache {
         let existed = try atOrigin { () throws(RegistryError) in
             if case .found = try registry.lookUp(name: name, tag: tag, unlessETag: nil) { true } else { false }
         }
-        defer { hasChanged(name, nil, [tag]) }
         do throws(EdgeError) {
             if existed { try atOrigin { () throws(RegistryError) in try registry.deleteTag(name: name, tag: tag) } }
         } catch {
             // Only the origin knows whether the tag is there still.
-            if error.mayBeDone { drop(name, tag) }
+            if error.mayBeDone {
+                drop(name, tag)
+                hasChanged(name, nil, [tag])
+            }
             throw error
         }
+        defer { hasChanged(name, nil, [tag]) }
         try onDisk { () throws(DiskTierError) in try tier.forget(tag: tag, repository: name) }
         return existed
     }
 
     /// Removes a manifest and every tag that resolves to it, at the origin and here; false when there was none.
     public func deleteManifest(_ name: RepositoryName, _ digest: Digest) throws(EdgeError) -> Bool {
-        // Forgotten on failure too: after a partial delete only the origin knows what is left.
-        defer {
-            drop("manifest \(name)@\(digest)") { () throws(DiskTierError) in
-                try tier.forget(manifest: digest, repository: name)
-            }
-            hasChanged(name, digest, [])
-            forgetLists(name)
-        }
         do throws(RegistryError) {
             let tags = try registry.deleteManifest(name: name, digest: digest)
+            forget(name, digest)
             hasChanged(name, nil, tags)
             return true
         } catch {
+            // After a partial delete only the origin knows what is left.
+            if EdgeError.origin(error).mayBeDone { forget(name, digest) }
             if case .notFound = error { return false }
             throw .origin(error)
         }
+    }
+
+    private func forget(_ name: RepositoryName, _ digest: Digest) {
+        drop("manifest \(name)@\(digest)") { () throws(DiskTierError) in
+            try tier.forget(manifest: digest, repository: name)
+        }
+        hasChanged(name, digest, [])
+        forgetLists(name)
     }
 
     /// The manifests whose subject is this digest.

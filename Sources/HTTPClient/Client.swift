@@ -19,6 +19,7 @@ public final class Client: Sendable {
         self.configuration = configuration
         pool = HandlePool(
             limit: configuration.maxConnections,
+            forReads: configuration.connectionsForReads,
             maxIdleSeconds: configuration.maxConnectionIdleSeconds,
             time: time
         )
@@ -114,7 +115,7 @@ public final class Client: Sendable {
         _ isCancelled: (@Sendable () -> Bool)?
     ) throws(TransferError) -> Response {
         let handle = try admit(transfer, isCancelled)
-        defer { pool.give(handle) }
+        defer { pool.give(handle, writing: transfer.wire.writes) }
         let timeout = transfer.wire.request.totalTimeoutMilliseconds ?? configuration.totalTimeoutMilliseconds
         let first = handle.run(
             transfer,
@@ -141,7 +142,8 @@ public final class Client: Sendable {
     ) throws(TransferError) -> EasyHandle {
         let milliseconds = configuration.admissionTimeoutMilliseconds
         let operation = transfer.wire.operation
-        switch pool.take(until: .after(.milliseconds(milliseconds)), isCancelled: isCancelled) {
+        let deadline = Deadline.after(.milliseconds(milliseconds))
+        switch pool.take(writing: transfer.wire.writes, until: deadline, isCancelled: isCancelled) {
         case .handle(let handle): return handle
         case .closed: throw TransferError(operation, .closed)
         case .cancelled: throw TransferError(operation, .cancelled)
@@ -150,7 +152,7 @@ public final class Client: Sendable {
             throw TransferError(
                 operation,
                 .timeout(.admission),
-                detail: "all \(configuration.maxConnections) connections were busy for \(milliseconds) ms"
+                detail: "the connections that it may use were busy for \(milliseconds) ms"
             )
         }
     }

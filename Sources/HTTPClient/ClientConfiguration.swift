@@ -5,13 +5,15 @@ public struct ClientConfiguration: Sendable {
     /// For name lookup, TCP and TLS together.
     public var connectTimeoutMilliseconds = 5_000
     /// A transfer that moves less than this, over ``stallSeconds``, in both directions, is ended as stalled; so is a server that thinks
-    /// for that long before it answers.
+    /// for that long before it answers. ``Request/addedStallSeconds`` adds to it.
     public var stallBytesPerSecond = 1_024
     public var stallSeconds = 30
     /// For a whole transfer, connecting included and the wait for a free handle not; `nil` is no limit but the stall limit.
     public var totalTimeoutMilliseconds: Int?
     /// Transfers at once. Further callers wait.
     public var maxConnections = 64
+    /// So many of them are for requests that only read (GET, HEAD): those that write, however many they are, take the others.
+    public var connectionsForReads = 0
     /// How long a caller waits for one of the transfers to end.
     public var admissionTimeoutMilliseconds = 60_000
     /// Connections that one handle keeps: one for each server that is used in turn.
@@ -38,6 +40,7 @@ public struct ClientConfiguration: Sendable {
         precondition(stallBytesPerSecond > 0 && stallSeconds > 0 && maxConnectionIdleSeconds > 0)
         precondition(totalTimeoutMilliseconds.map { $0 > 0 } ?? true)
         precondition(maxConnections > 0 && keptConnectionsPerHandle > 0)
+        precondition((0..<maxConnections).contains(connectionsForReads))
         precondition((16 << 10...512 << 10).contains(receiveBufferBytes))
         precondition((16 << 10...2 << 20).contains(uploadBufferBytes))
         precondition(headerLimitBytes > 0)

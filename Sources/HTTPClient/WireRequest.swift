@@ -7,6 +7,8 @@ struct WireRequest {
     let headerLines: [String]
     /// Whether the request has a `Content-Length`, if only of 0 (RFC 9110, section 8.6).
     let sendsBody: Bool
+    /// It does more than read.
+    var writes: Bool { !["GET", "HEAD"].contains(request.method) }
     /// A body that is sent together with the head.
     let smallBody: [UInt8]?
 

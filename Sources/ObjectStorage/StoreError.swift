@@ -6,12 +6,14 @@ public import System
 public struct StoreError: Error, Sendable, CustomStringConvertible {
     public enum Operation: String, Sendable {
         case head, get, put, delete, list, check, probe, sign
+
+        var isChange: Bool { [.put, .delete, .probe].contains(self) }
     }
 
     public enum Kind: Sendable {
         /// No connection, or one that broke.
         case unreachable
-        /// The store has been down a moment ago, so nothing was sent.
+        /// The store has been down a moment ago, so nobody waits for it.
         case unavailable
         /// The server's certificate was not accepted.
         case untrusted
@@ -70,6 +72,8 @@ public struct StoreError: Error, Sendable, CustomStringConvertible {
     public let retryAfterSeconds: Int?
     /// The same request may succeed later.
     public let isRetryable: Bool
+    /// What it was to change, or a part of it, may have changed all the same: a request was sent, and no answer says that nothing came of it.
+    public let mayBeDone: Bool
     /// The store's clock, when it answered.
     let serverTime: WallTime?
 
@@ -84,6 +88,7 @@ public struct StoreError: Error, Sendable, CustomStringConvertible {
         requestID: String? = nil,
         retryAfterSeconds: Int? = nil,
         isRetryable: Bool? = nil,
+        mayBeDone: Bool? = nil,
         serverTime: WallTime? = nil
     ) {
         self.operation = operation
@@ -96,6 +101,7 @@ public struct StoreError: Error, Sendable, CustomStringConvertible {
         self.requestID = requestID.map { printable($0, limit: 128) }
         self.retryAfterSeconds = retryAfterSeconds
         self.isRetryable = isRetryable ?? kind.isTransient
+        self.mayBeDone = mayBeDone ?? (operation.isChange && !kind.isRefusal)
         self.serverTime = serverTime
     }
 
@@ -116,6 +122,14 @@ extension StoreError.Kind {
         }
     }
 
+    /// Nothing was done: it was not sent, or whoever is there would not have it.
+    fileprivate var isRefusal: Bool {
+        switch self {
+        case .unavailable, .denied, .anonymous, .proxyRefused, .badCredentials, .noCredentials: true
+        default: false
+        }
+    }
+
     /// The store has answered that this is not for whoever asks.
     public var isDenial: Bool {
         switch self {
@@ -127,7 +141,7 @@ extension StoreError.Kind {
     var text: String {
         switch self {
         case .unreachable: "unreachable"
-        case .unavailable: "down; nothing was sent"
+        case .unavailable: "down"
         case .untrusted: "not trusted"
         case .timeout: "timeout"
         case .throttled: "throttled"
@@ -172,13 +186,27 @@ extension StoreError.Kind {
 }
 
 extension StoreError {
+    /// What a read that asks for no range meets only where it goes on after a break.
+    var isOfContinuation: Bool {
+        switch kind {
+        case .conflict, .invalidRange: operation == .get
+        default: false
+        }
+    }
+
     /// The same, but not to be tried again.
-    var final: StoreError { with(isRetryable: false) }
+    var final: StoreError { with(isRetryable: false, mayBeDone: mayBeDone) }
 
     /// The same, but worth another try.
-    var passing: StoreError { with(isRetryable: true) }
+    var passing: StoreError { with(isRetryable: true, mayBeDone: mayBeDone) }
 
-    private func with(isRetryable: Bool) -> StoreError {
+    /// The same, where nothing was sent.
+    var unsent: StoreError { with(isRetryable: isRetryable, mayBeDone: false) }
+
+    /// The same, after something that may have been done.
+    public var afterChange: StoreError { with(isRetryable: isRetryable, mayBeDone: true) }
+
+    private func with(isRetryable: Bool, mayBeDone: Bool) -> StoreError {
         StoreError(
             operation,
             in: store,
@@ -190,6 +218,7 @@ extension StoreError {
             requestID: requestID,
             retryAfterSeconds: retryAfterSeconds,
             isRetryable: isRetryable,
+            mayBeDone: mayBeDone,
             serverTime: serverTime
         )
     }

@@ -60,11 +60,13 @@ public final class StoreAvailability: Sendable {
     package func set(isDown: Bool) { down.store(isDown, ordering: .relaxed) }
 }
 
-/// Something that an operator should know about a store. Each is told once, when it comes about.
+/// Something that an operator should know about a store. Each is told when it comes about, not for each request.
 public enum StoreEvent: Sendable, CustomStringConvertible {
     /// The store counts as down: requests fail at once from now on.
     case wentDown(cause: StoreError)
     case cameBack(afterSeconds: Int64)
+    /// The store would have fewer requests, and what was asked of it failed for that: told once a minute.
+    case throttles(StoreError)
     /// The bucket is in another region than was configured.
     case moved(from: S3Endpoint, to: S3Endpoint)
     /// Requests are signed with this machine's clock and so many seconds more: none when it is right again.
@@ -77,7 +79,7 @@ public enum StoreEvent: Sendable, CustomStringConvertible {
     /// Worth a warning, not just a note.
     public var isTrouble: Bool {
         switch self {
-        case .wentDown, .moved, .credentialsFailed: true
+        case .wentDown, .throttles, .moved, .credentialsFailed: true
         case .clockCorrected(let seconds): seconds != 0
         case .cameBack, .credentials: false
         }
@@ -88,6 +90,8 @@ public enum StoreEvent: Sendable, CustomStringConvertible {
         case .wentDown(let cause):
             "the origin is down: until it is back, what is cached is served and the rest is refused; check its service and the network; "
                 + "last error: \(cause)"
+        case .throttles(let error):
+            "the origin wants fewer requests: what it refuses is refused here; raise its limits, or lower s3-connection-limit; last error: \(error)"
         case .cameBack(let seconds): "the origin is back after \(seconds) s"
         case .moved(let from, let to):
             "the bucket is in region \(to.region), not in \(from.region): requests go to \(to) from now on; set s3-region to \(to.region)"

@@ -14,7 +14,8 @@ extension Registry {
     ///
     /// As the digest copy goes last, whatever fails on the way leaves it in place, and the same call resumes. Manifests that refer to this
     /// one stay. A push of the same manifest through this registry comes wholly before the delete or wholly after it.
-    /// - Throws: ``RegistryError/notFound(_:)`` when the digest copy does not exist.
+    /// - Throws: ``RegistryError/notFound(_:)`` when the digest copy does not exist. An error of the store that is ``StoreError/mayBeDone`` may
+    ///   have come when some of it was removed.
     /// - Returns: the tags that were removed.
     @discardableResult
     public func deleteManifest(name: RepositoryName, digest: Digest) throws(RegistryError) -> [Tag] {
@@ -23,13 +24,21 @@ extension Registry {
             guard case .complete(let bytes, let info) = try store.contents(key, limitBytes: Self.manifestLimitBytes)
             else { throw .notFound("manifest \(name)@\(digest)") }
             contentHashes.note(info.etag, of: bytes)
-            let removed = try unlink(name, tags(name: name, resolvingTo: digest, bytes), from: digest)
-            // A copy that is no manifest has no subject either.
-            if let subject = (try? Manifest(parsing: bytes))?.subject?.digest {
-                try ask { () throws(StoreError) in try store.delete(layout.referrer(name, subject: subject, digest)) }
+            let found = try tags(name: name, resolvingTo: digest, bytes)
+            var isBegun = false
+            do throws(RegistryError) {
+                let removed = try unlink(name, found, from: digest, &isBegun)
+                // A copy that is no manifest has no subject either.
+                if let subject = (try? Manifest(parsing: bytes))?.subject?.digest {
+                    try ask { () throws(StoreError) in try store.delete(layout.referrer(name, subject: subject, digest))
+                    }
+                }
+                try ask { () throws(StoreError) in try store.delete(key) }
+                return removed
+            } catch {
+                guard isBegun, case .store(let error) = error else { throw error }
+                throw .store(error.afterChange)
             }
-            try ask { () throws(StoreError) in try store.delete(key) }
-            return removed
         }
     }
 
@@ -37,8 +46,14 @@ extension Registry {
     ///
     /// The catalog goes first: a tag that is still there is found again by the next attempt, an entry without a tag is not. That takes time, so
     /// each tag is compared once more right before it goes; one that was moved meanwhile gets its entry back.
-    private func unlink(_ name: RepositoryName, _ found: [FoundTag], from digest: Digest) throws(RegistryError) -> [Tag]
-    {
+    ///
+    /// - Parameter isBegun: set once a tag may be gone, whatever the error that comes then says of itself.
+    private func unlink(
+        _ name: RepositoryName,
+        _ found: [FoundTag],
+        from digest: Digest,
+        _ isBegun: inout Bool
+    ) throws(RegistryError) -> [Tag] {
         guard !found.isEmpty else { return [] }
         try removeFromCatalog(name, found.map(\.tag))
         let (gone, others) = try tagClaims.own(name) { () throws(RegistryError) in
@@ -46,7 +61,10 @@ extension Registry {
                 try self.etag(name, found.tag, resolvingTo: digest, unless: found.etag) != nil
             }
             let gone = zip(found, isSame).filter(\.1).map(\.0.tag)
+            // Of several, some may be gone when one is refused.
+            isBegun = gone.count > 1
             try ask { () throws(StoreError) in try store.delete(gone.map { layout.tag(name, $0) }) }
+            isBegun = !gone.isEmpty
             return (gone, zip(found, isSame).filter { !$0.1 }.map(\.0.tag))
         }
         let isThere = try inParallel(others) { tag throws(RegistryError) in

@@ -41,7 +41,7 @@ extension APIError {
         switch error {
         case .origin(let cause):
             self.init(cause)
-            isKnown = error.isOfKnownOutage
+            isKnown = error.isOfKnownTrouble
         case .tier(let error) where error.isNoSpace:
             self.init(status: 507, code: .blobUploadInvalid, message: message)
         case .tier(.damaged):

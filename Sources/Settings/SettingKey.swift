@@ -193,9 +193,19 @@ public struct SettingKey: Sendable, Hashable {
             aliases: ["AWS_SESSION_TOKEN"],
             "For temporary credentials."
         ),
-        SettingKey("s3-connection-limit", "COUNT", "64", "Connections to the object store at once."),
+        SettingKey(
+            "s3-connection-limit",
+            "COUNT",
+            "64",
+            "Connections to the object store at once; writes leave a quarter of them to reads."
+        ),
         SettingKey("s3-connect-timeout", "DURATION", "5s", "For a connection to the object store."),
-        SettingKey("s3-stall-timeout", "DURATION", "20s", "A transfer that crawls for so long is broken off."),
+        SettingKey(
+            "s3-stall-timeout",
+            "DURATION",
+            "20s",
+            "A transfer that crawls for so long, and a second more for each 32 KiB of a body, is broken off."
+        ),
         SettingKey(
             "s3-request-timeout",
             "DURATION",

@@ -162,6 +162,7 @@ struct Node {
     private static func client(_ s3: Settings.S3) throws -> Client {
         var configuration = ClientConfiguration()
         configuration.maxConnections = s3.connectionLimit
+        configuration.connectionsForReads = s3.connectionLimit / 4
         configuration.connectTimeoutMilliseconds = s3.connectTimeout.milliseconds
         configuration.stallSeconds = max(1, s3.stallTimeout.milliseconds / 1000)
         configuration.certificateAuthorityFile = s3.certificateAuthorityFile

@@ -177,15 +177,22 @@ import Threading
     }
 
     /// Bug: where the answer to a delete was lost, the blob went on being served from here.
-    @Test(arguments: [(StoreError.Kind.timeout, false), (.serverFailure, false), (.denied, true)])
-    func aDeleteWhoseAnswerIsLostIsAQuestionForTheOrigin(_ kind: StoreError.Kind, isKept: Bool) throws {
+    @Test(
+        arguments: [
+            (StoreError.Kind.timeout, nil, false), (.serverFailure, nil, false), (.denied, nil, true),
+            (.unavailable, nil, true), (.unavailable, true, false), (.denied, true, false),
+        ] as [(StoreError.Kind, Bool?, Bool)]
+    )
+    func aDeleteWhoseAnswerIsLostIsAQuestionForTheOrigin(_ kind: StoreError.Kind, mayBeDone: Bool?, isKept: Bool) throws
+    {
         let edge = try Edge()
         let content = pattern(100_000)
         let digest = edge.seed(content)
         #expect(try edge.read(digest) == content)
         edge.cache.waitForFills()
         edge.store.intercept { _, call throws(StoreError) in
-            if call.operation == "DELETE" { throw StoreError(.delete, in: "memory", kind, "") }
+            guard call.operation == "DELETE" else { return }
+            throw StoreError(.delete, in: "memory", kind, "", mayBeDone: mayBeDone)
         }
         #expect(throws: EdgeError.self) { try edge.cache.deleteBlob(digest) }
         #expect(try (edge.tier.size(of: digest) != nil) == isKept)

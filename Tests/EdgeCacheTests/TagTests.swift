@@ -107,16 +107,44 @@ import Threading
     }
 
     /// Bug: where the answer to a delete was lost, the tag went on being served from here.
-    @Test func aTagWhoseDeleteWasNotAnsweredIsAskedFor() throws {
+    @Test(arguments: [(StoreError.Kind.timeout, nil), (.unavailable, true)] as [(StoreError.Kind, Bool?)])
+    func aTagWhoseDeleteWasNotAnsweredIsAskedFor(_ kind: StoreError.Kind, mayBeDone: Bool?) throws {
         let edge = try Edge()
         _ = try push(edge, first)
         let store = edge.store
         store.intercept { _, call throws(StoreError) in
             guard call.operation == "DELETE" else { return }
             store[call.key] = nil
-            throw StoreError(.delete, in: "memory", .timeout, "")
+            throw StoreError(.delete, in: "memory", kind, "", mayBeDone: mayBeDone)
         }
         #expect(throws: EdgeError.self) { try edge.cache.deleteTag(library, latest) }
+        #expect(try read(edge) == nil)
+    }
+
+    /// Bug: a delete that nobody had begun threw the cached image away, for all who asked during an outage.
+    @Test(arguments: [StoreError.Kind.unavailable, .denied])
+    func anImageWhoseDeleteWasRefusedIsServedOn(_ kind: StoreError.Kind) throws {
+        let edge = try Edge()
+        let digest = try push(edge, first)
+        edge.store.intercept { _, call throws(StoreError) in
+            if case .denied = kind, !["PUT", "DELETE", "DELETE-MANY"].contains(call.operation) { return }
+            throw StoreError(.delete, in: "memory", kind, "")
+        }
+        #expect(throws: EdgeError.self) { try edge.cache.deleteManifest(library, digest) }
+        edge.store.intercept { _, call throws(StoreError) in throw MemoryStore.unreachable(call) }
+        edge.time.advance(.seconds(60))
+        #expect(try read(edge)?.bytes == first)
+        #expect(try edge.cache.manifest(library, .digest(digest))?.bytes == first)
+    }
+
+    @Test func whatADeleteRemovedBeforeItFailedIsNotServed() throws {
+        let edge = try Edge()
+        let digest = try push(edge, first)
+        edge.store.intercept { _, call throws(StoreError) in
+            guard call.operation == "DELETE", call.key.contains(digest.hex) else { return }
+            throw StoreError(.delete, in: "memory", .unavailable, "")
+        }
+        #expect(throws: EdgeError.self) { try edge.cache.deleteManifest(library, digest) }
         #expect(try read(edge) == nil)
     }
 

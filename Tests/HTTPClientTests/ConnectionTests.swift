@@ -68,6 +68,38 @@ private struct BusyClient {
         #expect(client.statistics == expected)
     }
 
+    /// Bug: slow writes took every connection, and readers waited for them.
+    @Test func writesLeaveConnectionsToReads() throws {
+        let gate = Monitor((writes: 0, isOpen: false, ended: 0))
+        let server = LoopbackServer { connection in
+            while let request = connection.readRequest() {
+                if request.head.hasPrefix("PUT") {
+                    gate.update { $0.writes += 1 }
+                    _ = gate.wait { $0.isOpen ? true : nil }
+                }
+                connection.send(ok)
+            }
+        }
+        let client = try Client(
+            .test {
+                $0.maxConnections = 2
+                $0.connectionsForReads = 1
+            }
+        )
+        for _ in 0..<3 {
+            spawnThread(name: "writer") {
+                let error = failure { () throws(TransferError) in try client.perform(Request("PUT", server.url)) }
+                #expect(error == nil)
+                gate.update { $0.ended += 1 }
+            }
+        }
+        _ = gate.wait { $0.writes == 1 ? true : nil }
+        for _ in 0..<3 { try client.perform(Request("GET", server.url)) }
+        #expect(gate.withLock { $0.writes } == 1)
+        gate.update { $0.isOpen = true }
+        #expect(gate.wait(until: .after(.seconds(30))) { $0.ended == 3 ? true : nil } == true)
+    }
+
     @Test func theWarmestConnectionIsUsed() throws {
         let arrived = Monitor<[Int]>([])
         let server = LoopbackServer { connection in

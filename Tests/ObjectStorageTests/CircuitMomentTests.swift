@@ -43,6 +43,7 @@ import Threading
         client.stallSeconds = 1
         try Weather.with(server, client: client) {
             $0.retries.attempts = 1
+            $0.leastBytesPerSecond = 1 << 20
         } _: { test in
             let (store, ended) = (test.store, Monitor(0))
             for key in try keys.map({ try ObjectKey($0) }) {
@@ -104,6 +105,55 @@ import Threading
         }
         try ask(objects, wait: .seconds(60), end, request: put) { test in
             #expect(isDown(test) == (end == .silence))
+        }
+    }
+
+    /// Bug: a delete that the store had been sent was called unsent once the circuit opened, so what it had removed was served on.
+    @Test func whatWasSentBeforeItOpenedMayBeDone() throws {
+        let isDeleting = Atomic(false)
+        let isOver = Atomic(false)
+        let server = ScriptedServer { request, _ in
+            guard request.method == "DELETE" else { return .status(500, "InternalError") }
+            isDeleting.store(true, ordering: .relaxed)
+            waitUntil { isOver.load(ordering: .relaxed) }
+            return .silence
+        }
+        try Weather.with(server, { $0.retries.attempts = 1 }) { test in
+            let (store, failure) = (test.store, Monitor<StoreError?>(nil))
+            spawnThread(name: "test") {
+                do throws(StoreError) {
+                    try store.delete(ScriptedStore.key)
+                } catch {
+                    failure.update { $0 = error }
+                }
+            }
+            waitUntil { isDeleting.load(ordering: .relaxed) }
+            _ = try test.breakCircuit()
+            let ended = try #require(failure.wait(until: .after(.seconds(20))) { $0 })
+            isOver.store(true, ordering: .relaxed)
+            guard case .unavailable = ended.kind else {
+                Issue.record("\(ended)")
+                return
+            }
+            #expect(ended.mayBeDone && !"\(ended)".contains("nothing was sent"))
+            let refused = try test.error { try $0.delete(ScriptedStore.key) }
+            #expect(!refused.mayBeDone && "\(refused)".contains("nothing was sent"))
+        }
+    }
+
+    /// Bug: an attempt without an answer was forgotten when the next one was refused.
+    @Test(arguments: [false, true])
+    func whatAnEarlierAttemptMayHaveDone(isFirst: Bool) throws {
+        let server = ScriptedServer { _, number in
+            number == 0 && !isFirst ? .reset : .status(403, "AccessDenied")
+        }
+        try Weather.with(server) { test in
+            let error = try test.error { try $0.delete(ScriptedStore.key) }
+            guard case .denied = error.kind else {
+                Issue.record("\(error)")
+                return
+            }
+            #expect(error.mayBeDone == !isFirst)
         }
     }
 }

@@ -304,6 +304,7 @@ struct FaultCell: Sendable {
         )
         configuration.transferThreads = 2
         configuration.completionStallSeconds = 2
+        configuration.leastBytesPerSecond = 4 << 20
         var client = ClientConfiguration()
         client.proxy = .none
         client.stallSeconds = 2

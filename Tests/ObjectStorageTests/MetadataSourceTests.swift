@@ -59,6 +59,18 @@ private typealias Answer = ScriptedServer.Answer
         #expect(try here.failure().contains("status \(status)"))
     }
 
+    /// Bug: a service that quotes what it was asked with had it in the log.
+    @Test(arguments: ["authorization-token", "Basic authorization-token"])
+    func aRefusalQuotesNoToken(_ quoted: String) throws {
+        let here = try Surroundings()
+        here.setContainer()
+        here.environment["AWS_CONTAINER_AUTHORIZATION_TOKEN"] = "Basic authorization-token"
+        here.environment["AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE"] = nil
+        here.container.on(.any, .all, .answer(.ok("{\"Code\":\"Denied for \(quoted)\"}")))
+        let text = try here.failure()
+        #expect(text.contains("Denied for") && !text.contains("authorization-token"), "\(text)")
+    }
+
     @Test(arguments: [
         "", "[]", "{\"AccessKeyId\":1}", "{\"AccessKeyId\":\"secret-of-container\"}", "{\"Code\":\"Failed\"}",
     ])

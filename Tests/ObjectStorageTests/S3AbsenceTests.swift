@@ -22,11 +22,18 @@ private let id = [(name: "x-amz-request-id", value: "1")]
     }
 
     /// A store of one object, until another answers in its place.
-    private func with(_ other: Answer, _ body: (Weather, _ change: () -> Void) throws -> Void) throws {
+    private func with(
+        _ other: Answer,
+        isReadOnly: Bool = false,
+        _ body: (Weather, _ change: () -> Void) throws -> Void
+    ) throws {
         let isOther = Atomic(false)
         let content = Mutex<[UInt8]?>(nil)
         let server = ScriptedServer { request, _ in
             if isOther.load(ordering: .relaxed) { return other }
+            if isReadOnly, ["PUT", "DELETE"].contains(request.method) {
+                return .status(403, "AccessDenied", headers: id)
+            }
             switch request.method {
             case "PUT": content.withLock { $0 = request.body }
             case "DELETE": content.withLock { $0 = nil }
@@ -58,6 +65,44 @@ private let id = [(name: "x-amz-request-id", value: "1")]
                     continue
                 }
             }
+        }
+    }
+
+    /// Bug: a node that may only read believed an answer of 404 that nobody had signed.
+    @Test func whoMayOnlyReadKnowsHowTheStoreSaysSo() throws {
+        try with(.status(404), isReadOnly: true) { test, change in
+            _ = try test.error { try $0.probe(at: ObjectKey("probe")) }
+            change()
+            for ask: (S3Store) throws -> Void in [
+                { _ = try $0.head(key) }, { _ = try $0.contents(of: key, limitBytes: 10) },
+            ] {
+                let error = try test.error(ask)
+                guard case .invalidResponse = error.kind, error.isRetryable else {
+                    Issue.record("\(error)")
+                    continue
+                }
+            }
+        }
+    }
+
+    /// Bug: what something between us and the store acknowledged was still there.
+    @Test(arguments: [200, 204])
+    func whatStandsBeforeTheStoreCannotDelete(_ status: Int) throws {
+        try with(.status(status)) { test, change in
+            try test.store.delete(key)
+            change()
+            let error = try test.error { try $0.delete(key) }
+            guard case .invalidResponse = error.kind, error.isRetryable, error.mayBeDone else {
+                Issue.record("\(error)")
+                return
+            }
+        }
+    }
+
+    @Test func aStoreThatSignsNoDeleteIsBelieved() throws {
+        let server = ScriptedServer { _, _ in .status(204) }
+        try Weather.with(server) { test in
+            for _ in 0..<2 { try test.store.delete(key) }
         }
     }
 

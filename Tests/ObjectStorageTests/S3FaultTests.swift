@@ -205,7 +205,8 @@ private let etag = [(name: "ETag", value: "\"e1\"")]
         Mapping(status: 400, code: "ExpiredToken") { if case .badCredentials = $0 { true } else { false } },
         Mapping(status: 403, code: "RequestTimeTooSkewed") { if case .clockSkew = $0 { true } else { false } },
         Mapping(status: 404, code: "NoSuchBucket") { if case .noSuchBucket = $0 { true } else { false } },
-        Mapping(status: 307) { if case .wrongRegion(nil) = $0 { true } else { false } },
+        Mapping(status: 307) { if case .invalidResponse = $0 { true } else { false } },
+        Mapping(status: 301) { if case .wrongRegion(nil) = $0 { true } else { false } },
         Mapping(status: 400, headers: [("x-amz-bucket-region", "us-east-1")]) {
             if case .other = $0 { true } else { false }
         },

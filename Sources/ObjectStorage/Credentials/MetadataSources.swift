@@ -46,14 +46,17 @@ private struct CredentialDocument: Decodable {
     static func credentials(
         _ body: [UInt8],
         _ clock: ServiceClock,
-        source: String
+        source: String,
+        askedWith headers: [(name: String, value: String)]
     ) throws(CredentialFailure) -> IssuedCredentials {
         // The decoder's words may quote what it read.
         guard let document = try? JSONDecoder().decode(CredentialDocument.self, from: Data(body)) else {
             throw CredentialFailure("\(source): the answer is no JSON of the form that was expected")
         }
         if let code = document.Code, code != "Success" {
-            throw CredentialFailure("\(source): the service says \(code)")
+            // A service may quote what it was asked with.
+            let said = headers.flatMap { $0.value.split(separator: " ") }.map { Secret(String($0)) }.hidden(in: code)
+            throw CredentialFailure("\(source): the service says \(printable(said, limit: 64))")
         }
         guard let accessKey = document.AccessKeyId, let secretKey = document.SecretAccessKey else {
             throw CredentialFailure("\(source): the answer holds no credentials")
@@ -90,7 +93,7 @@ extension CredentialChain {
         let source = "the container's credentials"
         let (status, body) = try metadata.send("GET", url, headers, attempts: 3, source)
         guard status == 200 else { throw CredentialFailure("\(source): status \(status)") }
-        return try CredentialDocument.credentials(body, metadata.clock, source: source)
+        return try CredentialDocument.credentials(body, metadata.clock, source: source, askedWith: headers)
     }
 
     /// A token in clear text goes to nobody else.
@@ -148,7 +151,8 @@ extension CredentialChain {
         guard status == 200, !role.isEmpty else { throw CredentialFailure("\(source): status \(status), no role") }
         let (found, document) = try metadata.send("GET", roles + percentEncoded(role), token, attempts: 3, source)
         guard found == 200 else { throw CredentialFailure("\(source): status \(found)") }
-        var issued = try CredentialDocument.credentials(document, metadata.clock, source: "\(source), role \(role)")
+        let name = "\(source), role \(role)"
+        var issued = try CredentialDocument.credentials(document, metadata.clock, source: name, askedWith: token)
         // What the AWS SDKs call static stability.
         issued.outlastsItsEnd = true
         return issued

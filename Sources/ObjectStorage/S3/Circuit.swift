@@ -243,7 +243,8 @@ final class CircuitBreaker: Sendable {
             (state.circuit.admit(request.key, now: now), state.cause?.kind.text ?? "")
         }
         if case .refused(let seconds) = admission {
-            throw .unavailable(request, in: store, retryAfterSeconds: seconds, cause: cause)
+            let message = cause.isEmpty ? "nothing was sent" : "nothing was sent; last error: \(cause)"
+            throw .unavailable(request, in: store, retryAfterSeconds: seconds, message)
         }
         let attempt = Circuit.Attempt(key: request.key, isProbe: admission == .probe, start: now)
         return CircuitAttempt(self, attempt, request, in: store)
@@ -324,7 +325,9 @@ final class CircuitAttempt: Sendable {
     /// What the attempt ended with; the error to go on with.
     func ended(_ error: StoreError) -> StoreError {
         guard !wasCancelled.load(ordering: .relaxed) else {
-            return .unavailable(request, in: store, retryAfterSeconds: 1, cause: "")
+            let message = "its answer was not waited for"
+            let failure = StoreError.unavailable(request, in: store, retryAfterSeconds: 1, message)
+            return error.mayBeDone ? failure.afterChange : failure
         }
         tell(error.evidence, error)
         return error
@@ -366,14 +369,14 @@ extension StoreError {
         _ request: S3Request,
         in store: String,
         retryAfterSeconds: Int,
-        cause: String
+        _ message: String
     ) -> StoreError {
         StoreError(
             request.operation,
             in: store,
             key: request.key,
             .unavailable,
-            cause.isEmpty ? "" : "last error: \(cause)",
+            message,
             retryAfterSeconds: retryAfterSeconds
         )
     }

@@ -13,10 +13,11 @@ public struct RetryPolicy: Sendable {
     /// A store's own wish (`Retry-After`) is granted up to this. Where it is for longer, the request fails at once, and whoever sent it hears of
     /// the wish: it is he who should wait.
     public var longestRetryAfterSeconds = 3
-    /// Further attempts that all requests may make together before as many have succeeded as ``successesPerRetry`` asks for. So a store in
-    /// trouble is never asked much more often than one that is well.
+    /// Further attempts that all requests may make together. ``successesPerRetry`` and time give them back. So a store in trouble is never
+    /// asked much more often than one that is well.
     public var budget = 100
     public var successesPerRetry = 10
+    public var retriesPerSecond = 1
 
     public init() {}
 
@@ -24,7 +25,7 @@ public struct RetryPolicy: Sendable {
         precondition(attempts > 0 && attemptsWithTimeouts > 0)
         precondition(firstPauseMilliseconds > 0 && longestRetryAfterSeconds >= 0)
         precondition(longestPauseMilliseconds >= firstPauseMilliseconds)
-        precondition(budget >= 0 && successesPerRetry > 0)
+        precondition(budget >= 0 && successesPerRetry > 0 && retriesPerSecond >= 0)
     }
 
     /// The pause after `attempt`, the first of which is 1.
@@ -61,25 +62,37 @@ final class RetryBudget: Sendable {
     private struct State {
         /// In parts of which ``RetryPolicy/successesPerRetry`` make an attempt.
         var parts: Int
+        /// Until when time has given its part, on the monotonic clock.
+        var filledAt: UInt64
         var taken = 0
         var denied = 0
     }
 
     private let policy: RetryPolicy
+    private let time: any TimeSource
     private let state: Mutex<State>
 
-    init(_ policy: RetryPolicy) {
+    init(_ policy: RetryPolicy, time: any TimeSource) {
         self.policy = policy
-        state = Mutex(State(parts: policy.budget * policy.successesPerRetry))
+        self.time = time
+        let now = time.monotonicNanoseconds()
+        state = Mutex(State(parts: policy.budget * policy.successesPerRetry, filledAt: now))
     }
 
-    func succeeded() {
-        state.withLock { $0.parts = min($0.parts + 1, policy.budget * policy.successesPerRetry) }
+    func succeeded() { state.withLock { fill(&$0, 1) } }
+
+    private func fill(_ state: inout State, _ parts: Int) {
+        state.parts = min(state.parts + parts, policy.budget * policy.successesPerRetry)
     }
 
     /// False when it is used up.
     func take() -> Bool {
-        state.withLock { state in
+        let now = time.monotonicNanoseconds()
+        return state.withLock { state in
+            // Another thread may have read a later moment and come first.
+            let seconds = now > state.filledAt ? (now - state.filledAt) / 1_000_000_000 : 0
+            state.filledAt += seconds * 1_000_000_000
+            fill(&state, min(Int(seconds), policy.budget) * policy.retriesPerSecond * policy.successesPerRetry)
             guard state.parts >= policy.successesPerRetry else {
                 state.denied += 1
                 return false

@@ -16,7 +16,8 @@ public struct S3Configuration: Sendable {
     public var objectOptions = S3ObjectOptions()
     /// The longest an answer may take, beside the time that bodies take at ``leastBytesPerSecond``.
     public var requestTimeoutSeconds = 60
-    /// A body that comes more slowly, all in all, is broken off.
+    /// A body that moves more slowly, all in all, is broken off. So whoever takes one may be silent about it for longer than the client's
+    /// stall limit: it leaves this machine at once, and fills the buffers of kernels and proxies on its way.
     public var leastBytesPerSecond: Int64 = 32 << 10
     /// Told what an operator should know.
     public var report: @Sendable (StoreEvent) -> Void = { _ in }
@@ -41,7 +42,9 @@ public struct S3Configuration: Sendable {
     }
 
     /// For an answer, and for a body of so many bytes.
-    func limit(bytes: Int64) -> Duration { .seconds(Int64(requestTimeoutSeconds) + bytes / leastBytesPerSecond) }
+    func limit(bytes: Int64) -> Duration { .seconds(requestTimeoutSeconds + seconds(toTake: bytes)) }
+
+    func seconds(toTake bytes: Int64) -> Int { Int(bytes / leastBytesPerSecond) }
 
     func check() {
         retries.check()
@@ -67,10 +70,14 @@ public enum S3Limits {
     static let clockToleranceSeconds: Int64 = 60
     /// After a GET has agreed with a HEAD that an object is missing, other HEADs are believed for so long.
     static let sureAbsenceNanoseconds: UInt64 = 5_000_000_000
+    /// How often it is told that the store throttles.
+    static let throttlingNewsNanoseconds: UInt64 = 60_000_000_000
     /// A page of 1,000 keys of 1,024 bytes, each byte encoded as three, and as much again around them.
     static let answerBytes = 8 << 20
     /// To send so much takes no longer than another request.
     static let sizeOfALookBytes: Int64 = 32 << 10
+    /// Of a body, what may be in buffers between here and the store.
+    static let bufferedBytes: Int64 = 8 << 20
     /// Of a body that is hashed or copied, at a time.
     static let bufferBytes = 256 << 10
 }

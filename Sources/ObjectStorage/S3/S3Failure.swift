@@ -46,6 +46,11 @@ extension S3Transport {
         if case .denied = kind, !request.isSigned { kind = .anonymous }
         if case .proxyRefused = kind { message = "proxy \(response.remoteAddress)" }
         if response.status == 503, code == nil, request.method != "HEAD" { kind = .serverFailure }
+        // A bucket's redirection has a code or names a region. A login or maintenance page passes.
+        if [302, 303, 307].contains(response.status), code == nil, region == nil {
+            (kind, isRetryable) = (.invalidResponse, true)
+            message = "a redirection that is not the store's" + message
+        }
         // The store says what is missing. Whoever stands before it may have lost the way to it for a moment.
         if response.status == 404, code == nil {
             (kind, isRetryable) = (.invalidResponse, true)
@@ -118,6 +123,12 @@ extension S3Transport {
 
     /// No answer, or not a whole one.
     func failure(of request: S3Request, _ error: TransferError) -> StoreError {
+        let failure = cause(of: request, error)
+        if error.reachedServer == false { return failure.unsent }
+        return request.operation.isChange ? failure.afterChange : failure
+    }
+
+    private func cause(of request: S3Request, _ error: TransferError) -> StoreError {
         let message = error.description
         switch error.kind {
         case .receiver(let reason as StoreError):

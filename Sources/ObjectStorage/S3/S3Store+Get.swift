@@ -181,9 +181,11 @@ private struct Download {
         let part: BodyRange
         // What the header says counts, not the status: some stores send a part under 200.
         if let text = response.header("Content-Range") {
-            guard let parsed = BodyRange(text),
-                response.contentLength == nil || response.contentLength == Int64(parsed.bytes.count)
-            else { throw invalid("a Content-Range that cannot be true") }
+            guard let parsed = BodyRange(text) else { throw invalid("a Content-Range that cannot be true") }
+            // One of them is false. Nothing was taken yet, so it may be asked for anew.
+            guard response.contentLength == nil || response.contentLength == Int64(parsed.bytes.count) else {
+                throw invalid("a Content-Length that is not the part's").passing
+            }
             part = parsed
         } else {
             guard response.status == 200, let size = response.contentLength, size >= 0 else {

@@ -48,14 +48,17 @@ extension S3Store {
         } catch {
             // What is left is one small object; the error says why.
             try? delete(key)
+            learnAbsence(of: key)
             throw error
         }
         try delete(key)
-        // Shows how this store says that nothing is there; whatever comes of it is no finding.
-        _ = try? head(key)
+        learnAbsence(of: key)
         findings.withLock { $0 = found }
         return capabilities
     }
+
+    /// Shows how this store says that nothing is there, also to who may not write; whatever comes of it is no finding.
+    private func learnAbsence(of key: ObjectKey) { _ = try? head(key) }
 
     private func look(at key: ObjectKey, _ found: inout S3Findings) throws(StoreError) {
         if !found.ifAbsent {

@@ -20,6 +20,8 @@ public final class S3Store: ObjectStore {
     private let answersWithoutID = Atomic(false)
     /// True once an answer of 404 has said that it is the key that is not there.
     private let namesAbsence = Atomic(false)
+    /// True once the answer to a delete had the id that stores give.
+    private let signsDeletes = Atomic(false)
     /// On the monotonic clock: until then a HEAD's 404 is taken for the store's word on the object.
     private let absenceIsSureUntil = Atomic<UInt64>(0)
     /// What copies cost here.
@@ -240,12 +242,20 @@ public final class S3Store: ObjectStore {
             let (response, body) = try transport.once(request, accepted: [404])
             if response.status == 404 {
                 try requireAbsence(request, response, body)
-            } else if response.status != 204, !body.isEmpty {
-                // A page of something between us and the store.
-                let message = "an answer with content"
-                throw transport.failure(of: request, .invalidResponse, message, response, isRetryable: true)
+            } else {
+                try requireDeletion(request, response, body)
             }
         }
+    }
+
+    /// Something between us and the store may acknowledge what that has never heard of.
+    private func requireDeletion(_ request: S3Request, _ response: Response, _ body: [UInt8]) throws(StoreError) {
+        let hasID = response.header("x-amz-request-id") != nil
+        if hasID { signsDeletes.store(true, ordering: .relaxed) }
+        let isPage = response.status != 204 && !body.isEmpty
+        guard isPage || !hasID && signsDeletes.load(ordering: .relaxed) else { return }
+        let message = isPage ? "an answer with content" : "an answer without the id that this store gives"
+        throw transport.failure(of: request, .invalidResponse, message, response, isRetryable: true)
     }
 }
 

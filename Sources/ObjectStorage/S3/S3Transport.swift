@@ -89,6 +89,21 @@ package final class S3Transport: Sendable {
         case region, clock, credentials
     }
 
+    /// What was set right for one request: each thing once, but the clock again where the store's `Date` has become another one.
+    private struct Corrections {
+        private var made: Set<Correction> = []
+        private var date: WallTime?
+        private var hasOtherDate = false
+
+        mutating func add(_ correction: Correction, _ error: StoreError) -> Bool {
+            defer { date = error.serverTime }
+            if made.insert(correction).inserted { return true }
+            guard correction == .clock, !hasOtherDate, let date, let now = error.serverTime else { return false }
+            hasOtherDate = abs(now.seconds - date.seconds) > S3Limits.clockToleranceSeconds
+            return hasOtherDate
+        }
+    }
+
     let configuration: S3Configuration
     let client: Client
     let time: any TimeSource
@@ -97,6 +112,8 @@ package final class S3Transport: Sendable {
     private let sleep: @Sendable (Duration) -> Void
     private let budget: RetryBudget
     private let bearings: Mutex<Bearings>
+    /// On the monotonic clock: until then it is no news that the store throttles.
+    private let throttlingIsKnownUntil = Atomic<UInt64>(0)
 
     init(
         configuration: S3Configuration,
@@ -111,7 +128,7 @@ package final class S3Transport: Sendable {
         self.random = random
         self.sleep = sleep
         circuit = CircuitBreaker(configuration.circuit, time: time, random: random, report: configuration.report)
-        budget = RetryBudget(configuration.retries)
+        budget = RetryBudget(configuration.retries, time: time)
         bearings = Mutex(Bearings(endpoint: configuration.endpoint))
     }
 
@@ -187,22 +204,40 @@ package final class S3Transport: Sendable {
         }
     }
 
-    /// Calls `attempt` until it succeeds, fails for good or has been called often enough.
+    /// Calls `attempt` until it succeeds, fails for good or has been called often enough. What one attempt may have done, the
+    /// error of a later one does not deny.
     func retrying<Result>(_ attempt: () throws(StoreError) -> Result) throws(StoreError) -> Result {
         var course = RetryCourse(configuration.retries)
-        var corrected: Set<Correction> = []
+        var corrections = Corrections()
+        var earlier: StoreError?
         while true {
             do throws(StoreError) {
                 let result = try attempt()
                 budget.succeeded()
                 return result
             } catch {
-                if let correction = correction(for: error), corrected.insert(correction).inserted { continue }
-                guard course.mayGoOn(after: error), !circuit.isOpen, budget.take() else { throw error }
+                if case .unavailable = error.kind, let earlier { throw error.mayBeDone ? earlier.afterChange : earlier }
+                let error = earlier?.mayBeDone == true ? error.afterChange : error
+                if let correction = correction(for: error), corrections.add(correction, error) { continue }
+                guard course.mayGoOn(after: error), !circuit.isOpen, budget.take() else {
+                    if case .throttled = error.kind { tellThrottling(error) }
+                    throw error
+                }
+                earlier = error
                 configuration.retried(error)
                 sleep(configuration.retries.pause(after: course.count, error, random))
             }
         }
+    }
+
+    private func tellThrottling(_ error: StoreError) {
+        let now = time.monotonicNanoseconds()
+        let known = throttlingIsKnownUntil.load(ordering: .relaxed)
+        let next = now + S3Limits.throttlingNewsNanoseconds
+        guard now >= known,
+            throttlingIsKnownUntil.compareExchange(expected: known, desired: next, ordering: .relaxed).exchanged
+        else { return }
+        configuration.report(.throttles(error))
     }
 
     /// The request for the wire. Signed anew for each attempt, because a signature ages.
@@ -238,6 +273,7 @@ package final class S3Transport: Sendable {
             body: request.body.body
         )
         signed.stallSeconds = request.stallSeconds
+        signed.addedStallSeconds = configuration.seconds(toTake: min(request.body.body.length, S3Limits.bufferedBytes))
         return signed
     }
 }
