@@ -5,7 +5,7 @@ public struct ClientConfiguration: Sendable {
     /// For name lookup, TCP and TLS together.
     public var connectTimeoutMilliseconds = 5_000
     /// A transfer that moves less than this, over ``stallSeconds``, in both directions, is ended as stalled; so is a server that thinks
-    /// for that long before it answers. ``Request/addedStallSeconds`` adds to it.
+    /// for that long before it answers.
     public var stallBytesPerSecond = 1_024
     public var stallSeconds = 30
     /// For a whole transfer, connecting included and the wait for a free handle not; `nil` is no limit but the stall limit.

@@ -70,9 +70,7 @@ final class EasyHandle: @unchecked Sendable {
             }
             try set(configuration)
             try set(transfer, list)
-            let request = transfer.wire.request
-            let stallSeconds = request.stallSeconds ?? configuration.stallSeconds
-            try set(CURLOPT_LOW_SPEED_TIME, stallSeconds + request.addedStallSeconds)
+            try set(CURLOPT_LOW_SPEED_TIME, transfer.wire.request.stallSeconds ?? configuration.stallSeconds)
             try set(CURLOPT_FRESH_CONNECT, fresh ? 1 : 0)
             if let totalTimeoutMilliseconds { try set(CURLOPT_TIMEOUT_MS, totalTimeoutMilliseconds) }
         } catch {

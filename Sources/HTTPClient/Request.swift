@@ -16,8 +16,6 @@ public struct Request: Sendable {
     public var totalTimeoutMilliseconds: Int?
     /// Takes the place of ``ClientConfiguration/stallSeconds``, for a request that the server thinks about for long.
     public var stallSeconds: Int?
-    /// Beside that: a body that has left this machine may still be on its way to whoever answers.
-    public var addedStallSeconds = 0
 
     public init(
         _ method: String,

@@ -200,12 +200,7 @@ public struct SettingKey: Sendable, Hashable {
             "Connections to the object store at once; writes leave a quarter of them to reads."
         ),
         SettingKey("s3-connect-timeout", "DURATION", "5s", "For a connection to the object store."),
-        SettingKey(
-            "s3-stall-timeout",
-            "DURATION",
-            "20s",
-            "A transfer that crawls for so long, and a second more for each 32 KiB of a body, is broken off."
-        ),
+        SettingKey("s3-stall-timeout", "DURATION", "20s", "A transfer that crawls for so long is broken off."),
         SettingKey(
             "s3-request-timeout",
             "DURATION",

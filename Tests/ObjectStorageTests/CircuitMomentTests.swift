@@ -43,7 +43,6 @@ import Threading
         client.stallSeconds = 1
         try Weather.with(server, client: client) {
             $0.retries.attempts = 1
-            $0.leastBytesPerSecond = 1 << 20
         } _: { test in
             let (store, ended) = (test.store, Monitor(0))
             for key in try keys.map({ try ObjectKey($0) }) {

@@ -304,7 +304,6 @@ struct FaultCell: Sendable {
         )
         configuration.transferThreads = 2
         configuration.completionStallSeconds = 2
-        configuration.leastBytesPerSecond = 4 << 20
         var client = ClientConfiguration()
         client.proxy = .none
         client.stallSeconds = 2

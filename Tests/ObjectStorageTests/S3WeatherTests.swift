@@ -275,42 +275,6 @@ struct Weather {
     }
 }
 
-@Suite struct SlowStoreTests {
-    /// Bug: a store that took a body slowly was given up for silent: its kernel, or a proxy before it, had taken all of it at once.
-    @Test func whoHasABodyToTakeMayBeSilentForLonger() throws {
-        let isSent = Atomic(false)
-        let isOver = Atomic(false)
-        let server = ScriptedServer { request, _ in
-            guard request.method == "PUT" else { return .silence }
-            isSent.store(true, ordering: .relaxed)
-            waitUntil { isOver.load(ordering: .relaxed) }
-            return .ok("", etag)
-        }
-        var client = ClientConfiguration()
-        client.stallSeconds = 1
-        try Weather.with(server, client: client) {
-            $0.retries.attempts = 1
-            $0.leastBytesPerSecond = 1
-        } _: { test in
-            let (store, outcome) = (test.store, Monitor<PutOutcome??>(nil))
-            spawnThread(name: "test") {
-                let stored = try? store.put(key, .bytes([UInt8](repeating: 1, count: 600)))
-                outcome.update { $0 = .some(stored) }
-            }
-            waitUntil { isSent.load(ordering: .relaxed) }
-            for _ in 0..<2 {
-                let error = try test.error { _ = try $0.head(key) }
-                guard case .timeout = error.kind else {
-                    Issue.record("without a body, silence is one: \(error)")
-                    return
-                }
-            }
-            isOver.store(true, ordering: .relaxed)
-            #expect(outcome.wait(until: .after(.seconds(20))) { $0 } == .stored(etag: "e1"))
-        }
-    }
-}
-
 @Suite struct LyingStoreTests {
     private static let text = "0123456789"
     private static let md5OfText = "781e5e245d69b566979b86e28d23f2c7"

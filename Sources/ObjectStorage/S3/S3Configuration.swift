@@ -16,8 +16,7 @@ public struct S3Configuration: Sendable {
     public var objectOptions = S3ObjectOptions()
     /// The longest an answer may take, beside the time that bodies take at ``leastBytesPerSecond``.
     public var requestTimeoutSeconds = 60
-    /// A body that moves more slowly, all in all, is broken off. So whoever takes one may be silent about it for longer than the client's
-    /// stall limit: it leaves this machine at once, and fills the buffers of kernels and proxies on its way.
+    /// A body that comes more slowly, all in all, is broken off.
     public var leastBytesPerSecond: Int64 = 32 << 10
     /// Told what an operator should know.
     public var report: @Sendable (StoreEvent) -> Void = { _ in }
@@ -42,9 +41,7 @@ public struct S3Configuration: Sendable {
     }
 
     /// For an answer, and for a body of so many bytes.
-    func limit(bytes: Int64) -> Duration { .seconds(requestTimeoutSeconds + seconds(toTake: bytes)) }
-
-    func seconds(toTake bytes: Int64) -> Int { Int(bytes / leastBytesPerSecond) }
+    func limit(bytes: Int64) -> Duration { .seconds(Int64(requestTimeoutSeconds) + bytes / leastBytesPerSecond) }
 
     func check() {
         retries.check()
@@ -76,8 +73,6 @@ public enum S3Limits {
     static let answerBytes = 8 << 20
     /// To send so much takes no longer than another request.
     static let sizeOfALookBytes: Int64 = 32 << 10
-    /// Of a body, what may be in buffers between here and the store.
-    static let bufferedBytes: Int64 = 8 << 20
     /// Of a body that is hashed or copied, at a time.
     static let bufferBytes = 256 << 10
 }

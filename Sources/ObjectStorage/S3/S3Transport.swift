@@ -273,7 +273,6 @@ package final class S3Transport: Sendable {
             body: request.body.body
         )
         signed.stallSeconds = request.stallSeconds
-        signed.addedStallSeconds = configuration.seconds(toTake: min(request.body.body.length, S3Limits.bufferedBytes))
         return signed
     }
 }
