@@ -74,6 +74,7 @@ public final class EdgeCache: Sendable {
     let manifestFlights = SingleFlight<ManifestFlight, Result<ManifestAnswer?, EdgeError>>()
     let listFlights = SingleFlight<NameList, Result<[String]?, EdgeError>>()
     let fills: Fills
+    let restoreFlights = SingleFlight<Digest, Result<Bool, EdgeError>>()
     private let damages: DamagedBlobs
     private let origin: StoreAvailability
 

@@ -19,8 +19,15 @@ extension EdgeCache {
         return try restore(digest)
     }
 
-    /// Brings a blob of the tier back to the origin; false when it is not here, or damaged.
+    /// Brings a blob of the tier back to the origin, once for all who miss it; false when it is not here, or damaged.
     func restore(_ digest: Digest) throws(EdgeError) -> Bool {
+        try restoreFlights.run(digest) { Result { () throws(EdgeError) in try sendAgain(digest) } }.get()
+    }
+
+    private func sendAgain(_ digest: Digest) throws(EdgeError) -> Bool {
+        guard let size = cachedSize(digest) else { return false }
+        // Another may have brought it back after the caller's look.
+        if try atOrigin({ () throws(RegistryError) in try uploadTools.lengthAtOrigin(digest) }) == size { return true }
         guard let content = verified(digest) else { return false }
         try atOrigin { () throws(RegistryError) in
             switch content {
