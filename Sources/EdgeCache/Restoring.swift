@@ -9,7 +9,9 @@ extension EdgeCache {
     /// A blob's size at the origin, whatever lies here and whatever was said of it a moment ago. `nil` when it is not there.
     public func confirmedSize(_ digest: Digest) throws(EdgeError) -> Int64? {
         let size = try sizeAtOrigin(digest, anew: true)
-        if size != nil { fills.foundPresent(digest) }
+        guard size != nil else { return nil }
+        fills.foundPresent(digest)
+        told.insert(digest)
         return size
     }
 
@@ -19,8 +21,25 @@ extension EdgeCache {
         return try restore(digest)
     }
 
+    /// Refuses an image without its content. Sparse ones are taken, as the conformance tests ask: an index whose children come later or never,
+    /// an image that lacks some of its layers but not all, and foreign layers. (distribution-spec, "Push": a registry MAY reject) What a client
+    /// was told is here is none of that.
+    func requireBlobs(of manifest: Manifest) throws(EdgeError) {
+        let layers = manifest.layers.filter { !$0.isNonDistributable }.map(\.digest)
+        let needed = Set(layers + (manifest.config.map { [$0.digest] } ?? []))
+        let absent = try atOrigin { () throws(RegistryError) in try registry.missingBlobs(among: needed.sorted()) }
+        for digest in needed.subtracting(absent) { fills.foundPresent(digest) }
+        var missing: [Digest] = []
+        for digest in absent where try !restore(digest) { missing.append(digest) }
+        let denied = missing.filter { told.contains($0) }
+        guard denied.isEmpty else { throw .manifestBlobsUnknown(denied) }
+        let lacksConfig = manifest.config.map { missing.contains($0.digest) } ?? false
+        let lacksLayers = !layers.isEmpty && layers.allSatisfy(missing.contains)
+        guard !lacksConfig, !lacksLayers else { throw .manifestBlobsUnknown(missing) }
+    }
+
     /// Brings a blob of the tier back to the origin, once for all who miss it; false when it is not here, or damaged.
-    func restore(_ digest: Digest) throws(EdgeError) -> Bool {
+    private func restore(_ digest: Digest) throws(EdgeError) -> Bool {
         try restoreFlights.run(digest) { Result { () throws(EdgeError) in try sendAgain(digest) } }.get()
     }
 
@@ -54,16 +73,22 @@ extension EdgeCache {
         return true
     }
 
-    /// Brings back the manifests below an index that only this node has. What is not here may come later, or never.
+    /// Brings back the manifests below an index that only this node has. What no client was told is here may come later, or never.
     ///
-    /// - Throws: ``EdgeError/manifestBlobsUnknown(_:)`` for one that lacks its blobs. It is forgotten, so that its client hears so and pushes it.
+    /// - Throws: ``EdgeError/manifestBlobsUnknown(_:)`` for one that a client was told is here and that is nowhere, and for one that lacks its
+    ///   blobs: that is forgotten, so that its client hears so and pushes it.
     func restoreChildren(of index: Manifest, in name: RepositoryName) throws(EdgeError) {
         var (level, seen) = (index.manifests.map(\.digest), Set<Digest>())
         while !level.isEmpty {
-            let here = level.filter { seen.insert($0).inserted && cachedManifest(name, $0) != nil }
-            let missing = try atOrigin { () throws(RegistryError) in
-                try registry.missingManifests(name: name, among: here)
+            let known = level.filter { digest in
+                seen.insert(digest).inserted
+                    && (cachedManifest(name, digest) != nil || told.contains(digest, in: name))
             }
+            let missing = try atOrigin { () throws(RegistryError) in
+                try registry.missingManifests(name: name, among: known)
+            }
+            let denied = missing.filter { told.contains($0, in: name) && cachedManifest(name, $0) == nil }
+            guard denied.isEmpty else { throw .manifestBlobsUnknown(denied) }
             level = []
             for digest in missing {
                 guard let child = cachedManifest(name, digest) else { continue }

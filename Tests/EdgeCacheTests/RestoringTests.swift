@@ -79,6 +79,9 @@ import Threading
         let index = "{\"schemaVersion\":2,\"manifests\":[{\"mediaType\":\"x\",\"digest\":\"\(digest)\",\"size\":1}]}"
         #expect(throws: EdgeError.self) { try push(edge, Array(index.utf8)) }
         #expect(try edge.cache.manifest(library, .digest(digest)) == nil)
+        #expect(throws: EdgeError.self) { try push(edge, Array(index.utf8)) }
+        try edge.push(pattern(1_000))
+        try push(edge, child)
         try push(edge, Array(index.utf8))
     }
 
