@@ -78,7 +78,7 @@ public final class EdgeCache: Sendable {
     let manifestFlights = SingleFlight<ManifestFlight, Result<ManifestAnswer?, EdgeError>>()
     let listFlights = SingleFlight<NameList, Result<[String]?, EdgeError>>()
     let fills: Fills
-    private let damages: DamagedBlobs
+    let damages: DamagedBlobs
     let told: ToldContent
     let restoreFlights = SingleFlight<Digest, Result<Bool, EdgeError>>()
     private let origin: StoreAvailability

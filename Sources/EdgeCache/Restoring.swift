@@ -17,25 +17,40 @@ extension EdgeCache {
 
     /// Whether the origin has a blob. One that only this node has goes there again: its clients were told that they need not push it.
     public func provide(_ digest: Digest) throws(EdgeError) -> Bool {
-        if try confirmedSize(digest) != nil { return true }
+        if let size = try confirmedSize(digest), size == cachedSize(digest) ?? size { return true }
         return try restore(digest)
     }
 
     /// Refuses an image without its content. Sparse ones are taken, as the conformance tests ask: an index whose children come later or never,
     /// an image that lacks some of its layers but not all, and foreign layers. (distribution-spec, "Push": a registry MAY reject) What a client
-    /// was told is here is none of that.
+    /// was told is here is none of that, nor is what lies at the origin as something else.
     func requireBlobs(of manifest: Manifest) throws(EdgeError) {
-        let layers = manifest.layers.filter { !$0.isNonDistributable }.map(\.digest)
-        let needed = Set(layers + (manifest.config.map { [$0.digest] } ?? []))
-        let absent = try atOrigin { () throws(RegistryError) in try registry.missingBlobs(among: needed.sorted()) }
-        for digest in needed.subtracting(absent) { fills.foundPresent(digest) }
-        var missing: [Digest] = []
-        for digest in absent where try !restore(digest) { missing.append(digest) }
-        let denied = missing.filter { told.contains($0) }
+        let layers = manifest.layers.filter { !$0.isNonDistributable }
+        let blobs = layers + (manifest.config.map { [$0] } ?? [])
+        let needed = Dictionary(blobs.map { ($0.digest, $0.size) }) { size, _ in size }
+        let digests = needed.keys.sorted()
+        let found = try atOrigin { () throws(RegistryError) in try registry.blobInfos(digests) }
+        var (missing, denied) = (Set<Digest>(), [Digest]())
+        for (digest, info) in zip(digests, found) where try !provide(digest, needed[digest], info) {
+            missing.insert(digest)
+            if info != nil || told.contains(digest) { denied.append(digest) }
+        }
         guard denied.isEmpty else { throw .manifestBlobsUnknown(denied) }
         let lacksConfig = manifest.config.map { missing.contains($0.digest) } ?? false
-        let lacksLayers = !layers.isEmpty && layers.allSatisfy(missing.contains)
-        guard !lacksConfig, !lacksLayers else { throw .manifestBlobsUnknown(missing) }
+        let lacksLayers = !layers.isEmpty && layers.allSatisfy { missing.contains($0.digest) }
+        guard !lacksConfig, !lacksLayers else { throw .manifestBlobsUnknown(missing.sorted()) }
+    }
+
+    /// Whether the origin's object is the blob, as far as its length and earlier pulls tell, or the blob was brought back from here.
+    private func provide(_ digest: Digest, _ announced: Int64?, _ info: ObjectInfo?) throws(EdgeError) -> Bool {
+        if let size = damages.size(digest, info), size == cachedSize(digest) ?? announced {
+            fills.foundPresent(digest)
+            return true
+        }
+        if try restore(digest) { return true }
+        // So that its client hears that it is missing, and a push replaces it.
+        if let info { damages.insert(digest, etag: info.etag) }
+        return false
     }
 
     /// Brings a blob of the tier back to the origin, once for all who miss it; false when it is not here, or damaged.

@@ -122,6 +122,61 @@ import Testing
         try push(edge, index)
     }
 
+    // MARK: Objects of another length
+
+    /// Bug: a mount and a manifest took an object that was cut short for the blob.
+    @Test(arguments: [false, true], [false, true])
+    func whatWasCutShortIsBroughtBackFromHere(mounts: Bool, isInParts: Bool) throws {
+        let traits = MultipartTraits(
+            thresholdBytes: 64 << 10,
+            partBytes: 64 << 10,
+            partsInFlight: 3,
+            movesCheaply: false
+        )
+        let edge = try isInParts ? Edge(store: MemoryStore(multipart: traits)) : Edge()
+        try edge.push(Self.content)
+        edge.store[Self.key] = Array(Self.content[..<40_000])
+        if mounts { #expect(try edge.cache.provide(Self.digest)) } else { try push(edge, image(edge)) }
+        #expect(edge.store[Self.key] == Self.content)
+    }
+
+    /// Bug: so did a node that had not the blob, though the manifest says how long it is.
+    @Test func anImageWhoseLayerWasCutShortIsRefused() throws {
+        let edge = try Edge()
+        let image = try image(edge)
+        _ = edge.seed(Array(Self.content[..<40_000]), named: Self.digest)
+        for _ in 0..<2 { #expect(refusal(edge, image) == [Self.digest]) }
+        // Its client asks again, and hears that it is missing.
+        #expect(try edge.cache.blobSize(Self.digest) == nil)
+        try edge.push(Self.content)
+        #expect(edge.store[Self.key] == Self.content)
+        try push(edge, image)
+    }
+
+    /// Bug: a node that had found an object damaged took a manifest for which it is needed.
+    @Test func anImageWhoseLayerIsKnownToBeDamagedIsRefused() throws {
+        let edge = try Edge()
+        let image = try image(edge)
+        var damaged = Self.content
+        damaged[5] ^= 1
+        _ = edge.seed(damaged, named: Self.digest)
+        #expect(throws: EdgeError.self) { try edge.read(Self.digest) }
+        edge.cache.waitForFills()
+        #expect(refusal(edge, image) == [Self.digest])
+        try edge.push(Self.content)
+        try push(edge, image)
+    }
+
+    /// A wrong size in a manifest costs its client one more push of the blob, which tells.
+    @Test func aManifestMayBeWrongAboutALength() throws {
+        let edge = try Edge()
+        _ = edge.seed(Self.content)
+        let wrong = imageManifest([Self.content], size: 7)
+        #expect(refusal(edge, wrong) == [Self.digest])
+        try edge.push(Self.content)
+        try push(edge, wrong)
+    }
+
     // MARK: What it costs
 
     /// Nobody is asked about a blob more than once on its way: when it is pushed, where the store needs that, and for the manifest.
@@ -138,8 +193,8 @@ import Testing
 
 private func blobKey(_ digest: Digest) -> String { "epoch/blobs/sha256/\(digest.hex)" }
 
-private func imageManifest(_ layers: [[UInt8]]) -> [UInt8] {
-    let layers = layers.map { #"{"mediaType":"x","digest":"\#(Digest(of: $0))","size":\#($0.count)}"# }
+private func imageManifest(_ layers: [[UInt8]], size: Int? = nil) -> [UInt8] {
+    let layers = layers.map { #"{"mediaType":"x","digest":"\#(Digest(of: $0))","size":\#(size ?? $0.count)}"# }
     return Array(#"{"schemaVersion":2,"layers":[\#(layers.joined(separator: ","))]}"#.utf8)
 }
 
