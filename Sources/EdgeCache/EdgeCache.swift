@@ -41,6 +41,10 @@ public final class EdgeCache: Sendable {
         public var damagedTTL: Duration = .seconds(600)
         /// Blobs that are remembered to be damaged.
         public var damagedBlobLimit = 4096
+        /// How long it is remembered at least that a client was told that something is here, and may leave it out of its push.
+        public var toldTTL: Duration = .seconds(3600)
+        /// So much of that is remembered; the latest half at least.
+        public var toldLimit = 1 << 16
         /// Upload sessions at once.
         public var uploadSessionLimit = 1024
         /// How long an upload session may stay unused.
@@ -74,7 +78,9 @@ public final class EdgeCache: Sendable {
     let manifestFlights = SingleFlight<ManifestFlight, Result<ManifestAnswer?, EdgeError>>()
     let listFlights = SingleFlight<NameList, Result<[String]?, EdgeError>>()
     let fills: Fills
-    private let damages: DamagedBlobs
+    let damages: DamagedBlobs
+    let told: ToldContent
+    let restoreFlights = SingleFlight<Digest, Result<Bool, EdgeError>>()
     private let origin: StoreAvailability
 
     public init(
@@ -94,6 +100,7 @@ public final class EdgeCache: Sendable {
         self.time = time
         self.log = log
         damages = DamagedBlobs(configuration, time: time)
+        told = ToldContent(configuration, time: time)
         uploadTools = UploadTools(
             configuration,
             registry: registry,
@@ -167,9 +174,13 @@ extension EdgeCache {
     public func findSize(_ digest: Digest, noting note: (CacheStatus) -> Void) throws(EdgeError) -> Int64? {
         var status = CacheStatus.hit
         defer { count(status, note) }
-        if let size = cachedSize(digest) { return size }
-        status = .miss
-        return try sizeAtOrigin(digest)
+        var size = cachedSize(digest)
+        if size == nil {
+            status = .miss
+            size = try sizeAtOrigin(digest)
+        }
+        if size != nil { told.insert(digest) }
+        return size
     }
 
     /// What is counted is what is told.
@@ -213,8 +224,7 @@ extension EdgeCache {
 
     /// A blob's size in bytes, without fetching it. `nil` when nobody has it.
     public func blobSize(_ digest: Digest) throws(EdgeError) -> Int64? {
-        if let size = cachedSize(digest) { return size }
-        return try sizeAtOrigin(digest)
+        try findSize(digest) { _ in }
     }
 
     /// A blob's size for somebody who says that it is there: the origin is asked, also when it did not have the blob a moment ago.
@@ -228,9 +238,7 @@ extension EdgeCache {
         let pushes = fills.pushes
         let info = try atOrigin { () throws(RegistryError) in try registry.blobInfo(digest) }
         if info == nil { fills.foundAbsent(digest, since: pushes) }
-        let size = damages.size(digest, info)
-        if size != nil { fills.tellPresent(digest) }
-        return size
+        return damages.size(digest, info)
     }
 
     /// Removes a blob from the origin and from here; false when neither had it.
@@ -277,8 +285,11 @@ extension EdgeCache {
         }
     }
 
-    /// The origin has the blob now.
-    func hasPushed(_ digest: Digest) { fills.hasPushed(digest) }
+    /// The origin has the blob now, and its client hears so.
+    func hasPushed(_ digest: Digest) {
+        fills.hasPushed(digest)
+        told.insert(digest)
+    }
 }
 
 // MARK: - Errors

@@ -18,14 +18,9 @@ final class Fills: Sendable {
         var absent: RecentBlobs<Void>
         /// The sizes of those that the tier can never take.
         var tooLarge: RecentBlobs<Int64>
-        /// What clients were told that the origin has, so that they need not push it.
-        var told: RecentBlobs<Void>
         /// Counts what was pushed here.
         var pushes: UInt64 = 0
     }
-
-    /// An image is pushed within this.
-    private static let toldFor: Duration = .seconds(3600)
 
     let registry: Registry
     let tier: DiskTier
@@ -69,8 +64,7 @@ final class Fills: Sendable {
         state = Monitor(
             State(
                 absent: RecentBlobs(limit: configuration.absentBlobLimit, for: configuration.absentTTL),
-                tooLarge: RecentBlobs(limit: configuration.absentBlobLimit, for: FillOpening.believedFor),
-                told: RecentBlobs(limit: configuration.absentBlobLimit, for: Self.toldFor)
+                tooLarge: RecentBlobs(limit: configuration.absentBlobLimit, for: FillOpening.believedFor)
             )
         )
     }
@@ -166,7 +160,6 @@ extension Fills {
         state.update { state in
             state.running[digest] = nil
             state.tooLarge.remove(digest)
-            state.told.remove(digest)
         }
     }
 
@@ -181,18 +174,6 @@ extension Fills {
     func sizeOfTooLarge(_ digest: Digest) -> Int64? {
         let now = time.monotonicNanoseconds()
         return state.withLock { $0.tooLarge.finding(digest, at: now) }
-    }
-
-    /// A client hears that the origin has it.
-    func tellPresent(_ digest: Digest) {
-        let now = time.monotonicNanoseconds()
-        state.withLock { $0.told.insert((), of: digest, at: now) }
-    }
-
-    /// A client has heard so, and may have left it out of its push.
-    func wasToldPresent(_ digest: Digest) -> Bool {
-        let now = time.monotonicNanoseconds()
-        return state.withLock { $0.told.finding(digest, at: now) != nil }
     }
 
     /// The origin has it, whatever it said a moment ago.

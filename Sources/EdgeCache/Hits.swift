@@ -31,6 +31,9 @@ extension EdgeCache {
         }
     }
 
+    /// A client that only asked whether this is here hears so, and may leave it out of its push: a blob, or a manifest of a repository.
+    public func hasTold(_ digest: Digest, in name: RepositoryName? = nil) { told.insert(digest, in: name) }
+
     /// An answer with this blob was broken off here. What lies on the disk may be the reason: it is looked at, without holding up the caller.
     public func answerBroke(_ digest: Digest) { tier.examine(digest) }
 

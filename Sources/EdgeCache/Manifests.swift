@@ -189,6 +189,7 @@ extension EdgeCache {
         let etags = try atOrigin { () throws(RegistryError) in
             try registry.pushManifest(name: name, tags: all, digest: digest, bytes, mediaType: mediaType)
         }
+        told.insert(digest, in: name)
         keep("manifest \(name)@\(digest)") { () throws(DiskTierError) in
             try tier.record(manifest: digest, repository: name, mediaType: mediaType, bytes: bytes, since: stamp)
         }
@@ -255,23 +256,6 @@ extension EdgeCache {
 // MARK: - The disk tier's part
 
 extension EdgeCache {
-    /// Refuses an image without its content. Sparse ones are taken: an index whose children come later or never, an image that lacks some of
-    /// its layers but not all, and foreign layers. (distribution-spec, "Push": a registry MAY reject)
-    func requireBlobs(of manifest: Manifest) throws(EdgeError) {
-        let layers = manifest.layers.filter { !$0.isNonDistributable }.map(\.digest)
-        let needed = Set(layers + (manifest.config.map { [$0.digest] } ?? []))
-        let absent = try atOrigin { () throws(RegistryError) in try registry.missingBlobs(among: needed.sorted()) }
-        for digest in needed.subtracting(absent) { fills.foundPresent(digest) }
-        var missing: [Digest] = []
-        for digest in absent where try !restore(digest) { missing.append(digest) }
-        // One false answer of the origin must not make an image without a layer of what its client believes to be whole.
-        let denied = missing.filter(fills.wasToldPresent)
-        guard denied.isEmpty else { throw .manifestBlobsUnknown(denied) }
-        let lacksConfig = manifest.config.map { missing.contains($0.digest) } ?? false
-        let lacksLayers = !layers.isEmpty && layers.allSatisfy(missing.contains)
-        guard !lacksConfig, !lacksLayers else { throw .manifestBlobsUnknown(missing) }
-    }
-
     /// What is being read of these may be older than this node's own write, so nobody joins those reads any more.
     private func hasChanged(_ name: RepositoryName, _ digest: Digest?, _ tags: [Tag]) {
         if let digest { manifestFlights.forget(ManifestFlight(name: name, reference: .digest(digest))) }

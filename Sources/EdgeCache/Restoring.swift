@@ -9,18 +9,59 @@ extension EdgeCache {
     /// A blob's size at the origin, whatever lies here and whatever was said of it a moment ago. `nil` when it is not there.
     public func confirmedSize(_ digest: Digest) throws(EdgeError) -> Int64? {
         let size = try sizeAtOrigin(digest, anew: true)
-        if size != nil { fills.foundPresent(digest) }
+        guard size != nil else { return nil }
+        fills.foundPresent(digest)
+        told.insert(digest)
         return size
     }
 
     /// Whether the origin has a blob. One that only this node has goes there again: its clients were told that they need not push it.
     public func provide(_ digest: Digest) throws(EdgeError) -> Bool {
-        if try confirmedSize(digest) != nil { return true }
+        if let size = try confirmedSize(digest), size == cachedSize(digest) ?? size { return true }
         return try restore(digest)
     }
 
-    /// Brings a blob of the tier back to the origin; false when it is not here, or damaged.
-    func restore(_ digest: Digest) throws(EdgeError) -> Bool {
+    /// Refuses an image without its content. Sparse ones are taken, as the conformance tests ask: an index whose children come later or never,
+    /// an image that lacks some of its layers but not all, and foreign layers. (distribution-spec, "Push": a registry MAY reject) What a client
+    /// was told is here is none of that, nor is what lies at the origin as something else.
+    func requireBlobs(of manifest: Manifest) throws(EdgeError) {
+        let layers = manifest.layers.filter { !$0.isNonDistributable }
+        let blobs = layers + (manifest.config.map { [$0] } ?? [])
+        let needed = Dictionary(blobs.map { ($0.digest, $0.size) }) { size, _ in size }
+        let digests = needed.keys.sorted()
+        let found = try atOrigin { () throws(RegistryError) in try registry.blobInfos(digests) }
+        var (missing, denied) = (Set<Digest>(), [Digest]())
+        for (digest, info) in zip(digests, found) where try !provide(digest, needed[digest], info) {
+            missing.insert(digest)
+            if info != nil || told.contains(digest) { denied.append(digest) }
+        }
+        guard denied.isEmpty else { throw .manifestBlobsUnknown(denied) }
+        let lacksConfig = manifest.config.map { missing.contains($0.digest) } ?? false
+        let lacksLayers = !layers.isEmpty && layers.allSatisfy { missing.contains($0.digest) }
+        guard !lacksConfig, !lacksLayers else { throw .manifestBlobsUnknown(missing.sorted()) }
+    }
+
+    /// Whether the origin's object is the blob, as far as its length and earlier pulls tell, or the blob was brought back from here.
+    private func provide(_ digest: Digest, _ announced: Int64?, _ info: ObjectInfo?) throws(EdgeError) -> Bool {
+        if let size = damages.size(digest, info), size == cachedSize(digest) ?? announced {
+            fills.foundPresent(digest)
+            return true
+        }
+        if try restore(digest) { return true }
+        // So that its client hears that it is missing, and a push replaces it.
+        if let info { damages.insert(digest, etag: info.etag) }
+        return false
+    }
+
+    /// Brings a blob of the tier back to the origin, once for all who miss it; false when it is not here, or damaged.
+    private func restore(_ digest: Digest) throws(EdgeError) -> Bool {
+        try restoreFlights.run(digest) { Result { () throws(EdgeError) in try sendAgain(digest) } }.get()
+    }
+
+    private func sendAgain(_ digest: Digest) throws(EdgeError) -> Bool {
+        guard let size = cachedSize(digest) else { return false }
+        // Another may have brought it back after the caller's look.
+        if try atOrigin({ () throws(RegistryError) in try uploadTools.lengthAtOrigin(digest) }) == size { return true }
         guard let content = verified(digest) else { return false }
         try atOrigin { () throws(RegistryError) in
             switch content {
@@ -47,16 +88,22 @@ extension EdgeCache {
         return true
     }
 
-    /// Brings back the manifests below an index that only this node has. What is not here may come later, or never.
+    /// Brings back the manifests below an index that only this node has. What no client was told is here may come later, or never.
     ///
-    /// - Throws: ``EdgeError/manifestBlobsUnknown(_:)`` for one that lacks its blobs. It is forgotten, so that its client hears so and pushes it.
+    /// - Throws: ``EdgeError/manifestBlobsUnknown(_:)`` for one that a client was told is here and that is nowhere, and for one that lacks its
+    ///   blobs: that is forgotten, so that its client hears so and pushes it.
     func restoreChildren(of index: Manifest, in name: RepositoryName) throws(EdgeError) {
         var (level, seen) = (index.manifests.map(\.digest), Set<Digest>())
         while !level.isEmpty {
-            let here = level.filter { seen.insert($0).inserted && cachedManifest(name, $0) != nil }
-            let missing = try atOrigin { () throws(RegistryError) in
-                try registry.missingManifests(name: name, among: here)
+            let known = level.filter { digest in
+                seen.insert(digest).inserted
+                    && (cachedManifest(name, digest) != nil || told.contains(digest, in: name))
             }
+            let missing = try atOrigin { () throws(RegistryError) in
+                try registry.missingManifests(name: name, among: known)
+            }
+            let denied = missing.filter { told.contains($0, in: name) && cachedManifest(name, $0) == nil }
+            guard denied.isEmpty else { throw .manifestBlobsUnknown(denied) }
             level = []
             for digest in missing {
                 guard let child = cachedManifest(name, digest) else { continue }

@@ -72,10 +72,9 @@ extension Registry {
         try ask { () throws(StoreError) in try store.head(layout.blob(digest)) }
     }
 
-    /// Which of these blobs do not exist; asked in parallel.
-    public func missingBlobs(among digests: [Digest]) throws(RegistryError) -> [Digest] {
-        let exists = try inParallel(digests) { digest throws(RegistryError) in try self.blobExists(digest) }
-        return zip(digests, exists).filter { !$0.1 }.map(\.0)
+    /// ``blobInfo(_:)`` of each, in their order; asked in parallel.
+    public func blobInfos(_ digests: [Digest]) throws(RegistryError) -> [ObjectInfo?] {
+        try inParallel(digests) { digest throws(RegistryError) in try self.blobInfo(digest) }
     }
 
     /// Which of these manifests of a repository do not exist; asked in parallel.

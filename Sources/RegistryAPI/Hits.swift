@@ -12,7 +12,8 @@ extension RegistryHandler {
         guard request.method == "GET" || request.method == "HEAD" else { return nil }
         observer.began(request)
         let asked = Asked(request, isOriginDown: edge.isOriginDown, preparedAnswers)
-        if let kept = asked.kept, edge.stillHolds(kept.sighting) {
+        // What is told to a HEAD is remembered, by its digest.
+        if request.method == "GET", let kept = asked.kept, edge.stillHolds(kept.sighting) {
             request.note = kept.note
             return .prepared(kept.response)
         }
@@ -44,6 +45,7 @@ extension RegistryHandler {
         } file: { file, size in
             ready = answerAtOnce(digest, .file(file, size: size), asked)
         }
+        if ready != nil, asked.request.method == "HEAD" { edge.hasTold(digest) }
         return ready
     }
 
@@ -61,6 +63,7 @@ extension RegistryHandler {
     private func manifestAtOnce(_ name: RepositoryName, _ reference: Reference, _ asked: Asked) -> ReadyAnswer? {
         var ready: ReadyAnswer?
         _ = edge.manifestHit(name, reference) { digest, sighting, mediaType, bytes in
+            if asked.request.method == "HEAD" { edge.hasTold(digest, in: name) }
             ready = prepared(asked, sighting, manifestHeaders(digest, MediaType(mediaType)), bytes)
             guard ready == nil else { return }
             let headers = manifestHeaders(digest, MediaType(mediaType))

@@ -11,6 +11,7 @@ extension RegistryHandler {
     ) throws(APIError) -> Response {
         let found = try edge { () throws(EdgeError) in try edge.manifest(name, reference, noting: request.note(_:)) }
         guard let answer = found else { throw unknownManifest(name, reference) }
+        if request.method == "HEAD" { edge.hasTold(answer.digest, in: name) }
         let response = self.answer(
             answer.digest,
             manifestHeaders(answer.digest, answer.mediaType),

@@ -4,6 +4,7 @@ import OCI
 import ObjectStorage
 import TestDoubles
 import Testing
+import Threading
 
 /// Blobs that lie here and that another node has deleted at the origin: whoever refers to one must find it there.
 @Suite struct RestoringTests {
@@ -19,8 +20,11 @@ import Testing
 
     private func key(_ digest: Digest) -> String { "epoch/blobs/sha256/\(digest.hex)" }
 
-    private func image(_ layer: Digest, _ size: Int) -> [UInt8] {
-        Array("{\"schemaVersion\":2,\"layers\":[{\"mediaType\":\"x\",\"digest\":\"\(layer)\",\"size\":\(size)}]}".utf8)
+    private func image(_ layer: Digest, _ size: Int) -> [UInt8] { image([(layer, size)]) }
+
+    private func image(_ layers: [(digest: Digest, size: Int)]) -> [UInt8] {
+        let layers = layers.map { #"{"mediaType":"x","digest":"\#($0.digest)","size":\#($0.size)}"# }
+        return Array(#"{"schemaVersion":2,"layers":[\#(layers.joined(separator: ","))]}"#.utf8)
     }
 
     private func push(_ edge: Edge, _ manifest: [UInt8]) throws {
@@ -75,6 +79,9 @@ import Testing
         let index = "{\"schemaVersion\":2,\"manifests\":[{\"mediaType\":\"x\",\"digest\":\"\(digest)\",\"size\":1}]}"
         #expect(throws: EdgeError.self) { try push(edge, Array(index.utf8)) }
         #expect(try edge.cache.manifest(library, .digest(digest)) == nil)
+        #expect(throws: EdgeError.self) { try push(edge, Array(index.utf8)) }
+        try edge.push(pattern(1_000))
+        try push(edge, child)
         try push(edge, Array(index.utf8))
     }
 
@@ -146,5 +153,64 @@ import Testing
         #expect(edge.store.uploads == [] && edge.store[key(digest)] == nil)
         try push(edge, image(digest, size))
         #expect(edge.store[key(digest)] == pattern(size))
+    }
+
+    /// Bug: each of the manifests that miss the same blob sent it again.
+    @Test func whatSeveralMissIsSentOnce() throws {
+        let edge = try edge()
+        let content = pattern(100_000)
+        let digest = Digest(of: content)
+        try edge.push(content)
+        let images = try (1...4).map { size in
+            try edge.push(pattern(size))
+            return image([(digest, content.count), (Digest(of: pattern(size)), size)])
+        }
+        let (blob, gate) = (key(digest), Gate())
+        let (looks, sent, pushed) = (Monitor(0), Monitor(0), Monitor([Bool]()))
+        edge.store[blob] = nil
+        edge.store.intercept { _, call throws(StoreError) in
+            guard call.key == blob else { return }
+            if call.operation == "HEAD" { looks.update { $0 += 1 } }
+            guard call.operation == "PUT" else { return }
+            sent.update { $0 += 1 }
+            gate.pass()
+        }
+        for image in images {
+            spawnThread(name: "client") { [cache = edge.cache] in
+                let answer = try? cache.pushManifest(library, .digest(Digest(of: image)), image, contentType: nil)
+                pushed.update { $0.append(answer != nil) }
+            }
+        }
+        // One for each client, and another before the blob is sent.
+        _ = looks.wait { $0 > images.count ? true : nil }
+        gate.waitForArrivals()
+        gate.open()
+        _ = pushed.wait { $0.count == images.count ? true : nil }
+        #expect(pushed.withLock { $0 } == [true, true, true, true])
+        #expect(sent.withLock { $0 } == 1)
+        #expect(edge.store[blob] == content)
+    }
+
+    /// Bug: nor does one send it that looked before another had.
+    @Test func whatAnotherHasBroughtBackIsNotSentAgain() throws {
+        let edge = try edge()
+        let content = pattern(100_000)
+        let digest = Digest(of: content)
+        try edge.push(content)
+        let (blob, gate, done) = (key(digest), Gate(), Monitor(false))
+        edge.store[blob] = nil
+        edge.store.interceptMisses { _ in gate.pass() }
+        let image = image(digest, content.count)
+        spawnThread(name: "client") { [cache = edge.cache] in
+            _ = try? cache.pushManifest(library, .digest(Digest(of: image)), image, contentType: nil)
+            done.update { $0 = true }
+        }
+        gate.waitForArrivals()
+        edge.store.interceptMisses(nil)
+        edge.store.intercept(nil)
+        #expect(try edge.cache.provide(digest))
+        gate.open()
+        _ = done.wait { $0 ? true : nil }
+        #expect(edge.store.calls.filter { $0.operation == "PUT" && $0.key == blob }.count == 1)
     }
 }

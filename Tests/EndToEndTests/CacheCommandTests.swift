@@ -126,6 +126,42 @@ struct CacheCommandTests {
         }
     }
 
+    /// Bug: after an eviction an index was acknowledged without a manifest that its client had been told is here, and an image without a layer.
+    @Test func evictDoesNotUndoWhatAClientWasTold() throws {
+        try withForebay { forebay in
+            let repository = Repository(forebay, "team/app")
+            let child = try repository.pushImage(tag: "v1")
+            // What the push was told is forgotten then.
+            try forebay.restart()
+            let (config, layer, other) = (Array("{}".utf8), noise(10_000, seed: 1), noise(10_000, seed: 2))
+            for path in ["manifests/\(sha256(child))", "blobs/\(sha256(layer))"] {
+                #expect(try repository.request("HEAD", path).status == 200)
+            }
+            #expect(try cache(forebay, "evict", "team/app:v1").status == 0)
+            for key in try forebay.origin.keys()
+            where key.hasPrefix("epoch/manifests/") || key.hasSuffix(sha256Hex(layer)) {
+                try forebay.origin.remove(key)
+            }
+            for blob in [config, other] { try repository.push(blob: blob) }
+            let image = imageManifest(config: config, layers: [layer, other])
+            let type = ["Content-Type": manifestType]
+            let sparse = try repository.request("PUT", "manifests/v2", type, body: .bytes(image))
+            expectError(sparse, 400, "MANIFEST_BLOB_UNKNOWN")
+            #expect(String(decoding: sparse.body, as: UTF8.self).contains(sha256(layer)))
+            let index = Array(
+                """
+                {"schemaVersion":2,"mediaType":"\(indexType)","manifests":[{"mediaType":"\(manifestType)",
+                "digest":"\(sha256(child))","size":\(child.count)}]}
+                """.utf8
+            )
+            let headers = ["Content-Type": indexType]
+            let refused = try repository.request("PUT", "manifests/all", headers, body: .bytes(index))
+            expectError(refused, 400, "MANIFEST_BLOB_UNKNOWN")
+            #expect(String(decoding: refused.body, as: UTF8.self).contains(sha256(child)))
+            #expect(try repository.request("HEAD", "manifests/\(sha256(child))").status == 404)
+        }
+    }
+
     @Test(arguments: [true, false])
     func verifyFindsDamage(running: Bool) throws {
         try withForebay { forebay in

@@ -65,15 +65,14 @@ let manifestBytes = Array("{\"schemaVersion\":2,\"manifests\":[]}".utf8)
         #expect(store.keys == ["blobs/sha512/\(digest.hex)"])
     }
 
-    @Test func missingBlobsAreFoundTogether() throws {
+    @Test func blobsAreLookedUpTogether() throws {
         let registry = Registry(store: store)
         let digests = (0..<50).map { Digest(of: [UInt8($0)]) }
         for (index, digest) in digests.enumerated() where index % 2 == 0 {
             try registry.pushBlob(digest, from: .bytes([UInt8(index)]))
         }
-        let missing = digests.enumerated().filter { $0.offset % 2 == 1 }.map(\.element)
-        #expect(try registry.missingBlobs(among: digests) == missing)
-        #expect(try registry.missingBlobs(among: []) == [])
+        #expect(try registry.blobInfos(digests).map(\.?.size) == (0..<50).map { $0 % 2 == 0 ? 1 : nil })
+        #expect(try registry.blobInfos([]).isEmpty)
     }
 }
 
