@@ -11,11 +11,20 @@ final class FillReader: BlobStream, @unchecked Sendable {
     private var first: Int64?
     private var isGoingOn = false
     private var fallback: PassThrough?
+    /// Where the client is to end, and whether it is still there.
+    private var end: Int64
+    private var isWanted: () -> Bool = { true }
 
     init(_ member: FillMember, _ fills: Fills, size: Int64) {
         self.member = member
         self.fills = fills
         self.size = size
+        end = size
+    }
+
+    func begin(_ range: Range<Int64>, isWanted: @escaping () -> Bool) {
+        end = range.upperBound
+        self.isWanted = isWanted
     }
 
     var isPassing: Bool { fallback != nil }
@@ -54,7 +63,8 @@ final class FillReader: BlobStream, @unchecked Sendable {
     private func isTrusted(from first: Int64) -> Bool { first == 0 || !member.fill.isSuspect }
 
     private func passBy(_ first: Int64, at offset: Int64, into buffer: inout OutputSpan<UInt8>) throws(EdgeError) {
-        let stream = try PassThrough(fills, member.fill.digest, size: size, at: offset, isWhole: first == 0)
+        let stream = PassThrough(fills, member.fill.digest, size: size)
+        try stream.begin(offset..<end, isWhole: first == 0 && end == size, isWanted: isWanted)
         fallback = stream
         try stream.read(at: offset, into: &buffer)
     }
