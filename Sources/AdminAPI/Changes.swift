@@ -14,8 +14,14 @@ extension CacheAdministration {
     }
 
     /// Pins everything of a target under the target's own text.
-    func pin(_ target: CacheTarget, _ platform: Platform?, _ output: EventOutput) throws(CacheFailure) {
-        let items = try items(of: target, platform, output)
+    /// - Parameter sizes: of blobs that may have found no room here.
+    func pin(
+        _ target: CacheTarget,
+        _ platform: Platform?,
+        _ output: EventOutput,
+        _ sizes: [Digest: Int64] = [:]
+    ) throws(CacheFailure) {
+        let items = try items(of: target, platform, output, sizes)
         try onDisk { () throws(DiskTierError) in try tier.pin(target.description, items) }
         output.done.add(items)
     }
@@ -39,7 +45,8 @@ extension CacheAdministration {
     func items(
         of target: CacheTarget,
         _ platform: Platform?,
-        _ output: EventOutput
+        _ output: EventOutput,
+        _ sizes: [Digest: Int64] = [:]
     ) throws(CacheFailure) -> [PinnedItem] {
         switch target {
         case .digest(let digest):
@@ -47,7 +54,7 @@ extension CacheAdministration {
                 guard case .manifest(let name) = entry.content else { return nil }
                 return PinnedItem(.manifest(name, digest), size: entry.size)
             }
-            return manifests.isEmpty ? [PinnedItem(.blob(digest))] : manifests
+            return manifests.isEmpty ? [PinnedItem(.blob(digest), size: sizes[digest])] : manifests
         case .image(let name, let reference):
             let image = try contents(of: name, reference, platform)
             for missing in image.missing { try output.problem(target.description, missing) }

@@ -1,6 +1,6 @@
 public import HTTPServer
 internal import Metrics
-public import RegistryAPI
+internal import RegistryAPI
 
 /// Answers what monitoring asks: `/metrics`, `/healthz` and `/readyz`. It changes nothing.
 public struct HealthHandler: RequestHandler {
@@ -68,10 +68,10 @@ public struct HealthHandler: RequestHandler {
 
 /// The registry with what monitoring asks on the same address.
 public struct MonitoredHandler: RequestHandler {
-    private let registry: RegistryHandler
+    private let registry: any RequestHandler
     private let health: HealthHandler
 
-    public init(_ registry: RegistryHandler, _ health: HealthHandler) {
+    public init(_ registry: any RequestHandler, _ health: HealthHandler) {
         self.registry = registry
         self.health = health
     }

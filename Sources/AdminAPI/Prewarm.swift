@@ -34,7 +34,10 @@ extension CacheAdministration {
         try fetch(wanted, edge, output)
         guard request.pins else { return }
         let fetched = output.done
-        try output.forEach(request.targets) { target throws(CacheFailure) in try pin(target, request.platform, output) }
+        let sizes = Dictionary(uniqueKeysWithValues: wanted.map { ($0.digest, $0.size) })
+        try output.forEach(request.targets) { target throws(CacheFailure) in
+            try pin(target, request.platform, output, sizes)
+        }
         (output.done.blobs, output.done.bytes, output.done.manifests) = (
             fetched.blobs, fetched.bytes, fetched.manifests
         )

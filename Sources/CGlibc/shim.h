@@ -29,3 +29,4 @@ enum {
 };
 static const uint32_t forebay_EPOLL_READABLE = EPOLLIN;
 static const uint32_t forebay_EPOLL_HANG_UP = EPOLLRDHUP | EPOLLET;
+static const short forebay_POLL_HANG_UP = EPOLLRDHUP;

@@ -8,25 +8,29 @@ internal import Threading
 final class Evictor: Sendable {
     /// Entries looked at in one transaction: others write in between.
     static let looksPerTransaction = 256
+    /// The same as long as there is no room for anything: the fewer transactions, the sooner there is.
+    static let looksAboveCeiling = 2048
     /// Of what lies in the index, so many go at once.
     static let leastSmall = 20
     /// Few of them take more of the index.
     static let largeSmallBytes: Int64 = 20 << 10
 
-    /// One thread evicts at a time; the others wait for their turn.
-    let isTaken = Monitor(false)
+    /// One thread evicts at a time; the others wait for their turn, in the order in which they came.
+    private let turns = Monitor((last: 0, current: 1))
     let evictedBytes = Atomic<Int64>(0)
     let evictedBlobs = Atomic<Int64>(0)
     /// Where the hand stands in each rank of what lies in the index.
     let smallHands = Mutex<[UInt64]>([0, 0])
 
-    func takeTurn() { _ = isTaken.wait { isTaken in isTaken ? nil : Self.taken(&isTaken) } }
-    func giveTurn() { isTaken.update { $0 = false } }
-
-    private static func taken(_ isTaken: inout Bool) -> Bool {
-        isTaken = true
-        return true
+    func takeTurn() {
+        let turn = turns.withLock { turns in
+            turns.last += 1
+            return turns.last
+        }
+        _ = turns.wait { $0.current == turn ? true : nil }
     }
+
+    func giveTurn() { turns.update { $0.current += 1 } }
 }
 
 extension DiskTier {
@@ -66,8 +70,10 @@ extension DiskTier {
 
     /// There is no room for anything still, and that is known for sure.
     private func isExcessive(since patience: Deadline) -> Bool {
-        patience.hasPassed && ledger.missing(for: 0) > 0 && !settlement.isPending
+        patience.hasPassed && isAboveCeiling && !settlement.isPending
     }
+
+    private var isAboveCeiling: Bool { ledger.missing(for: 0) > 0 }
 
     private func requireFits(_ bytes: Int64) throws(DiskTierError) {
         let (indexBytes, ceiling) = (ledger.current.indexBytes, ledger.ceilingBytes)
@@ -102,11 +108,13 @@ extension DiskTier {
             dropLeftFills(atLeast: excess(over: configuration.lowWatermarkPercent))
             evictInSteps { () throws(DiskTierError) in
                 guard excess(over: configuration.lowWatermarkPercent) > 0, !ledger.hasStranded else { return false }
-                return try evictFiles(transactions: 1) { excess(over: configuration.lowWatermarkPercent) }
+                let looks = isAboveCeiling ? Evictor.looksAboveCeiling : Evictor.looksPerTransaction
+                return try evictFiles(transactions: 1, looks) { excess(over: configuration.lowWatermarkPercent) }
             }
         }
         evictInSteps { () throws(DiskTierError) in try evictSmallBeyondShare(limit: Evictor.looksPerTransaction) }
-        tellExcess()
+        // What is broken off tells nothing of what must stay.
+        if !background.isStopping { tellExcess() }
     }
 
     /// - Parameter step: false when nothing is left to do.
@@ -118,8 +126,8 @@ extension DiskTier {
             } catch {
                 return note(error)
             }
-            // As long as it takes, up to a moment: the disk and the index are for the others too.
-            let taken = min(50_000_000, time.monotonicNanoseconds() - start)
+            // As long as it takes, up to a moment: the disk and the index are for the others too. They find no room above the ceiling.
+            let taken = isAboveCeiling ? 0 : min(50_000_000, time.monotonicNanoseconds() - start)
             guard background.pause(.nanoseconds(Int64(taken))) else { return }
         }
     }
@@ -145,7 +153,13 @@ extension DiskTier {
     /// Evicts files, as the policy says, for as long as some bytes are missing. False when there was nothing to take.
     ///
     /// The index forgets first, then the file goes.
-    func evictFiles(transactions: Int = .max, missing: () -> Int64) throws(DiskTierError) -> Bool {
+    ///
+    /// - Parameter looks: in one transaction.
+    func evictFiles(
+        transactions: Int = .max,
+        _ looks: Int = Evictor.looksPerTransaction,
+        missing: () -> Int64
+    ) throws(DiskTierError) -> Bool {
         evictor.takeTurn()
         defer { evictor.giveTurn() }
         var sweep = Sweep(entries: try queuedFiles())
@@ -154,7 +168,7 @@ extension DiskTier {
             // Somebody else may have made the room while this thread waited.
             let wanted = missing()
             guard wanted > 0 else { return true }
-            let pass = try evict(wanted, sweep)
+            let pass = try evict(wanted, sweep, looks)
             sweep = pass.sweep
             freed += pass.freed
             if pass.isDone || ledger.hasStranded { return freed > 0 }
@@ -177,12 +191,12 @@ extension DiskTier {
         var victims: [(key: [UInt8], bytes: Int64)] = []
     }
 
-    private func evict(_ wanted: Int64, _ sweep: Sweep) throws(DiskTierError) -> Pass {
+    private func evict(_ wanted: Int64, _ sweep: Sweep, _ looks: Int) throws(DiskTierError) -> Pass {
         let (index, readers) = (index, readers)
         var pass = try inIndex { () throws(LMDBError) in
             try index.write { transaction throws(LMDBError) in
                 var pass = Pass(sweep: sweep)
-                for _ in 0..<Evictor.looksPerTransaction where pass.freed < wanted && !pass.isDone {
+                for _ in 0..<looks where pass.freed < wanted && !pass.isDone {
                     try index.look(&pass, readers, transaction)
                 }
                 try index.notePolicy(transaction)

@@ -25,10 +25,19 @@ public enum BlobContent: Sendable {
         case .stream, .bytes, .file: false
         }
     }
+
+    /// Takes what a client needs to read these bytes: where they go past the disk, this waits for a transfer.
+    ///
+    /// - Parameter isWanted: false when the client has hung up; asked while nothing comes for it.
+    public func begin(_ range: Range<Int64>, isWanted: @escaping () -> Bool = { true }) throws(EdgeError) {
+        if case .stream(let stream, _) = self { try stream.begin(range, isWanted: isWanted) }
+    }
 }
 
 /// One reader's view of a blob that is still arriving.
 public protocol BlobStream: AnyObject, Sendable {
+    /// Called at most once, before anything is read: just these bytes will be.
+    func begin(_ range: Range<Int64>, isWanted: @escaping () -> Bool) throws(EdgeError)
     /// Waits for bytes at `offset` and appends at least one. Offsets go up without gaps.
     ///
     /// The last byte of the blob comes only once the whole content has proved to have its digest: damage and short bodies end in
@@ -39,5 +48,6 @@ public protocol BlobStream: AnyObject, Sendable {
 }
 
 extension BlobStream {
+    public func begin(_ range: Range<Int64>, isWanted: @escaping () -> Bool) throws(EdgeError) {}
     public func readAtOnce(at offset: Int64, into buffer: inout OutputSpan<UInt8>) {}
 }

@@ -55,6 +55,8 @@ public final class EdgeCache: Sendable {
         public var pushThreads = 32
         /// Transfers at once of what the disk has no room for: each goes at the pace of the clients that read along.
         public var passingReadLimit = 32
+        /// How long a read waits for the end of such a transfer when there are that many.
+        public var passingReadPatience: Duration = .seconds(20)
         /// Uploads at once that go to the origin without the disk, when that has no room. Each holds two parts in memory.
         public var passingUploadLimit = 4
         /// Parts are sent before the digest is known; `nil`: to a store that then moves them to their name cheaply.
@@ -193,7 +195,7 @@ extension EdgeCache {
         for _ in 0..<Self.maximumLooks {
             if let content = cached(digest) { return content }
             status = .miss
-            if let size = fills.sizeOfTooLarge(digest) { return try passThrough(digest, size, near: near) }
+            if let size = fills.sizeOfTooLarge(digest) { return passThrough(digest, size) }
             let joined = try fills.join(digest, near: near) { cachedSize(digest) != nil }
             guard let (member, isNew) = joined else { return nil }
             if !isNew { status = member.fill.isVerified ? .hit : .joined }
@@ -207,19 +209,18 @@ extension EdgeCache {
             case .streaming(let size):
                 return .stream(FillReader(member, fills, size: size), size: size)
             case .notStored(let size):
-                return try passThrough(digest, size, near: near)
+                return passThrough(digest, size)
             case .failed(let error):
                 throw error
             }
         }
         // It is evicted as fast as it is stored, or the disk cannot be read.
         guard let size = try sizeAtOrigin(digest, anew: true) else { return nil }
-        return try passThrough(digest, size, near: near)
+        return passThrough(digest, size)
     }
 
-    private func passThrough(_ digest: Digest, _ size: Int64, near: Int64) throws(EdgeError) -> BlobContent {
-        let place = near < size ? near : 0
-        return .stream(try PassThrough(fills, digest, size: size, at: place, isWhole: place == 0), size: size)
+    private func passThrough(_ digest: Digest, _ size: Int64) -> BlobContent {
+        .stream(PassThrough(fills, digest, size: size), size: size)
     }
 
     /// A blob's size in bytes, without fetching it. `nil` when nobody has it.

@@ -14,11 +14,20 @@ final class FillReader: BlobStream, @unchecked Sendable {
     /// What had landed was gone.
     private var isCut = false
     private var fallback: PassThrough?
+    /// Where the client is to end, and whether it is still there.
+    private var end: Int64
+    private var isWanted: () -> Bool = { true }
 
     init(_ member: FillMember, _ fills: Fills, size: Int64) {
         self.member = member
         self.fills = fills
         self.size = size
+        end = size
+    }
+
+    func begin(_ range: Range<Int64>, isWanted: @escaping () -> Bool) {
+        end = range.upperBound
+        self.isWanted = isWanted
     }
 
     var isPassing: Bool { fallback != nil }
@@ -59,13 +68,16 @@ final class FillReader: BlobStream, @unchecked Sendable {
         try passBy(first, at: offset, into: &buffer)
     }
 
+    private func isWhole(from first: Int64) -> Bool { first == 0 && end == size }
+
     /// A file that somebody else may have written to gives its last byte when it is hashed again, for which a range need not wait.
-    private func isTrusted(from first: Int64) -> Bool { first == 0 || !member.fill.isSuspect }
+    private func isTrusted(from first: Int64) -> Bool { isWhole(from: first) || !member.fill.isSuspect }
 
     private func passBy(_ first: Int64, at offset: Int64, into buffer: inout OutputSpan<UInt8>) throws(EdgeError) {
         // What the client has may be wrong, and is not fetched again.
         guard offset == first || !isCut && !member.fill.isSuspect else { throw .tier(.damaged(member.fill.digest)) }
-        let stream = try PassThrough(fills, member.fill.digest, size: size, at: offset, isWhole: first == 0)
+        let stream = PassThrough(fills, member.fill.digest, size: size)
+        try stream.begin(offset..<end, isWhole: isWhole(from: first), isWanted: isWanted)
         fallback = stream
         try stream.read(at: offset, into: &buffer)
     }

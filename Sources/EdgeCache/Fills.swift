@@ -57,7 +57,7 @@ final class Fills: Sendable {
             readerPatience: configuration.fillReaderPatience,
             unattendedBytes: configuration.fillUnattendedBytes
         )
-        passages = Passages(limit: configuration.passingReadLimit)
+        passages = Passages(limit: configuration.passingReadLimit, patience: configuration.passingReadPatience)
         queueLimit = configuration.fillQueueLimit
         let threads = configuration.fillThreads
         pool = WorkerPool(name: "fill", threads: threads, urgentThreads: threads / 4, queueLimit: queueLimit)
@@ -74,6 +74,7 @@ final class Fills: Sendable {
     /// Breaks off what runs; false when something still waits for the origin at the limit.
     func close(until deadline: Deadline) -> Bool {
         closing.store(true, ordering: .relaxed)
+        passages.close()
         return pool.close(until: deadline)
     }
 

@@ -1,3 +1,4 @@
+internal import CGlibc
 internal import CMicroHTTPD
 internal import Glibc
 
@@ -67,6 +68,13 @@ public final class Request {
     /// The first parameter of that name; `nil` when there is none.
     public func parameter(_ name: String) -> String? {
         parameters.first { $0.name == name }?.value
+    }
+
+    /// The client sends nothing more, and most likely has left (`POLLRDHUP` of `poll(2)`). For a thread that works for the request: the
+    /// connection is there as long.
+    public var hasHungUp: Bool {
+        var watched = pollfd(fd: forebay_mhd_socket(connection), events: forebay_POLL_HANG_UP, revents: 0)
+        return poll(&watched, 1, 0) > 0
     }
 
     /// The client's address without its port; empty when it has none.

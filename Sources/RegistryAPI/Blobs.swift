@@ -36,14 +36,16 @@ extension RegistryHandler {
         guard request.method == "GET" else {
             return Response(status: 200, headers: headers, body: .withheld(length: size))
         }
-        if request.isForWhole { return Response(status: 200, headers: headers, body: content.body(0..<size)) }
+        if request.isForWhole {
+            return Response(status: 200, headers: headers, body: try body(content, 0..<size, request))
+        }
         let etag = "\"\(digest)\""
         if request.header("If-None-Match") == etag { return Response(status: 304, headers: headers, body: .empty) }
         // A range that is conditional on another version is no range.
         let isRangeValid = request.header("If-Range").map { $0 == etag } ?? true
         switch ByteRange.parse(isRangeValid ? request.header("Range") : nil, size: size) {
         case .whole:
-            return Response(status: 200, headers: headers, body: content.body(0..<size))
+            return Response(status: 200, headers: headers, body: try body(content, 0..<size, request))
         case .partial(let range):
             headers.append(("Content-Range", "bytes \(range.lowerBound)-\(range.upperBound - 1)/\(size)"))
             let content = try edge { () throws(EdgeError) in
@@ -57,7 +59,7 @@ extension RegistryHandler {
                     return try other.forRanges()
                 }
             }
-            return Response(status: 206, headers: headers, body: content.body(range))
+            return Response(status: 206, headers: headers, body: try body(content, range, request))
         case .unsatisfiable:
             throw APIError(
                 status: 416,
@@ -66,6 +68,15 @@ extension RegistryHandler {
                 headers: [("Content-Range", "bytes */\(size)")]
             )
         }
+    }
+
+    private func body(
+        _ content: BlobContent,
+        _ range: Range<Int64>,
+        _ request: Request
+    ) throws(APIError) -> Response.Body {
+        try edge { () throws(EdgeError) in try content.begin(range) { !request.hasHungUp } }
+        return content.body(range)
     }
 
     /// Where the client wants to read, before anybody knows the blob's size: a range from its end cannot be told yet.

@@ -146,7 +146,11 @@ public struct Settings: Sendable {
         }
         tagTTL = try parser.duration("tag-ttl")
         staleIfError = try parser.duration("stale-if-error")
-        let parsed = try parser.read("origin", "write file:///path or s3://bucket/prefix/", OriginURL.parse)
+        let parsed = try parser.read(
+            "origin",
+            "write file:///path or s3://bucket/prefix/, with a bucket's name of 3 to 63 letters, digits, dots and hyphens",
+            OriginURL.parse
+        )
         origin = parsed.origin
         // The seed puts its prefix before a key as it is.
         prefix = effective.seedPrefix ?? parsed.prefix

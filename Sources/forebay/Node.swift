@@ -35,12 +35,7 @@ struct Node {
         // Before anything is written: another process may have the directory.
         tier = try Self.tier(settings, log)
         contact = OriginContact(registry, log)
-        do {
-            try contact.begin()
-        } catch {
-            tier.close()
-            throw Unavailable(description: "origin: \(error)")
-        }
+        contact.begin()
         if tier.statistics.wasUnclean {
             log.notice("the last stop was not clean: content is verified again before it is served")
         }
@@ -54,7 +49,8 @@ struct Node {
         configuration.manifestLimitBytes = settings.manifestLimitBytes
         configuration.allowsDeletes = settings.allowsDeletes
         observer = RequestObserver(accessLog: RequestObserver.AccessLog(settings))
-        let handler = RegistryHandler(edge, configuration: configuration, observer: observer, log: log)
+        let registryHandler = RegistryHandler(edge, configuration: configuration, observer: observer, log: log)
+        let handler = ContactedHandler(handler: registryHandler, contact: contact)
         readiness = Readiness(tier: tier, origin: metered)
         let metrics = NodeMetrics(version: Forebay.version, tier: tier, edge: edge, origin: metered, observer: observer)
         let health = HealthHandler(readiness: readiness, metrics: metrics)
@@ -65,11 +61,18 @@ struct Node {
             let front: any RequestHandler = healthServer == nil ? MonitoredHandler(handler, health) : handler
             server = try Server(ServerConfiguration(settings), handler: front)
         } catch {
+            contact.close()
             _ = edge.close()
             tier.close()
             throw Unavailable(description: "listen: \(error)\((error as? ServerError)?.advice ?? "")")
         }
         address = "\(settings.host):\(server.port)"
+        do {
+            try contact.conclude()
+        } catch {
+            _ = stop(drain: .zero)
+            throw Unavailable(description: "origin: \(error)")
+        }
     }
 
     var requestsInFlight: Int { server.requestsInFlight }

@@ -1,6 +1,8 @@
+internal import HTTPServer
 internal import Logging
 internal import ObjectStorage
 internal import Registry
+internal import Synchronization
 internal import Threading
 
 /// A node's contact with its origin. The first one tells whether it can be used at all, and which conditions on writes it honours; once it is
@@ -8,7 +10,7 @@ internal import Threading
 ///
 /// An origin that is away keeps no node from starting: what is cached is served, and contact is sought until there is one.
 final class OriginContact: Sendable {
-    /// How long a start waits for it.
+    /// How long it is waited for at the start by whoever needs it.
     private static let patience: Duration = .seconds(2)
     /// Between looks whether the origin is down, and attempts at one that is. The store itself sees to it that they are few.
     private static let interval: Duration = .seconds(1)
@@ -34,19 +36,32 @@ final class OriginContact: Sendable {
     private let registry: Registry
     private let log: Logger
     private let state = Monitor(State())
+    private let deadline = Deadline.after(patience)
+    private let isSettled = Atomic(false)
 
     init(_ registry: Registry, _ log: Logger) {
         self.registry = registry
         self.log = log
     }
 
-    /// Returns once there is contact, or it is clear that the origin is away for now.
-    func begin() throws(StoreError) {
+    func begin() {
         spawnThread(name: "origin-contact") { [self] in
             seekFirst()
             keep()
         }
-        switch state.wait(until: .after(Self.patience), for: { $0.outcome }) {
+    }
+
+    /// Waits until there is contact, or it is clear that the origin is away for now.
+    func settle() {
+        guard !isSettled.load(ordering: .relaxed) else { return }
+        _ = state.wait(until: deadline) { $0.outcome }
+        isSettled.store(true, ordering: .relaxed)
+    }
+
+    /// The same, for who wants to know what it came to.
+    func conclude() throws(StoreError) {
+        settle()
+        switch state.withLock({ $0.outcome }) {
         case .made: return
         case .refused(let error): throw error
         case .away(let error):
@@ -138,4 +153,23 @@ final class OriginContact: Sendable {
         }
         return .made
     }
+}
+
+/// Answers what is cached at once. Whatever else waits until the first contact with the origin has settled how it is done.
+struct ContactedHandler: RequestHandler {
+    let handler: any RequestHandler
+    let contact: OriginContact
+
+    func handle(_ request: Request) -> Reply {
+        contact.settle()
+        return handler.handle(request)
+    }
+
+    func answerAtOnce(_ request: Request) -> ReadyAnswer? { handler.answerAtOnce(request) }
+
+    func refusal(of request: Request, status: Int, reason: String) -> Response {
+        handler.refusal(of: request, status: status, reason: reason)
+    }
+
+    func ended(_ request: Request, _ end: ExchangeEnd) { handler.ended(request, end) }
 }

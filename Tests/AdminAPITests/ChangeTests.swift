@@ -55,6 +55,15 @@ import Testing
     }
 
     /// Another node pushed it a moment after this one had looked for it.
+    /// Bug: it was said not to be in the cache, and to be fetched first.
+    @Test func whatPinsMayNotHoldIsNotPinnedWhereItWasFetchedInVain() throws {
+        let admin = try Admin(ceilingBytes: 8 << 20)
+        var request = CacheRequest(.prewarm, [admin.seed(pattern(20 << 20)).description])
+        request.pins = true
+        let reasons = try admin.events(request).compactMap { $0.problem?.reason }
+        #expect(reasons.count == 2 && reasons.last?.contains("pins would hold") == true, "\(reasons)")
+    }
+
     @Test func whatTheOriginDidNotHaveAMomentAgoIsFetched() throws {
         let admin = try Admin()
         let layer = pattern(300_000)

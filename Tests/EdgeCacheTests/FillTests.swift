@@ -69,10 +69,16 @@ import Threading
         let edge = try Edge(ceilingBytes: 4 << 20) {
             smallParts(&$0)
             $0.passingReadLimit = 2
+            $0.passingReadPatience = .zero
+        }
+        func answer(_ digest: Digest) throws -> BlobContent {
+            let content = try #require(try edge.cache.blob(digest))
+            try content.begin(0..<content.size)
+            return content
         }
         let blobs = (0..<3).map { edge.seed(noise(8 * mebibyte, seed: $0)) }
-        var open = try blobs.prefix(2).map { try #require(try edge.cache.blob($0)) }
-        let error = #expect(throws: EdgeError.self) { try edge.cache.blob(blobs[2]) }
+        var open = try blobs.prefix(2).map(answer)
+        let error = #expect(throws: EdgeError.self) { try answer(blobs[2]) }
         guard case .busy? = error else {
             Issue.record("\(String(describing: error))")
             return

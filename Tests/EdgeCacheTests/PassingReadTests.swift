@@ -9,11 +9,29 @@ import Threading
 @Suite struct PassingReadTests {
     private static let content = noise(8 * mebibyte)
 
-    private func edge(limit: Int, _ files: FaultyFileSystem = FaultyFileSystem()) throws -> Edge {
+    private func edge(
+        limit: Int,
+        patience: Duration = .zero,
+        files: FaultyFileSystem = FaultyFileSystem()
+    ) throws -> Edge {
         try Edge(ceilingBytes: 4 << 20, fileSystem: files) {
             smallParts(&$0)
             $0.passingReadLimit = limit
+            $0.passingReadPatience = patience
         }
+    }
+
+    /// What a client is answered with.
+    private func answer(
+        _ cache: EdgeCache,
+        _ digest: Digest,
+        _ range: Range<Int>? = nil,
+        isWanted: @escaping () -> Bool = { true }
+    ) throws -> BlobContent {
+        let content = try #require(try cache.blob(digest, near: Int64(range?.lowerBound ?? 0)))
+        let range = range.map { Int64($0.lowerBound)..<Int64($0.upperBound) }
+        try content.begin(range ?? 0..<content.size, isWanted: isWanted)
+        return content
     }
 
     private func isRefused(_ body: () throws -> Void) -> Bool {
@@ -26,12 +44,12 @@ import Threading
         let edge = try edge(limit: 2)
         let digest = edge.seed(Self.content)
         let clients = try (0..<2).map { _ in
-            let client = try #require(try edge.cache.blob(digest))
+            let client = try answer(edge.cache, digest)
             #expect(try bytes(0..<mebibyte, of: client) == Array(Self.content[..<mebibyte]))
             return client
         }
-        #expect(isRefused { _ = try edge.cache.blob(digest) })
-        #expect(isRefused { _ = try edge.cache.blob(digest, near: 100) })
+        #expect(isRefused { _ = try answer(edge.cache, digest) })
+        #expect(isRefused { _ = try answer(edge.cache, digest, 100..<200) })
         for client in clients {
             #expect(try contents(client, from: Int64(mebibyte)) == Array(Self.content[mebibyte...]))
         }
@@ -40,7 +58,7 @@ import Threading
     @Test func readsThatBeginTogetherTakeOneTransfer() throws {
         let edge = try edge(limit: 1)
         let digest = edge.seed(Self.content)
-        let clients = try (0..<8).map { _ in try #require(try edge.cache.blob(digest)) }
+        let clients = try (0..<8).map { _ in try answer(edge.cache, digest) }
         let right = Monitor(0)
         for client in clients {
             spawnThread(name: "client") {
@@ -56,8 +74,8 @@ import Threading
     @Test func aSlowReaderIsWaitedForWhereThereIsNoOtherTransfer() throws {
         let edge = try edge(limit: 1)
         let digest = edge.seed(Self.content)
-        let slow = try #require(try edge.cache.blob(digest))
-        let fast = try #require(try edge.cache.blob(digest))
+        let slow = try answer(edge.cache, digest)
+        let fast = try answer(edge.cache, digest)
         let read = Monitor<[UInt8]?>(nil)
         spawnThread(name: "fast") {
             let bytes = (try? contents(fast)) ?? []
@@ -73,8 +91,8 @@ import Threading
     /// Bug: who read along with a fill that the disk failed went on with a transfer beyond the limit.
     @Test func aReaderOfAFillThatTheDiskFailsTakesATransfer() throws {
         let files = FaultyFileSystem()
-        let edge = try edge(limit: 1, files)
-        let passing = try #require(try edge.cache.blob(edge.seed(Self.content)))
+        let edge = try edge(limit: 1, files: files)
+        let passing = try answer(edge.cache, edge.seed(Self.content))
         let small = Array(Self.content[..<(2 * mebibyte)])
         let gate = Gate()
         edge.store.hold(from: mebibyte / 2, at: gate)
@@ -84,5 +102,150 @@ import Threading
         gate.open()
         #expect(isRefused { _ = try contents(filling) })
         #expect(try contents(passing) == Self.content)
+    }
+
+    // MARK: Waiting
+
+    /// Bug: who came when as many transfers as may be were under way was refused at once, however fast they were.
+    @Test func moreReadersThanTransfersWaitForTheirTurn() throws {
+        let edge = try edge(limit: 2, patience: .seconds(3600))
+        let small = (0..<32).map { noise(5 * mebibyte, seed: $0 + 10) }
+        let digests = small.map { edge.seed($0) }
+        let (cache, right) = (edge.cache, Monitor(0))
+        for (digest, bytes) in zip(digests, small) {
+            spawnThread(name: "client") {
+                let read = try? contents(answer(cache, digest))
+                right.update { $0 += read == bytes ? 1 : -100 }
+            }
+        }
+        #expect(right.wait { $0 == digests.count || $0 < 0 ? $0 : nil } == digests.count)
+    }
+
+    @Test func thoseWhoWaitForTheSameBlobShareATransfer() throws {
+        let edge = try edge(limit: 1, patience: .seconds(3600))
+        let first = try answer(edge.cache, edge.seed(noise(5 * mebibyte, seed: 2)))
+        let digest = edge.seed(Self.content)
+        let (cache, waiting, right) = (edge.cache, Monitor(0), Monitor(0))
+        for _ in 0..<8 {
+            spawnThread(name: "client") {
+                var isCounted = false
+                let client = try? answer(cache, digest) {
+                    if !isCounted { waiting.update { $0 += 1 } }
+                    isCounted = true
+                    return true
+                }
+                let read = client.flatMap { try? contents($0) }
+                right.update { $0 += read == Self.content ? 1 : -100 }
+            }
+        }
+        _ = waiting.wait { $0 == 8 ? true : nil }
+        let before = edge.store.calls("GET")
+        _ = try contents(first)
+        #expect(right.wait { $0 == 8 || $0 < 0 ? $0 : nil } == 8)
+        #expect(edge.store.calls("GET") == before + 2)
+    }
+
+    @Test func whoHasHungUpWaitsNoLonger() throws {
+        let edge = try edge(limit: 1, patience: .seconds(3600))
+        let digest = edge.seed(Self.content)
+        let first = try answer(edge.cache, digest, 0..<100)
+        #expect(isRefused { _ = try answer(edge.cache, digest) { false } })
+        #expect(try bytes(0..<100, of: first) == Array(Self.content[..<100]))
+    }
+
+    @Test func nobodyWaitsForTheEnd() throws {
+        let edge = try edge(limit: 1, patience: .seconds(3600))
+        let digest = edge.seed(Self.content)
+        let first = try answer(edge.cache, digest)
+        let cache = edge.cache
+        spawnThread(name: "end") { cache.close() }
+        #expect(isRefused { _ = try answer(edge.cache, digest, 100..<200) })
+        withExtendedLifetime(first) {}
+    }
+
+    // MARK: The transfer
+
+    /// Bug: a range of what never fits was asked for up to the blob's end, and its first bytes as the whole.
+    @Test(arguments: [0..<100, 5_000_000..<5_016_384, 8 * mebibyte - 10..<8 * mebibyte])
+    func aRangeTakesItsOwnBytesFromTheOrigin(range: Range<Int>) throws {
+        let edge = try edge(limit: 1)
+        let digest = edge.seed(Self.content)
+        _ = try edge.cache.blob(digest)
+        edge.cache.waitForFills()
+        edge.store.intercept(nil)
+        let before = edge.store.deliveredBytes
+        #expect(try bytes(range, of: answer(edge.cache, digest, range)) == Array(Self.content[range]))
+        #expect(edge.store.calls.map(\.range) == [Int64(range.lowerBound)..<Int64(range.upperBound)])
+        #expect(edge.store.deliveredBytes - before == range.count)
+    }
+
+    /// Bug: a transfer that nobody read any more kept its place as long as the origin was silent.
+    @Test(arguments: [false, true])
+    func aSilentTransferEndsWithItsClients(isReading: Bool) throws {
+        let edge = try edge(limit: 1, patience: .seconds(3600))
+        let digest = edge.seed(Self.content)
+        _ = try edge.cache.blob(digest)
+        edge.cache.waitForFills()
+        edge.store.silence(from: mebibyte)
+        defer { edge.store.silence(from: nil) }
+        var client: BlobContent? = try answer(edge.cache, digest, 0..<8 * mebibyte - 1, isWanted: { false })
+        #expect(try bytes(0..<1000, of: #require(client), step: 1000) == Array(Self.content[..<1000]))
+        if isReading { #expect(isRefused { _ = try contents(#require(client), from: 1000) }) }
+        client = nil
+        #expect(try bytes(7..<900, of: answer(edge.cache, digest, 7..<900)) == Array(Self.content[7..<900]))
+    }
+
+    /// Bug: a transfer that broke was given up, however much it had brought.
+    @Test(arguments: [0..<8 * mebibyte, 1000..<7 * mebibyte])
+    func aTransferThatBreaksIsTakenUp(range: Range<Int>) throws {
+        let edge = try edge(limit: 1)
+        let digest = edge.seed(Self.content)
+        _ = try edge.cache.blob(digest)
+        edge.cache.waitForFills()
+        let breaks = Monitor(0)
+        edge.store.interceptPieces { call, place throws(StoreError) in
+            guard place - (call.range?.lowerBound ?? 0) >= mebibyte else { return }
+            breaks.update { $0 += 1 }
+            throw MemoryStore.unreachable(call)
+        }
+        #expect(try bytes(range, of: answer(edge.cache, digest, range)) == Array(Self.content[range]))
+        #expect(breaks.withLock { $0 } >= 5)
+        edge.store.fail(from: mebibyte)
+        #expect(throws: EdgeError.self) { try bytes(range, of: answer(edge.cache, digest, range)) }
+    }
+
+    @Test func whatIsReplacedMeanwhileIsNotTakenUp() throws {
+        let edge = try edge(limit: 1)
+        let digest = edge.seed(Self.content)
+        _ = try edge.cache.blob(digest)
+        edge.cache.waitForFills()
+        edge.store.interceptPieces { [store = edge.store] call, place throws(StoreError) in
+            guard place >= mebibyte else { return }
+            store[call.key] = noise(8 * mebibyte, seed: 3)
+            store.interceptPieces(nil)
+            throw MemoryStore.unreachable(call)
+        }
+        let client = try answer(edge.cache, digest, 1000..<7 * mebibyte)
+        let error = #expect(throws: EdgeError.self) { try bytes(1000..<7 * mebibyte, of: client) }
+        guard case .originChanged? = error else {
+            Issue.record("\(String(describing: error))")
+            return
+        }
+    }
+
+    /// Bug: a blob of which one transfer was damaged counted as missing after another one had proved right.
+    @Test func aGoodTransferEndsTheBlame() throws {
+        let edge = try edge(limit: 1)
+        let digest = edge.seed(Self.content)
+        #expect(try contents(answer(edge.cache, digest)) == Self.content)
+        edge.store.tamper(gets: 1) { bytes in
+            var bytes = bytes
+            bytes[bytes.count - 5] ^= 1
+            return bytes
+        }
+        #expect(throws: EdgeError.self) { try contents(answer(edge.cache, digest)) }
+        #expect(try edge.cache.blobSize(digest) == nil)
+        #expect(try contents(answer(edge.cache, digest)) == Self.content)
+        #expect(try edge.cache.blobSize(digest) == Int64(Self.content.count))
     }
 }

@@ -84,6 +84,9 @@ final class ScriptedHandler: RequestHandler {
         case "/slow":
             waitAtGate()
             return .respond(text("slow"))
+        case "/until-hung-up":
+            while !request.hasHungUp { pauseThread(.milliseconds(1)) }
+            return .respond(text("hung up"))
         case "/refused":
             return .respond(Response(status: 403))
         case "/echo":

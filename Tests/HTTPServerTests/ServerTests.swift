@@ -304,6 +304,18 @@ struct ServerTests {
         }
     }
 
+    /// Whoever works for a request can see that its client has left.
+    @Test func theEndOfAClientIsSeenByTheHandler() throws {
+        try withServer { server, handler in
+            let (left, quiet) = (try RawClient(port: server.port), try RawClient(port: server.port))
+            for client in [left, quiet] { try client.send("GET /until-hung-up HTTP/1.1\r\nHost: a\r\n\r\n") }
+            left.close()
+            #expect(handler.waitForEnds(1)?.count == 1)
+            quiet.finishSending()
+            #expect(try quiet.answer().text == "hung up")
+        }
+    }
+
     @Test func aLargeBodyMayEndWithTheClient() throws {
         try withServer { server, _ in
             let bytes = body(900_000)

@@ -156,6 +156,11 @@ private func settings(_ flags: [String: String] = [:], _ environment: [String: S
         #expect(text.hasPrefix("\(key): ") && text.contains("--\(key)") && !text.contains("\n"))
     }
 
+    /// Bug: nothing was said of what is wrong with the bucket's name.
+    @Test func aBucketsNameThatIsTooShortIsToldWhy() async {
+        #expect(await message(["origin": "s3://b/epoch/"]).contains("a bucket's name of 3 to 63 letters"))
+    }
+
     @Test func unknownKeysAreNamedWithTheNearest() async {
         #expect(await message([:], ["FOREBAY_CACHE_SIZ": "1"]).contains("FOREBAY_CACHE_SIZE"))
         #expect(await message(file: "a-key: 1\n").contains("a-key"))
