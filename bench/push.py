@@ -4,9 +4,10 @@
 usage: make build && bench/push.py [--binary .build/release/forebay] [--only large|small|parallel] [--mib 16 256 1024] [--rounds 5] [--ahead] [--forebay-flags=...]
 
 The S3 server is the one that FOREBAY_TEST_S3_ENDPOINT (http://127.0.0.1:PORT) and the AWS variables name, for example what
-`Tests/Servers/openstack-swift.sh start` prints; without them, Tests/Servers/rgw.sh is started for the run. Everything is on loopback. Each push has bytes of its own; what was pushed is deleted again, outside of what is measured. Prints
-medians of wall time, of the CPU seconds per GiB of the program that pushes (its client, curl, not counted), and of the connections to S3
-that it opened, and their ratios. Needs curl, python3-venv and, for its part, docker-registry.
+`Tests/Servers/openstack-swift.sh start` prints; without them, Tests/Servers/rgw.sh is started for the run. Everything is on loopback. Each
+push has bytes of its own; what was pushed is deleted again, outside of what is measured. Prints medians of wall time, of the CPU of the
+program that pushes (the client of a registry not counted), and of the connections to S3 that it opened, and their ratios. Small blobs are sent by threads over raw connections, so that the client costs next to nothing; plain PUTs, which
+are signed beforehand, are the hardest measure, and boto3's are what a program does. Needs curl, python3-venv and, for its part, docker-registry.
 """
 
 import argparse
@@ -167,13 +168,21 @@ def push_as_containerd(port, blob, digest):
     curl("-T", str(blob.path), added(location(port), digest))
 
 
+# Each line is a task: a file for one upload, or how many small objects by how many threads.
 BOTO3 = """
-import boto3, json, os, sys, time
-client = boto3.client("s3", endpoint_url=sys.argv[1])
+import boto3, botocore.config, concurrent.futures, json, os, sys, time
+bucket = sys.argv[2]
+client = boto3.client("s3", endpoint_url=sys.argv[1], config=botocore.config.Config(max_pool_connections=64))
 for line in sys.stdin:
-    path, bucket, key = json.loads(line)
+    task = json.loads(line)
+    bodies = [os.urandom(task["size"]) for _ in range(task.get("count", 0))]
+    put = lambda index: client.put_object(Bucket=bucket, Key=f"{task['key']}-{index}", Body=bodies[index])
     start, cpu = time.monotonic(), sum(os.times()[:2])
-    client.upload_file(path, bucket, key)
+    if "path" in task:
+        client.upload_file(task["path"], bucket, task["key"])
+    else:
+        with concurrent.futures.ThreadPoolExecutor(task["clients"]) as pool:
+            list(pool.map(put, range(task["count"])))
     print(json.dumps([time.monotonic() - start, sum(os.times()[:2]) - cpu]), flush=True)
 """
 
@@ -237,10 +246,18 @@ http: {{addr: "127.0.0.1:{port}", secret: bench}}
     def start_boto3(self):
         venv = self.folder / "boto3" if not self.options.boto3 else pathlib.Path(self.options.boto3)
         subprocess.run([str(ROOT / "Tests/Clients/install-boto3"), str(venv)], check=True)
-        process = subprocess.Popen([str(venv / "bin/python"), "-c", BOTO3, self.s3.endpoint], env=self.environment,
+        process = subprocess.Popen([str(venv / "bin/python"), "-c", BOTO3, self.s3.endpoint, self.s3.bucket], env=self.environment,
                                    stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self.processes.append(process)
-        return process
+
+        def run(**task):
+            """Wall seconds, CPU seconds, new connections to S3."""
+            connections = connections_to(self.s3.port)
+            process.stdin.write(json.dumps(task) + "\n")
+            process.stdin.flush()
+            return *json.loads(process.stdout.readline()), len(connections_to(self.s3.port) - connections)
+
+        return run
 
     def counted(self, pid, gib, body):
         """Wall seconds, CPU seconds per GiB, new connections to S3."""
@@ -272,11 +289,8 @@ http: {{addr: "127.0.0.1:{port}", secret: bench}}
         gib = blob.size / 2**30
 
         def push_with_boto3(digest):
-            connections = connections_to(self.s3.port)
-            boto3.stdin.write(json.dumps([str(blob.path), self.s3.bucket, f"boto3-{digest[7:]}"]) + "\n")
-            boto3.stdin.flush()
-            wall, cpu = json.loads(boto3.stdout.readline())
-            return wall, cpu / gib, len(connections_to(self.s3.port) - connections)
+            wall, cpu, connections = boto3(path=str(blob.path), size=blob.size, key=f"boto3-{digest[7:]}")
+            return wall, cpu / gib, connections
 
         targets = {"boto3 upload_file": push_with_boto3}
 
@@ -306,6 +320,7 @@ http: {{addr: "127.0.0.1:{port}", secret: bench}}
     def small(self):
         count, size, clients = self.options.blobs, 16 << 10, self.options.clients
         process, port = self.start_forebay(*self.options.forebay_flags)
+        boto3 = self.start_boto3()
 
         def contents():
             return [os.urandom(size) for _ in range(count)]
@@ -329,8 +344,10 @@ http: {{addr: "127.0.0.1:{port}", secret: bench}}
                           for b in blobs], (202, 201)
 
         ways = {"plain PUTs to S3": plain, "forebay, POST with the digest": one_request, "forebay, POST and PUT": session}
-        results = {name: [] for name in ways}
-        for _ in range(self.options.rounds):
+        results = {name: [] for name in [*ways, "boto3 put_object"]}
+        for number in range(self.options.rounds):
+            os.sync()
+            results["boto3 put_object"].append(boto3(key=f"boto3/{number}", size=size, count=count, clients=clients))
             for name, way in ways.items():
                 server, messages, statuses = way(contents())
                 os.sync()
@@ -339,12 +356,14 @@ http: {{addr: "127.0.0.1:{port}", secret: bench}}
                 results[name].append((wall, cpu_seconds(process.pid) - cpu,
                                       len(connections_to(self.s3.port) - connections)))
         print(f"\n{count} blobs of {size >> 10} KiB by {clients} clients, medians of {self.options.rounds} rounds")
-        print("| who | seconds (min-max) | to plain PUTs | Forebay's CPU ms per blob | new connections to S3 |\n|---|---|---|---|---|")
+        print("| who | seconds (min-max) | to plain PUTs | to boto3 | CPU ms per blob | new connections to S3 |\n|---|---|---|---|---|---|")
+        boto3 = statistics.median(wall for wall, _, _ in results["boto3 put_object"])
         base = statistics.median(wall for wall, _, _ in results["plain PUTs to S3"])
         for name, rounds in results.items():
             walls, costs, connections = zip(*rounds)
             print(f"| {name} | {statistics.median(walls):.2f} ({min(walls):.2f}-{max(walls):.2f}) "
-                  f"| {statistics.median(walls) / base:.2f} | {statistics.median(costs) / count * 1000:.2f} "
+                  f"| {statistics.median(walls) / base:.2f} | {statistics.median(walls) / boto3:.2f} "
+                  f"| {'-' if name.startswith('plain') else format(statistics.median(costs) / count * 1000, '.2f')} "
                   f"| {connections[0]}, {statistics.median(connections[1:] or connections):.0f} |")
         self.s3.clear()
 
