@@ -207,8 +207,9 @@ extension Passage {
     private func fetch(_ fills: Fills) {
         spawnThread(name: "pass-through") { [self] in
             let outcome = Result { () throws(EdgeError) in try PassageTransfer(self, fills).run() }
-            state.update { $0.outcome = outcome }
+            // First, so that who is told of the end and comes again need not wait for it.
             passages.ended(self)
+            state.update { $0.outcome = outcome }
         }
     }
 

@@ -80,7 +80,10 @@ private final class Handler: RequestHandler {
     func handle(_ request: Request) -> Reply {
         let line = "\(request.method) \(request.path)"
         let authorization = request.header("Authorization")
-        contents.withLock { $0.requests.append((line, authorization)) }
+        let number = contents.withLock { contents in
+            contents.requests.append((line, authorization))
+            return contents.requests.count
+        }
         behaviour.onRequest?(line)
         if request.path == "/realm" { return .respond(token(request, authorization)) }
         if let challenge = challenge(authorization) {
@@ -92,7 +95,6 @@ private final class Handler: RequestHandler {
         switch request.method {
         case "GET" where request.path == "/v2/": return .respond(Response(status: 200))
         case "POST":
-            let number = contents.withLock { $0.requests.count }
             return .respond(Response(status: 202, headers: [("Location", "/v2/x/blobs/uploads/\(number)?state=1")]))
         case "PUT" where !isManifest && behaviour.redirectsPushes && request.parameter("again") == nil:
             let again = "\(request.path)?again=1&digest=\(request.parameter("digest") ?? "")"
