@@ -14,6 +14,7 @@ extension CacheAdministration {
     }
 
     /// Pins everything of a target under the target's own text.
+    ///
     /// - Parameter sizes: of blobs that may have found no room here.
     func pin(
         _ target: CacheTarget,

@@ -329,7 +329,7 @@ extension Spool {
             if !isMissing, try tools.lengthAtOrigin(digest) == size {
                 remote.abort()
             } else if let file = incoming?.file {
-                try remote.finish(file, size: size, as: digest) { (try? isSuspect()) == false }
+                try remote.finish(file, size: size, as: digest) { isTrusted }
             } else {
                 try remote.finish(memory, size: size, as: digest)
             }
@@ -356,7 +356,7 @@ extension Spool {
     /// Makes the content part of the tier; false when it was deleted meanwhile, or when the tier has no room for it. The spool is spent.
     func commit(as digest: Digest, since stamp: DiskTier.Stamp) throws(DiskTierError) -> Bool {
         if let incoming = incoming.take() {
-            guard (try? isSuspect()) == false else {
+            guard isTrusted else {
                 let metadata: Logger.Metadata = ["digest": "\(digest)"]
                 tools.log.notice("not kept on disk: another process has touched the file", metadata: metadata)
                 return false
@@ -385,6 +385,9 @@ extension Spool {
     private func isSuspect() throws(EdgeError) -> Bool {
         try onDisk { () throws(FileError) in try writer?.watch.isSuspect() ?? false }
     }
+
+    /// Nobody else has written to the file, as far as can be told: what cannot be looked at is suspect.
+    private var isTrusted: Bool { (try? isSuspect()) == false }
 
     /// Whether the file has what was written to it.
     private func isAsWritten() throws(EdgeError) -> Bool {

@@ -70,7 +70,7 @@ public final class WriteWatch: Sendable {
         state.withLock { $0.underWay -= 1 }
     }
 
-    /// Whatever the file is now, it is by us, unless it is too short.
+    /// Whatever the file is now, it is by us, unless it is too short. What cannot be looked at now is looked at later.
     private func noteChange() {
         let (number, end) = state.withLock { state in
             state.looks += 1
