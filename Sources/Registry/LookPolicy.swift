@@ -1,24 +1,33 @@
-/// Whether the push of a small blob looks first whether the store has it, or goes out at once as a write that counts only if it is not there.
+/// Whether the push of a small blob looks first whether the store has it, or goes out at once.
 ///
-/// A look costs as much as the bytes. Where few push nobody minds it, and what is there is not sent. Many at once would wait for it: they
-/// look only while blobs are found to be there.
+/// A look costs as much as the bytes. Where few push nobody minds it, and what is there is not sent. Many at once would wait for it: the first
+/// of them look, then one now and then, and all again while blobs are found to be there.
 struct LookPolicy {
     /// As many at once always look.
     static let fewPushes = 3
+    /// So many look after a time without any push.
+    static let looksAtFirst = 16
     /// So many look after one that the store had.
     static let looksAfterAFind = 64
+    /// Of those that need not look, each one after so many does.
+    static let pushesForALook = 32
 
     private var underWay = 0
     private var looksLeft = 0
+    private var pushesWithoutALook = 0
 
     /// Begins a push; ``end(found:)`` ends it.
     ///
     /// - Returns: whether it looks first.
     mutating func begin() -> Bool {
+        if underWay == 0 { looksLeft = max(looksLeft, Self.looksAtFirst) }
         underWay += 1
-        guard underWay > Self.fewPushes else { return true }
-        guard looksLeft > 0 else { return false }
-        looksLeft -= 1
+        if underWay > Self.fewPushes, looksLeft == 0, pushesWithoutALook < Self.pushesForALook {
+            pushesWithoutALook += 1
+            return false
+        }
+        looksLeft = max(0, looksLeft - 1)
+        pushesWithoutALook = 0
         return true
     }
 

@@ -124,13 +124,11 @@ extension Registry {
             _ = try putBlob(digest, body, .none)
             return true
         }
-        guard store.capabilities.ifAbsent, body.length <= store.capabilities.sizeOfALookBytes else {
-            return try pushAfterALook(digest, body)
-        }
+        guard body.length <= store.capabilities.sizeOfALookBytes else { return try pushAfterALook(digest, body) }
         let looksFirst = looks.withLock { $0.begin() }
         var isThere = false
         defer { looks.withLock { $0.end(found: isThere) } }
-        if !looksFirst, case .stored? = try putIfAbsent(digest, body) { return true }
+        if !looksFirst, try putWithoutALook(digest, body) { return true }
         // Whatever a store makes of conditions: only a look tells that a blob is there, and is what it must be.
         isThere = try !pushAfterALook(digest, body)
         return !isThere
@@ -142,14 +140,18 @@ extension Registry {
         return true
     }
 
-    /// `nil` when something else was stored, or when the condition may be why nothing was: blobs do not depend on any.
-    private func putIfAbsent(_ digest: Digest, _ body: ObjectBody) throws(RegistryError) -> PutOutcome? {
+    /// Only if nothing is there, where the store can tell; else over what may be there.
+    ///
+    /// - Returns: whether it was stored: false also when the condition may be why nothing was stored: blobs do not depend on any.
+    private func putWithoutALook(_ digest: Digest, _ body: ObjectBody) throws(RegistryError) -> Bool {
+        let isConditional = store.capabilities.ifAbsent
         do throws(RegistryError) {
-            return try putBlob(digest, body, .ifAbsent)
+            guard case .stored = try putBlob(digest, body, isConditional ? .ifAbsent : .none) else { return false }
+            return true
         } catch {
-            guard case .store(let error) = error else { throw error }
+            guard isConditional, case .store(let error) = error else { throw error }
             switch error.kind {
-            case .damagedBody, .denied, .conflict, .unsupported, .other: return nil
+            case .damagedBody, .denied, .conflict, .unsupported, .other: return false
             default: throw .store(error)
             }
         }
