@@ -28,6 +28,8 @@ final class RemoteUpload: Sendable {
         /// All parts before it are there or on their way.
         var next = 0
         var isPaused = false
+        /// What moving parts costs was tried out.
+        var hasTriedMoving = false
         /// Why nothing more is sent for now.
         var failure: RegistryError?
     }
@@ -37,6 +39,8 @@ final class RemoteUpload: Sendable {
     /// So much of a push stays in memory. More gets the memory of what came before: it neither waits for new memory nor drives out what is
     /// read often.
     private static let memoryBytes: Int64 = 64 << 20
+    /// So much is moved to try it out.
+    private static let trialBytes: Int64 = 4 << 20
     /// For what was written at once: a store that stalls does not stop a client.
     private static let holdLimit: Duration = .seconds(1)
 
@@ -45,14 +49,10 @@ final class RemoteUpload: Sendable {
     private let tools: UploadTools
     private let state: Monitor<State>
     private let traits: MultipartTraits
-    /// Parts are sent before the digest is known.
-    private let sendsUnnamed: Bool
-
     init(_ tools: UploadTools, id: String?, resuming record: RemoteRecord? = nil) {
         self.tools = tools
         self.id = id
         traits = tools.registry.store.multipart
-        sendsUnnamed = tools.sendsUnnamed ?? traits.movesCheaply
         grid = PartGrid(partBytes: record?.partBytes ?? traits.partBytes)
         var state = State()
         state.upload = record?.upload
@@ -95,7 +95,7 @@ final class RemoteUpload: Sendable {
 extension RemoteUpload {
     /// Sends the whole parts of the first `available` bytes of a file, in the background. Trouble is met again at the end.
     func advance(_ file: File, _ available: Int64) {
-        guard sendsUnnamed || state.withLock({ $0.digest != nil || $0.upload != nil }) else {
+        guard state.withLock({ $0.digest != nil || $0.upload != nil }) || sendsUnnamed(file, available) else {
             return trail(file, available)
         }
         guard available >= traits.thresholdBytes else { return }
@@ -107,6 +107,29 @@ extension RemoteUpload {
         guard isNews else { return }
         pump()
         _ = state.wait(until: .after(Self.holdLimit)) { $0.isBehind(grid, by: Self.partsAhead) ? nil : true }
+    }
+
+    /// Whether parts are sent before the digest is known. What nobody knows is tried out; meanwhile they are not.
+    private func sendsUnnamed(_ file: File, _ available: Int64) -> Bool {
+        if let known = tools.sendsUnnamed ?? tools.registry.store.multipart.movesCheaply { return known }
+        guard available >= traits.thresholdBytes, !state.withLock({ $0.hasTriedMoving }), tools.beginTrial() else {
+            return false
+        }
+        state.update { $0.hasTriedMoving = true }
+        let body = ObjectBody.file(file, offset: 0, length: min(available, Self.trialBytes))
+        let isTaken = tools.pool.submit { [tools] in
+            defer { tools.endTrial() }
+            do throws(RegistryError) {
+                try tools.registry.tryMoving(body)
+            } catch {
+                tools.log.notice(
+                    "cannot tell whether the origin copies quickly; large pushes go there once their digest is known",
+                    metadata: ["error": "\(error)"]
+                )
+            }
+        }
+        if !isTaken { tools.endTrial() }
+        return false
     }
 
     /// Gives the parts to the pool that may be sent now.

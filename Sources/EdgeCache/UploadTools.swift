@@ -22,6 +22,7 @@ final class UploadTools: Sendable {
     /// Uploads that may hold parts in memory because the disk has no room.
     private let passing: Mutex<(count: Int, limit: Int)>
     private let closing = Atomic(false)
+    private let isTryingMoves = Atomic(false)
 
     init(
         _ configuration: EdgeCache.Configuration,
@@ -50,6 +51,10 @@ final class UploadTools: Sendable {
     func lengthAtOrigin(_ digest: Digest) throws(RegistryError) -> Int64? {
         damages.size(digest, try registry.blobInfo(digest))
     }
+
+    /// Whether the caller may try out what moving parts costs: one upload at a time does. It calls ``endTrial()``.
+    func beginTrial() -> Bool { !isClosing && !isTryingMoves.exchange(true, ordering: .relaxed) }
+    func endTrial() { isTryingMoves.store(false, ordering: .relaxed) }
 
     var hasPassage: Bool { passing.withLock { $0.count < $0.limit } }
 

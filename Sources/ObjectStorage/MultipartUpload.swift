@@ -60,11 +60,11 @@ public struct MultipartTraits: Sendable, Equatable {
     public var partBytes: Int64
     /// Parts of one upload to be sent at once.
     public var partsInFlight: Int
-    /// An upload that was begun under one key can be completed under another in a small part of the time that sending it takes, as far as
-    /// is known.
-    public var movesCheaply: Bool
+    /// An upload that was begun under one key can be completed under another in a small part of the time that sending it takes; `nil` while
+    /// none has shown it.
+    public var movesCheaply: Bool?
 
-    public init(thresholdBytes: Int64, partBytes: Int64, partsInFlight: Int, movesCheaply: Bool) {
+    public init(thresholdBytes: Int64, partBytes: Int64, partsInFlight: Int, movesCheaply: Bool?) {
         self.thresholdBytes = thresholdBytes
         self.partBytes = partBytes
         self.partsInFlight = partsInFlight

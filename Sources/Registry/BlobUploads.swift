@@ -39,6 +39,22 @@ extension Registry {
         try ask { () throws(StoreError) in try store.completeUpload(upload, parts, as: layout.blob(digest)) }
     }
 
+    /// Sends a part under no blob's key and gives it another, so that ``ObjectStore/multipart`` tells what that costs. Nothing of it stays.
+    public func tryMoving(_ part: ObjectBody) throws(RegistryError) {
+        let key = layout.unnamedBlob(random.token())
+        let upload = try beginBlobUpload(nil)
+        try ask { () throws(StoreError) in
+            do throws(StoreError) {
+                try store.completeUpload(upload, [try store.putPart(1, at: 0, of: upload, part)], as: key)
+            } catch {
+                // What stays is aborted with the abandoned uploads.
+                try? store.abortUpload(upload)
+                throw error
+            }
+            try store.delete(key)
+        }
+    }
+
     public func abortBlobUpload(_ upload: MultipartUpload) throws(RegistryError) {
         try ask { () throws(StoreError) in try store.abortUpload(upload) }
     }

@@ -18,14 +18,15 @@ import Threading
     /// The parts that the content has.
     private static let parts = 11
 
-    private func store(movesCheaply: Bool = false) -> MemoryStore {
+    private func store(movesCheaply: Bool? = false, copiesCheaply: Bool? = nil) -> MemoryStore {
         MemoryStore(
             multipart: MultipartTraits(
                 thresholdBytes: 128 << 10,
                 partBytes: 64 << 10,
                 partsInFlight: 3,
                 movesCheaply: movesCheaply
-            )
+            ),
+            copiesCheaply: copiesCheaply
         )
     }
 
@@ -87,6 +88,54 @@ import Threading
         try expectPushed(edge)
         #expect(edge.store.calls("COPY") == (isAhead && !movesCheaply ? 1 : 0))
         #expect(edge.store.calls("PART") == Self.parts)
+    }
+
+    /// Bug: the first large push of a process went there in parts and was copied then, which took twice as long where copies are dear.
+    @Test(arguments: [false, true])
+    func whatMovingPartsCostsIsTriedOutFirst(_ isCheap: Bool) throws {
+        let edge = try Edge(store: store(movesCheaply: nil, copiesCheaply: isCheap))
+        let id = try edge.cache.beginUpload(library).id
+        try patch(edge, id, 0..<400_000)
+        while edge.store.multipart.movesCheaply == nil || !edge.store.keys.isEmpty { pauseThread(.milliseconds(1)) }
+        #expect(edge.store.uploads.isEmpty && edge.store.calls("PART") == 1)
+        try patch(edge, id, 400_000..<700_000)
+        if isCheap { while edge.store.uploads.isEmpty { pauseThread(.milliseconds(1)) } }
+        #expect(edge.store.uploads.isEmpty != isCheap)
+        try close(edge, id)
+        try expectPushed(edge)
+        #expect(edge.store.calls("COPY") == (isCheap ? 2 : 1) && edge.store.calls("PART") == Self.parts + 1)
+    }
+
+    @Test func oneUploadTriesItOutAndTheOthersWait() throws {
+        let edge = try Edge(store: store(movesCheaply: nil, copiesCheaply: false))
+        let gate = Gate()
+        edge.store.intercept { _, call throws(StoreError) in if call.operation == "COPY" { gate.pass() } }
+        let id = try edge.cache.beginUpload(library).id
+        try patch(edge, id, 0..<700_000)
+        gate.waitForArrivals(1)
+        // It is on its way, and this push of the same bytes needs no answer.
+        let other = try edge.cache.beginUpload(library).id
+        try patch(edge, other, 0..<700_000)
+        try close(edge, other)
+        #expect(edge.store.calls("COPY") == 1 && edge.store.calls("PART") == Self.parts + 1)
+        gate.open()
+        try close(edge, id)
+        while edge.store.keys != [Self.key] { pauseThread(.milliseconds(1)) }
+        try expectPushed(edge)
+    }
+
+    @Test func anOriginThatCopiesNothingGetsNamedParts() throws {
+        let edge = try Edge(store: store(movesCheaply: nil))
+        edge.store.intercept { _, call throws(StoreError) in
+            if call.operation == "COPY" { throw StoreError(.put, in: "memory", .denied, "no copies", status: 403) }
+        }
+        let id = try edge.cache.beginUpload(library).id
+        for start in stride(from: 0, to: 700_000, by: 100_000) {
+            try patch(edge, id, start..<start + 100_000)
+            if start == 100_000 { while edge.store.calls("COPY") == 0 { pauseThread(.milliseconds(1)) } }
+        }
+        try close(edge, id)
+        #expect(edge.store[Self.key] == Self.content && edge.store.calls("COPY") == 1)
     }
 
     @Test(arguments: [false, true])

@@ -42,7 +42,7 @@ extension MemoryStore {
     ) throws(StoreError) {
         try enter("COMPLETE", upload.key.description)
         let length = parts.reduce(0) { $0 + $1.length }
-        let place = multipart.movesCheaply ? key : upload.key
+        let place = traits.movesCheaply == true ? key : upload.key
         guard let pending = state.withLock({ $0.uploads[upload.id] }) else {
             guard let size = self[place.description]?.count, size == length else { throw noSuchUpload(upload) }
             return try move(place, to: key)
@@ -68,7 +68,10 @@ extension MemoryStore {
     private func move(_ source: ObjectKey, to key: ObjectKey) throws(StoreError) {
         guard source != key else { return }
         try enter("COPY", key.description)
-        state.withLock { $0.objects[key.description] = $0.objects[source.description] }
+        state.withLock { state in
+            state.objects[key.description] = state.objects[source.description]
+            state.hasCopied = true
+        }
         // What stays behind is removed with the abandoned uploads.
         try? delete(source)
     }

@@ -31,6 +31,7 @@ public final class MemoryStore: ObjectStore {
     struct State {
         var objects: [String: Object] = [:]
         var uploads: [String: Upload] = [:]
+        var hasCopied = false
         var calls: [Call] = []
         var hook: (@Sendable (Int, Call) throws(StoreError) -> Void)?
         var onPiece: (@Sendable (Call, Int64) throws(StoreError) -> Void)?
@@ -47,7 +48,8 @@ public final class MemoryStore: ObjectStore {
     private struct Broken: Error {}
 
     let state = Monitor(State())
-    public let multipart: MultipartTraits
+    let traits: MultipartTraits
+    private let copiesCheaply: Bool?
     private let known: StoreCapabilities
     /// A test says whether it counts as down; the calls go on all the same.
     public let availability = StoreAvailability(isDown: false)
@@ -71,9 +73,11 @@ public final class MemoryStore: ObjectStore {
             partBytes: 16 << 20,
             partsInFlight: 4,
             movesCheaply: false
-        )
+        ),
+        copiesCheaply: Bool? = nil
     ) {
-        self.multipart = multipart
+        traits = multipart
+        self.copiesCheaply = copiesCheaply
         known = StoreCapabilities(
             ifAbsent: conditionalWrites,
             ifMatch: conditionalWrites,
@@ -94,6 +98,13 @@ public final class MemoryStore: ObjectStore {
         self.unknown = Mutex(isProbed ? nil : unknown)
         self.pieceBytes = pieceBytes
         self.ignoresRanges = ignoresRanges
+    }
+
+    /// Where it is to be found out, a copy shows whether it moves cheaply.
+    public var multipart: MultipartTraits {
+        var traits = traits
+        if traits.movesCheaply == nil, state.withLock({ $0.hasCopied }) { traits.movesCheaply = copiesCheaply }
+        return traits
     }
 
     public var description: String { "memory" }

@@ -6,20 +6,25 @@ final class MovingCosts: Sendable {
     private struct State {
         /// Nanoseconds for each byte of a part, lately.
         var sending: Double?
-        /// When moving proved dear.
-        var dearSince: UInt64?
+        /// What the last copy showed, and when.
+        var verdict: (isCheap: Bool, moment: UInt64)?
     }
 
     /// The part of the sending time that a copy may take.
-    private static let cheapPart = 0.25
-    /// Then it is tried once more.
+    private static let cheapShare = 0.25
+    /// The same for a single part: there, what each request takes weighs more. By reference it was 0.1 to 0.2, byte for byte 1.2 to 1.4.
+    private static let cheapShareOfOnePart = 0.5
+    /// So long dear is believed.
     private static let memoryNanoseconds: UInt64 = 3_600 * 1_000_000_000
 
     private let state = Mutex(State())
 
-    /// True as long as nothing else is known: what it costs shows with the first upload.
-    func isCheap(now: UInt64) -> Bool {
-        state.withLock { state in state.dearSince.map { now >= $0 + Self.memoryNanoseconds } ?? true }
+    /// `nil` when it is not known, or not any more.
+    func isCheap(now: UInt64) -> Bool? {
+        state.withLock { state in
+            guard let (isCheap, moment) = state.verdict else { return nil }
+            return isCheap || now < moment + Self.memoryNanoseconds ? isCheap : nil
+        }
     }
 
     /// A part has arrived.
@@ -29,12 +34,15 @@ final class MovingCosts: Sendable {
         state.withLock { $0.sending = $0.sending.map { $0 + (cost - $0) / 8 } ?? cost }
     }
 
-    /// - Parameter streams: how many parts were on their way at once.
-    func copied(_ bytes: Int64, in nanoseconds: UInt64, streams: Int, now: UInt64) {
+    /// - Parameters:
+    ///   - parts: what was copied has so many.
+    ///   - streams: so many of them are on their way at once.
+    func copied(_ bytes: Int64, of parts: Int, in nanoseconds: UInt64, streams: Int, now: UInt64) {
         state.withLock { state in
             guard bytes > 0, let sending = state.sending else { return }
-            let isCheap = Double(nanoseconds) <= sending * Double(bytes) / Double(streams) * Self.cheapPart
-            state.dearSince = isCheap ? nil : now
+            let share = parts == 1 ? Self.cheapShareOfOnePart : Self.cheapShare
+            let sendingAll = sending * Double(bytes) / Double(min(parts, streams))
+            state.verdict = (Double(nanoseconds) <= sendingAll * share, now)
         }
     }
 }

@@ -54,7 +54,8 @@ extension S3Store {
         let start = transport.time.monotonicNanoseconds()
         try copy(upload.key, to: key, length: length, contentType: info.contentType)
         let end = transport.time.monotonicNanoseconds()
-        moving.copied(length, in: end - start, streams: configuration.partsInFlight, now: end)
+        let streams = configuration.partsInFlight
+        moving.copied(length, of: parts.count, in: end - start, streams: streams, now: end)
         try confirm(key, length: length)
         // What stays behind is removed with the abandoned uploads.
         try? delete(upload.key)
