@@ -31,6 +31,8 @@ final class Passages: Sendable {
         var newest: [Digest: Passage] = [:]
         /// The oldest first.
         var waiting: [Waiter] = []
+        /// Waiters that got their seat. They go when the lock is open: the last one to hold a seat takes it again.
+        var called: [Waiter] = []
         var isClosed = false
     }
 
@@ -48,7 +50,7 @@ final class Passages: Sendable {
     /// - Parameter isWanted: false when the client has hung up.
     func seat(for wish: Wish, isWanted: () -> Bool) throws(EdgeError) -> Passage.Seat {
         let waiter = Waiter(wish)
-        let seat = try state.withLock { state throws(EdgeError) in
+        let seat = try changing { state throws(EdgeError) in
             if state.isClosed { throw .closing }
             let seat = self.seat(for: wish, &state)
             if seat == nil { state.waiting.append(waiter) }
@@ -79,7 +81,7 @@ final class Passages: Sendable {
     ///
     /// - Parameter other: not in this one.
     func seatAtOnce(for wish: Wish, besides other: Passage) -> Passage.Seat? {
-        state.withLock { seat(for: wish, besides: other, &$0) }
+        changing { seat(for: wish, besides: other, &$0) }
     }
 
     private func seat(for wish: Wish, besides other: Passage? = nil, _ state: inout State) -> Passage.Seat? {
@@ -102,7 +104,7 @@ final class Passages: Sendable {
             guard case .whole(digest, _, let offset) = waiter.wish, let seat = passage.seat(at: offset) else {
                 return false
             }
-            waiter.outcome.update { $0 = .success(seat) }
+            call(waiter, to: seat, &state.called)
             return true
         }
         return seat
@@ -110,14 +112,29 @@ final class Passages: Sendable {
 
     /// Nothing more is fetched for it.
     func ended(_ passage: Passage) {
-        state.withLock { state in
+        changing { state in
             if state.newest[passage.digest] === passage { state.newest[passage.digest] = nil }
             state.underWay -= 1
             while state.underWay < limit, !state.waiting.isEmpty {
                 let next = state.waiting.removeFirst()
-                let seat = begin(next.wish, &state)
-                next.outcome.update { $0 = .success(seat) }
+                call(next, to: begin(next.wish, &state), &state.called)
             }
+        }
+    }
+
+    private func call(_ waiter: Waiter, to seat: Passage.Seat, _ called: inout [Waiter]) {
+        called.append(waiter)
+        waiter.outcome.update { $0 = .success(seat) }
+    }
+
+    private func changing<Result, Failure: Error>(
+        _ body: (inout State) throws(Failure) -> sending Result
+    ) throws(Failure) -> Result {
+        var called: [Waiter] = []
+        defer { called.removeAll() }
+        return try state.withLock { state throws(Failure) in
+            defer { swap(&called, &state.called) }
+            return try body(&state)
         }
     }
 
