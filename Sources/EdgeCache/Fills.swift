@@ -331,7 +331,7 @@ extension Fills {
             damages.remove(fill.digest)
             return true
         }
-        damages.insert(fill.digest, etag: fill.state.withLock { $0.etag })
+        damages.doubt(fill.digest, etag: fill.state.withLock { $0.etag })
         let key = registry.layout.blob(fill.digest)
         damaged(fill, .origin(.damaged(key: key, expected: fill.digest, actual: actual)))
         return false

@@ -86,7 +86,7 @@ final class PassageTransfer {
         guard actual != digest else { return fills.damages.remove(digest) }
         let key = fills.registry.layout.blob(digest)
         let error = EdgeError.origin(.damaged(key: key, expected: digest, actual: actual))
-        fills.damages.insert(digest, etag: object?.etag)
+        fills.damages.doubt(digest, etag: object?.etag)
         fills.counters.damaged.wrappingAdd(1, ordering: .relaxed)
         fills.log.error("the origin's content is damaged", metadata: ["digest": "\(digest)", "error": "\(error)"])
         throw error

@@ -43,14 +43,44 @@ extension EdgeCache {
 
     /// Whether the origin's object is the blob, as far as its length and earlier pulls tell, or the blob was brought back from here.
     private func provide(_ digest: Digest, _ announced: Int64?, _ info: ObjectInfo?) throws(EdgeError) -> Bool {
-        if let size = damages.size(digest, info), size == cachedSize(digest) ?? announced {
+        if let size = damages.size(digest, info), try isWhole(digest, size, announced) {
             fills.foundPresent(digest)
             return true
         }
-        if try restore(digest) { return true }
-        // So that its client hears that it is missing, and a push replaces it.
-        if let info { damages.insert(digest, etag: info.etag) }
+        return try restore(digest)
+    }
+
+    /// - Parameter announced: what the client says, who may be wrong: then the object has to prove what it is, as where it is doubted.
+    private func isWhole(_ digest: Digest, _ size: Int64, _ announced: Int64?) throws(EdgeError) -> Bool {
+        if let cached = cachedSize(digest) { return size == cached }
+        return size == announced && !damages.contains(digest) ? true : try isProved(digest)
+    }
+
+    /// Reads an object, so that its digest tells; one that is damaged a second time, and on its way.
+    private func isProved(_ digest: Digest) throws(EdgeError) -> Bool {
+        for _ in 0..<2 {
+            do throws(EdgeError) {
+                return try readsWhole(digest)
+            } catch {
+                guard case .origin(.damaged) = error else { throw error }
+            }
+        }
         return false
+    }
+
+    /// False when there is nothing to read.
+    private func readsWhole(_ digest: Digest) throws(EdgeError) -> Bool {
+        guard let content = try blob(digest) else { return false }
+        guard case .stream(let stream, let size) = content else { return true }
+        try content.begin(0..<size)
+        var offset: Int64 = 0
+        while offset < size {
+            let piece = try [UInt8](capacity: 1 << 20) { (buffer: inout OutputSpan<UInt8>) throws(EdgeError) in
+                try stream.read(at: offset, into: &buffer)
+            }
+            offset += Int64(piece.count)
+        }
+        return true
     }
 
     /// Brings a blob of the tier back to the origin, once for all who miss it; false when it is not here, or damaged.

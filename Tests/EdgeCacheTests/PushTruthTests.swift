@@ -164,8 +164,10 @@ import Threading
         var damaged = content
         damaged[size / 2] ^= 1
         _ = edge.seed(damaged, named: digest)
-        #expect(throws: EdgeError.self) { try edge.read(digest) }
-        edge.cache.waitForFills()
+        for _ in 0..<2 {
+            #expect(throws: EdgeError.self) { try edge.read(digest) }
+            edge.cache.waitForFills()
+        }
         // A client that looks first sends it.
         #expect(try edge.cache.blobSize(digest) == nil && edge.cache.sizeAnew(digest) == nil)
         let id = try edge.cache.beginUpload(library).id
@@ -177,14 +179,31 @@ import Threading
         #expect(try edge.cache.sizeAnew(digest) == Int64(size) && edge.read(digest) == content)
     }
 
+    /// Bug: a bit that was flipped on the way made a healthy blob count as missing for ten minutes.
+    @Test(arguments: [1_000, 100_000, 700_000])
+    func oneDamagedTransferIsNoProof(_ size: Int) throws {
+        let edge = try edge()
+        let digest = edge.seed(Array(Self.content[..<size]))
+        edge.store.tamper(gets: 1) { bytes in
+            var bytes = bytes
+            bytes[bytes.count / 2] ^= 1
+            return bytes
+        }
+        #expect(throws: EdgeError.self) { try edge.read(digest) }
+        edge.cache.waitForFills()
+        #expect(try edge.cache.blobSize(digest) == Int64(size) && edge.cache.provide(digest))
+    }
+
     @Test func aDamagedObjectCountsAgainOnceItIsAnotherOrLongAgo() throws {
         let edge = try edge { ($0.damagedTTL, $0.absentTTL) = (.seconds(60), .zero) }
         var damaged = Self.content
         damaged[5] ^= 1
         for isReplaced in [true, false] {
             edge.store[Self.key] = damaged
-            #expect(throws: EdgeError.self) { try edge.read(Self.digest) }
-            edge.cache.waitForFills()
+            for _ in 0..<2 {
+                #expect(throws: EdgeError.self) { try edge.read(Self.digest) }
+                edge.cache.waitForFills()
+            }
             #expect(try edge.cache.blobSize(Self.digest) == nil)
             if isReplaced { edge.store[Self.key] = Self.content } else { edge.time.advance(.seconds(60)) }
             #expect(try edge.cache.blobSize(Self.digest) == 700_000)
