@@ -234,6 +234,9 @@ extension EdgeCache {
         return try confirmedSize(digest)
     }
 
+    /// Whether a blob is here, without asking anybody.
+    public func holds(_ digest: Digest) -> Bool { cachedSize(digest) != nil }
+
     func sizeAtOrigin(_ digest: Digest, anew: Bool = false) throws(EdgeError) -> Int64? {
         if !anew, fills.isAbsent(digest) { return nil }
         let pushes = fills.pushes

@@ -40,6 +40,17 @@ public struct RegistryHandler: RequestHandler {
         return TraceContext.$current.withValue(traceparent) { named(request.id, traceparent, reply(to: request)) }
     }
 
+    /// False for what is answered from here, or is no request of the protocol.
+    public func needsOrigin(_ request: Request) -> Bool {
+        guard let route = try? Route(path: request.path) else { return false }
+        guard request.method == "GET" || request.method == "HEAD" else { return true }
+        switch route {
+        case .support: return false
+        case .blob(_, let digest): return !edge.holds(digest)
+        default: return true
+        }
+    }
+
     public func ended(_ request: Request, _ end: ExchangeEnd) {
         observer.ended(request, end)
         guard end.isBroken else { return }

@@ -2,6 +2,7 @@ internal import HTTPServer
 internal import Logging
 internal import ObjectStorage
 internal import Registry
+internal import RegistryAPI
 internal import Synchronization
 internal import Threading
 
@@ -155,13 +156,13 @@ final class OriginContact: Sendable {
     }
 }
 
-/// Answers what is cached at once. Whatever else waits until the first contact with the origin has settled how it is done.
+/// Answers what is here at once. Whatever else waits until the first contact with the origin has settled how it is done.
 struct ContactedHandler: RequestHandler {
-    let handler: any RequestHandler
+    let handler: RegistryHandler
     let contact: OriginContact
 
     func handle(_ request: Request) -> Reply {
-        contact.settle()
+        if handler.needsOrigin(request) { contact.settle() }
         return handler.handle(request)
     }
 
