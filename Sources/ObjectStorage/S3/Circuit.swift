@@ -7,8 +7,8 @@ public struct CircuitPolicy: Sendable {
     /// So many attempts in a row must have failed for want of an answer, or with a status of 500 and more that is no throttling; of those
     /// answers, one counts for each object…
     public var failures = 5
-    /// …over at least this time, or all at once where attempts for as many objects had waited for it. A store that restarts at once is no
-    /// outage.
+    /// …over at least this time, or all at once where attempts for as many objects were given up that had waited for it. A store that restarts
+    /// at once, and breaks off all that it has in hand, is no outage.
     public var leastMilliseconds = 1_000
     /// Before the first try whether it is back, up to a random part; doubles with each that fails.
     public var firstPauseMilliseconds = 1_000
@@ -28,8 +28,8 @@ public struct CircuitPolicy: Sendable {
 /// well. So an answer of 500 and more counts once for each object: where the store is down others fail soon, and until then it does answer.
 /// Requests for no object, such as listings, tell of the store itself, as silence does: they count each time.
 ///
-/// What fails at one moment may be a store that restarts, or one that nobody has reached for a minute: then it is the attempts that have
-/// taken the time. One object that hangs has many of them, so here each object counts once, however its attempts ended.
+/// What fails at one moment may be a store that restarts, or one that has been silent for a minute: then it is the attempts that have taken
+/// the time, and nothing but the time has ended them. One object that hangs has many of them, so here each object counts once.
 struct Circuit {
     /// What an attempt told about the store.
     enum Evidence {
@@ -46,8 +46,8 @@ struct Circuit {
         /// What it was for; `nil`: no object.
         let key: ObjectKey?
         let isProbe: Bool
-        /// Since when it has waited for an answer.
-        var start: UInt64
+        /// Since when it has waited for an answer; `nil`: something else has ended it.
+        var start: UInt64?
     }
 
     enum Admission: Equatable {
@@ -79,10 +79,15 @@ struct Circuit {
         var count = 0
         /// When the first came.
         var since: UInt64 = 0
-        /// What they were for, each object once; no more of it than decides.
+        /// What those were for that had waited, each object once; no more of it than decides.
         var targets: [ObjectKey?] = []
-        /// When the first of these attempts began to wait.
+        /// When the first of these began to.
         var start = UInt64.max
+
+        mutating func add(_ key: ObjectKey?, waitingSince start: UInt64, upTo most: Int) {
+            if targets.count < most, key == nil || !targets.contains(key) { targets.append(key) }
+            self.start = min(self.start, start)
+        }
     }
 
     private enum Phase {
@@ -158,10 +163,9 @@ struct Circuit {
         case .closed(var row):
             if row.count == 0 { row.since = now }
             if counts { row.count += 1 }
-            if row.targets.count < policy.failures, attempt.key == nil || !row.targets.contains(attempt.key) {
-                row.targets.append(attempt.key)
+            if let start = attempt.start {
+                row.add(attempt.key, waitingSince: max(start, answeredAt), upTo: policy.failures)
             }
-            row.start = min(row.start, max(attempt.start, answeredAt))
             guard isOutage(row, now) else {
                 phase = .closed(row)
                 return nil
@@ -250,16 +254,10 @@ final class CircuitBreaker: Sendable {
         return CircuitAttempt(self, attempt, request, in: store)
     }
 
-    /// - Parameter hasProgressed: the store may have taken much of its body a moment ago.
-    fileprivate func learn(
-        _ evidence: Circuit.Evidence,
-        from attempt: Circuit.Attempt,
-        hasProgressed: Bool,
-        _ error: StoreError?
-    ) {
+    fileprivate func learn(_ evidence: Circuit.Evidence, from attempt: Circuit.Attempt, _ error: StoreError?) {
         let (now, wallTime, draw) = (time.monotonicNanoseconds(), time.wallTime(), random.next())
         var attempt = attempt
-        if hasProgressed { attempt.start = now }
+        if error?.isOfWaiting != true { attempt.start = nil }
         let event: StoreEvent? = state.withLock { state in
             let change = state.circuit.learn(evidence, from: attempt, now: now, random: draw)
             switch change {
@@ -336,16 +334,15 @@ final class CircuitAttempt: Sendable {
     /// True once the store went down while this attempt still waited for its first sign of life. A large body may be under way, so it
     /// is left to its own limits.
     func isHopeless() -> Bool {
+        let hasLargeBody = request.body.body.length >= S3Limits.bufferBytes
         guard !attempt.isProbe, !hasLargeBody, !isTold.load(ordering: .relaxed), breaker.isOpen else { return false }
         wasCancelled.store(true, ordering: .relaxed)
         return true
     }
 
-    private var hasLargeBody: Bool { request.body.body.length >= S3Limits.bufferBytes }
-
     private func tell(_ evidence: Circuit.Evidence, _ error: StoreError?) {
         guard !isTold.exchange(true, ordering: .relaxed) else { return }
-        breaker.learn(evidence, from: attempt, hasProgressed: hasLargeBody && error?.isTimeout == false, error)
+        breaker.learn(evidence, from: attempt, error)
     }
 }
 
@@ -363,7 +360,8 @@ extension StoreError {
         }
     }
 
-    fileprivate var isTimeout: Bool { if case .timeout = kind { true } else { false } }
+    /// Time ended it: ours, or a gateway's (504), which has waited for the store instead of us.
+    fileprivate var isOfWaiting: Bool { if case .timeout = kind { true } else { status == 504 } }
 
     fileprivate static func unavailable(
         _ request: S3Request,
