@@ -38,7 +38,7 @@ import Threading
     func issued(_ name: String, seconds: Int64? = nil) -> Result<IssuedCredentials, CredentialFailure> {
         let end = seconds.map { WallTime(seconds: time.wallTime().seconds + $0) }
         let credentials = Credentials(accessKey: name, secretKey: Secret("secret-of-\(name)"))
-        return .success(IssuedCredentials(credentials, end: end, source: "a test"))
+        return Result { () throws(CredentialFailure) in try IssuedCredentials(credentials, end: end, source: "a test") }
     }
 
     func settle(_ calls: Int) { waitUntil { script.calls.load(ordering: .relaxed) >= calls } }

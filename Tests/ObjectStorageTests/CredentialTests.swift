@@ -80,6 +80,18 @@ private let staticProfile =
         #expect(text.contains("InvalidIdentityToken") && text.contains("(secret)"))
     }
 
+    /// Bug: the token had the white space of an indented document around it, and no request could be sent.
+    @Test func anIndentedAnswerIsRead() throws {
+        let here = try Surroundings()
+        here.setWebIdentity()
+        let answer = stsAnswer("AssumeRoleWithWebIdentity").replacing(">", with: ">\r\n  ")
+        here.sts.on(.any, .all, .answer(.ok(answer.replacing("</", with: "\r\n</"))))
+        let issued = try here.issue()
+        let token = Secret("session-token")
+        let expected = Credentials(accessKey: "key-of-sts", secretKey: Secret("secret-of-sts"), sessionToken: token)
+        #expect(issued.credentials == expected && issued.end?.rfc3339 == "2030-01-01T00:00:00Z")
+    }
+
     @Test(arguments: ["", "nonsense", "<AssumeRoleWithWebIdentityResponse/>"])
     func anAnswerWithoutCredentialsIsAnError(_ body: String) throws {
         let here = try Surroundings()

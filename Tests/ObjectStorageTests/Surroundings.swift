@@ -21,7 +21,7 @@ func document(_ name: String, end: String? = "2030-01-01T00:00:00Z") -> String {
 
 func inSeconds(_ seconds: Int64) -> WallTime { WallTime(seconds: SystemTime().wallTime().seconds + seconds) }
 
-private func stsAnswer(_ action: String) -> String {
+func stsAnswer(_ action: String) -> String {
     """
     <\(action)Response xmlns="https://sts.amazonaws.com/doc/2011-06-15/"><\(action)Result><Credentials>\
     <AccessKeyId>key-of-sts</AccessKeyId><SecretAccessKey>secret-of-sts</SecretAccessKey>\

@@ -91,7 +91,7 @@ extension CredentialChain {
             }
             let token = keys["aws_session_token"].map { Secret($0) }
             let credentials = Credentials(accessKey: accessKey, secretKey: Secret(secretKey), sessionToken: token)
-            return IssuedCredentials(credentials, source: what)
+            return try IssuedCredentials(credentials, source: what)
         }
         for key in ["credential_process", "sso_session", "sso_start_url", "login_session"] where profile[key] != nil {
             throw refuse("\(key) is not supported; use keys, a role, or variables that another program sets")

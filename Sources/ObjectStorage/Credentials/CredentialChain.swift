@@ -88,7 +88,7 @@ public struct CredentialChain: Sendable {
         case (let accessKey?, let secretKey?):
             let token = environment["AWS_SESSION_TOKEN"].map { Secret($0) }
             let credentials = Credentials(accessKey: accessKey, secretKey: Secret(secretKey), sessionToken: token)
-            return IssuedCredentials(credentials, source: "the environment")
+            return try IssuedCredentials(credentials, source: "the environment")
         default:
             throw CredentialFailure("AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY: one is set without the other")
         }
@@ -163,20 +163,30 @@ struct IssuedCredentials: Sendable {
     /// There are none because who hands them out refused to.
     var isRefusal = false
 
-    init(_ credentials: Credentials?, end: WallTime? = nil, _ clock: ServiceClock? = nil, source: String) {
-        self.credentials = credentials
+    /// Every source comes by here, so that none puts what cannot be used in the place of what is valid.
+    init(
+        _ credentials: Credentials,
+        end: WallTime? = nil,
+        _ clock: ServiceClock? = nil,
+        source: String
+    ) throws(CredentialFailure) {
+        self.credentials = try credentials.checked(from: source)
         self.end = end
         clockOffsetSeconds = clock?.offsetSeconds ?? 0
         self.source = source
     }
 
-    static func refused(_ reason: String) -> IssuedCredentials {
-        var refusal = IssuedCredentials(nil, source: reason)
-        refusal.isRefusal = true
-        return refusal
+    private init(noneFrom source: String, isRefusal: Bool = false) {
+        clockOffsetSeconds = 0
+        self.source = source
+        self.isRefusal = isRefusal
     }
 
-    static let none = IssuedCredentials(nil, source: "nowhere: requests are not signed")
+    static func refused(_ reason: String) -> IssuedCredentials {
+        IssuedCredentials(noneFrom: reason, isRefusal: true)
+    }
+
+    static let none = IssuedCredentials(noneFrom: "nowhere: requests are not signed")
 
     func named(_ source: String) -> IssuedCredentials {
         var copy = self

@@ -26,6 +26,24 @@ public struct Credentials: Sendable, Equatable {
 }
 
 extension Credentials {
+    /// The same, if requests can carry them. A secret key is never sent, and not every store's is made of visible characters alone.
+    func checked(from source: String) throws(CredentialFailure) -> Credentials {
+        func isVisible(_ text: String) -> Bool { text.utf8.allSatisfy { (0x21...0x7E).contains($0) } }
+        var checked = self
+        // Which is how some say that there is none.
+        if sessionToken?.reveal().isEmpty == true { checked.sessionToken = nil }
+        let secret = secretKey.reveal()
+        let parts = [
+            ("access key", !accessKey.isEmpty && isVisible(accessKey)),
+            ("secret key", !secret.isEmpty && secret.utf8.allSatisfy { $0 >= 0x20 && $0 != 0x7F }),
+            ("session token", isVisible(sessionToken?.reveal() ?? "")),
+        ]
+        for (part, isSound) in parts where !isSound {
+            throw CredentialFailure("\(source): the \(part) is empty, or holds what none can, such as a line break")
+        }
+        return checked
+    }
+
     /// What nobody may read in a request that they have signed.
     func secrets(in authorization: String) -> [Secret] {
         [secretKey, Secret(String(authorization.suffix(64)))] + [sessionToken].compactMap(\.self)

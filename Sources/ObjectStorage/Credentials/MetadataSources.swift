@@ -65,7 +65,7 @@ private struct CredentialDocument: Decodable {
         if case .some(nil) = end { throw CredentialFailure("\(source): the answer's Expiration is no time") }
         let token = document.Token.map { Secret($0) }
         let credentials = Credentials(accessKey: accessKey, secretKey: Secret(secretKey), sessionToken: token)
-        return IssuedCredentials(credentials, end: end ?? nil, clock, source: source)
+        return try IssuedCredentials(credentials, end: end ?? nil, clock, source: source)
     }
 }
 

@@ -100,12 +100,12 @@ struct SecurityTokenService: Sendable {
     private func issued(_ document: XMLElement?, _ operation: String) throws(CredentialFailure) -> IssuedCredentials {
         guard let result = document?.children.first(where: { $0.name == "\(operation)Result" }),
             let found = result.children(named: "Credentials").first,
-            let accessKey = found.text(of: "AccessKeyId"), let secretKey = found.text(of: "SecretAccessKey"),
-            let sessionToken = found.text(of: "SessionToken"),
-            let end = found.text(of: "Expiration").flatMap({ WallTime(rfc3339: $0) })
+            let accessKey = found.value(of: "AccessKeyId"), let secretKey = found.value(of: "SecretAccessKey"),
+            let sessionToken = found.value(of: "SessionToken"),
+            let end = found.value(of: "Expiration").flatMap({ WallTime(rfc3339: $0) })
         else { throw CredentialFailure("\(operation): the answer holds no credentials") }
         let issued = Credentials(accessKey: accessKey, secretKey: Secret(secretKey), sessionToken: Secret(sessionToken))
-        return IssuedCredentials(issued, end: end, clock, source: operation)
+        return try IssuedCredentials(issued, end: end, clock, source: operation)
     }
 
     private func signature(
@@ -129,6 +129,11 @@ struct SecurityTokenService: Sendable {
         added.append(("Authorization", signer.authorization(input, at: now, with: credentials)))
         return added
     }
+}
+
+extension XMLElement {
+    /// Without the white space of an indented document.
+    fileprivate func value(of child: String) -> String? { text(of: child).map { trimmed($0) } }
 }
 
 extension TransferError {
