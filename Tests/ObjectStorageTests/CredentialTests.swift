@@ -80,6 +80,19 @@ private let staticProfile =
         #expect(text.contains("InvalidIdentityToken") && text.contains("(secret)"))
     }
 
+    /// Bug: a part of the token was in the log, if the service quoted no more of it.
+    @Test(arguments: [20, 40, 60]) func aRefusalQuotesNoPartOfTheToken(_ count: Int) throws {
+        let here = try Surroundings()
+        here.setWebIdentity()
+        let token = "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJub2RlIn0.c2lnbmF0dXJlLW9mLXRoZS10b2tlbg"
+        try here.write(token + "\n", to: "long")
+        here.environment["AWS_WEB_IDENTITY_TOKEN_FILE"] = here.folder.path + "/long"
+        let quoted = "not for \(token.prefix(count)) and \(token.suffix(count))"
+        let body = "<ErrorResponse><Error><Code>AccessDenied</Code><Message>\(quoted)</Message></Error></ErrorResponse>"
+        here.sts.on(.any, .all, .answer(Answer(status: 403, body: Array(body.utf8))))
+        #expect(try here.failure().hasSuffix("AccessDenied: not for (secret) and (secret)"))
+    }
+
     /// Bug: the token had the white space of an indented document around it, and no request could be sent.
     @Test func anIndentedAnswerIsRead() throws {
         let here = try Surroundings()
@@ -116,6 +129,24 @@ private let staticProfile =
         here.setWebIdentity()
         here.environment["AWS_WEB_IDENTITY_TOKEN_FILE"] = here.folder.path + "/none"
         #expect(try here.failure().contains("/none"))
+    }
+
+    /// Bug: "pread /tmp: it is a directory; take it away".
+    @Test func aDirectoryIsNoTokenFile() throws {
+        let here = try Surroundings()
+        let path = here.folder.path
+        here.setWebIdentity()
+        here.environment["AWS_WEB_IDENTITY_TOKEN_FILE"] = path
+        #expect(try here.failure() == "AWS_WEB_IDENTITY_TOKEN_FILE: \(path) is a directory; name a file")
+        here.environment["AWS_WEB_IDENTITY_TOKEN_FILE"] = nil
+        try here.setProfile("", config: "[default]\nrole_arn=arn:role\nweb_identity_token_file=\(path)\n")
+        #expect(try here.failure().hasSuffix("web_identity_token_file: \(path) is a directory; name a file"))
+        here.environment["AWS_CONFIG_FILE"] = path
+        #expect(try here.failure().contains("AWS_CONFIG_FILE: \(path) is a directory"))
+        here.setContainer()
+        here.environment["AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE"] = path
+        let text = try here.failure([.container])
+        #expect(text == "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE: \(path) is a directory; name a file")
     }
 }
 

@@ -58,7 +58,7 @@ extension CredentialChain {
         do throws(FileError) {
             return try ProfileFile.both(for: environment.profile ?? "default", environment, files)
         } catch {
-            throw CredentialFailure("\(error)")
+            throw CredentialFailure(error, namedBy: ProfileFile.settings)
         }
     }
 
@@ -66,7 +66,7 @@ extension CredentialChain {
         do throws(FileError) {
             return try AWSProfile.named(name, environment, files)
         } catch {
-            throw CredentialFailure("\(error)")
+            throw CredentialFailure(error, namedBy: ProfileFile.settings)
         }
     }
 
@@ -80,7 +80,8 @@ extension CredentialChain {
             guard !seen.contains(profile.name) else { throw refuse("its source_profile leads back to it") }
             if profile["mfa_serial"] != nil { throw refuse("mfa_serial needs a person; use a role without it") }
             if let file = profile["web_identity_token_file"] {
-                return try assume(role, tokenFile: file, session: profile["role_session_name"], what)
+                let (setting, session) = ("\(what): web_identity_token_file", profile["role_session_name"])
+                return try assume(role, tokenFile: file, namedBy: setting, session: session, what)
             }
             let base = try sourceCredentials(of: profile, seen: seen + [profile.name], refuse)
             return try tokenService.assume(role, of: profile, with: base).named("\(what), role \(role)")

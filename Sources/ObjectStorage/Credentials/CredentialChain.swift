@@ -95,21 +95,24 @@ public struct CredentialChain: Sendable {
     }
 
     private func fromWebIdentity() throws(CredentialFailure) -> IssuedCredentials? {
-        guard let file = environment["AWS_WEB_IDENTITY_TOKEN_FILE"] else { return nil }
+        let setting = "AWS_WEB_IDENTITY_TOKEN_FILE"
+        guard let file = environment[setting] else { return nil }
         guard let role = environment["AWS_ROLE_ARN"] else {
-            throw CredentialFailure("AWS_WEB_IDENTITY_TOKEN_FILE is set without AWS_ROLE_ARN")
+            throw CredentialFailure("\(setting) is set without AWS_ROLE_ARN")
         }
-        return try assume(role, tokenFile: file, session: environment["AWS_ROLE_SESSION_NAME"], "web identity")
+        let session = environment["AWS_ROLE_SESSION_NAME"]
+        return try assume(role, tokenFile: file, namedBy: setting, session: session, "web identity")
     }
 
     func assume(
         _ role: String,
         tokenFile: String,
+        namedBy setting: String,
         session: String?,
         _ what: String
     ) throws(CredentialFailure) -> IssuedCredentials {
         // The file is replaced now and then, so it is read each time.
-        guard let text = try contents(tokenFile) else {
+        guard let text = try contents(tokenFile, namedBy: setting) else {
             throw CredentialFailure("\(what): there is no token file \(tokenFile)")
         }
         let token = Secret(trimmed(text))
@@ -117,11 +120,11 @@ public struct CredentialChain: Sendable {
         return issued.named("\(what), role \(role)")
     }
 
-    func contents(_ path: String) throws(CredentialFailure) -> String? {
+    func contents(_ path: String, namedBy setting: String) throws(CredentialFailure) -> String? {
         do throws(FileError) {
             return try files.contents(at: path).map { String(decoding: $0, as: UTF8.self) }
         } catch {
-            throw CredentialFailure("\(error)")
+            throw CredentialFailure(error, namedBy: setting)
         }
     }
 }
@@ -212,6 +215,11 @@ struct CredentialFailure: Error, CustomStringConvertible {
     init(_ text: String, isNobodyThere: Bool = false) {
         description = printable(text, limit: 500)
         self.isNobodyThere = isNobodyThere
+    }
+
+    /// A file that somebody has named cannot be read.
+    init(_ error: FileError, namedBy setting: String) {
+        self.init(error.isDirectory ? "\(setting): \(error.path) is a directory; name a file" : "\(error)")
     }
 }
 

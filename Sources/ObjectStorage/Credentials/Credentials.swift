@@ -58,6 +58,27 @@ extension [Secret] {
     }
 }
 
+extension Secret {
+    /// What two texts have in common by chance is shorter.
+    private static let pieceBytes = 16
+
+    /// The text without pieces of this one.
+    func hidden(inPiecesOf text: String) -> String {
+        let (secret, text, length) = (Array(self.text.utf8), Array(text.utf8), Self.pieceBytes)
+        let pieces = Set(secret.indices.dropLast(length - 1).map { secret[$0..<$0 + length] })
+        var shown: [UInt8] = []
+        var hiddenUntil = 0
+        for start in text.indices {
+            if pieces.contains(text[start...].prefix(length)) {
+                if start >= hiddenUntil { shown += description.utf8 }
+                hiddenUntil = start + length
+            }
+            if start >= hiddenUntil { shown.append(text[start]) }
+        }
+        return String(decoding: shown, as: UTF8.self)
+    }
+}
+
 /// Where credentials come from. Asked for each request, so it must answer from memory as a rule.
 public struct CredentialProvider: Sendable {
     /// `nil`: requests are sent unsigned.

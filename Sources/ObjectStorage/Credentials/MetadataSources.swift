@@ -114,9 +114,10 @@ extension CredentialChain {
     private func containerAuthorization() throws(CredentialFailure) -> Secret? {
         var token = environment["AWS_CONTAINER_AUTHORIZATION_TOKEN"]
         // The file is replaced now and then, so it is read each time.
-        if let file = environment["AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE"] {
-            guard let text = try contents(file) else {
-                throw CredentialFailure("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE: there is no file \(file)")
+        let setting = "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE"
+        if let file = environment[setting] {
+            guard let text = try contents(file, namedBy: setting) else {
+                throw CredentialFailure("\(setting): there is no file \(file)")
             }
             token = trimmed(text)
         }

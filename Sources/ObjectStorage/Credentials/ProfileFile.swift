@@ -10,6 +10,9 @@ struct ProfileFile: Sendable {
     /// The lines below the profile's heading; `nil` when there is none.
     let values: [String: String]?
 
+    /// What names both, for people.
+    static let settings = "AWS_SHARED_CREDENTIALS_FILE or AWS_CONFIG_FILE"
+
     /// The file of credentials, which wins, and the one of settings.
     static func both(
         for profile: String,

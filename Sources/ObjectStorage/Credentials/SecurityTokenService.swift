@@ -93,8 +93,9 @@ struct SecurityTokenService: Sendable {
             return try call(parameters, signingWith: credentials, isCorrected: true)
         }
         let error = document?.children(named: "Error").first
-        let said = secrets.hidden(in: "\(error?.text(of: "Code") ?? ""): \(error?.text(of: "Message") ?? "")")
-        throw CredentialFailure("\(operation): \(clock.warning)status \(response.status) \(said)")
+        let said = "\(error?.text(of: "Code") ?? ""): \(error?.text(of: "Message") ?? "")"
+        let shown = secrets.reduce(secrets.hidden(in: said)) { $1.hidden(inPiecesOf: $0) }
+        throw CredentialFailure("\(operation): \(clock.warning)status \(response.status) \(shown)")
     }
 
     private func issued(_ document: XMLElement?, _ operation: String) throws(CredentialFailure) -> IssuedCredentials {
