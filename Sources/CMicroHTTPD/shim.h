@@ -3,12 +3,21 @@
 #include <microhttpd.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <string.h>
 
 struct forebay_mhd_options {
     unsigned int connection_limit;
     unsigned int idle_timeout_seconds;
     size_t connection_memory_bytes;
 };
+
+/// The target is read as it came: what libmicrohttpd would make of it is not looked at.
+static size_t forebay_mhd_leave(void *context, struct MHD_Connection *connection, char *text)
+{
+    (void)context;
+    (void)connection;
+    return strlen(text);
+}
 
 /// A daemon without a thread and without a listening socket: its owner runs it and hands it connections.
 static inline struct MHD_Daemon *forebay_mhd_start(
@@ -19,6 +28,7 @@ static inline struct MHD_Daemon *forebay_mhd_start(
         MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_NO_LISTEN_SOCKET, 0, NULL, NULL, handler, context,
         MHD_OPTION_NOTIFY_COMPLETED, completed, context,
         MHD_OPTION_URI_LOG_CALLBACK, uri, context,
+        MHD_OPTION_UNESCAPE_CALLBACK, forebay_mhd_leave, NULL,
         MHD_OPTION_NOTIFY_CONNECTION, connection, context,
         // Without it, a daemon that has no threads of its own sends no file by sendfile(2).
         MHD_OPTION_SIGPIPE_HANDLED_BY_APP, 1,

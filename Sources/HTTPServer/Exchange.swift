@@ -109,7 +109,7 @@ final class Exchange: @unchecked Sendable {
         isBack()
         switch phase {
         case .headersPending:
-            return (begin(connection, method: String(cString: method), version: String(cString: version)), 0)
+            return (begin(connection, method: String(cString: method), version: version), 0)
         case .gathering:
             return bytes.isEmpty ? (handOver(connection) { $0.finish() }, 0) : (.goOn, gather(bytes))
         case .decided(.respond(let response)):
@@ -129,21 +129,17 @@ final class Exchange: @unchecked Sendable {
     }
 
     /// The header section is in.
-    private func begin(_ connection: OpaquePointer, method: String, version: String) -> Step {
-        let request = Request(connection, method: method, target)
-        self.request = request
+    private func begin(_ connection: OpaquePointer, method: String, version: UnsafePointer<CChar>) -> Step {
+        let scan = HeaderScan(connection)
+        let body: Framing.Body
         do throws(Framing.Refusal) {
-            let body = try Framing.check(
-                request,
-                target,
-                version: version,
-                headerLimitBytes: exchanges.headerLimitBytes
-            )
-            request.contentLength = body.contentLength
-            request.hasBody = body.isChunked || (body.contentLength ?? 0) > 0
+            body = try Framing.check(target, scan, version: version, headerLimitBytes: exchanges.headerLimitBytes)
         } catch {
+            request = Request(connection, method: method, target)
             return answer(refusal(status: 400, reason: error.reason), closes: true)
         }
+        let request = Request(connection, method: method, target, body, isForWhole: !scan.isSelective)
+        self.request = request
         guard request.hasBody else {
             phase = .ready(request)
             return .goOn

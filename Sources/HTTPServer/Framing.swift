@@ -1,3 +1,4 @@
+internal import CMicroHTTPD
 internal import Glibc
 
 /// The checks that libmicrohttpd 0.9.75 leaves out: with any of these, two parties may disagree on where a request ends or what it names.
@@ -13,20 +14,17 @@ enum Framing {
     }
 
     static func check(
-        _ request: Request,
         _ target: Target,
-        version: String,
+        _ scan: HeaderScan,
+        version: UnsafePointer<CChar>,
         headerLimitBytes: Int
     ) throws(Refusal) -> Body {
         if !target.isPlain { try check(path: target.path) }
-        var scan = HeaderScan()
-        request.scanHeaders(&scan)
         if let fault = scan.fault { throw Refusal(reason: fault) }
-        request.isForWhole = !scan.isSelective
         guard target.path.utf8.count + target.query.utf8.count + scan.bytes <= headerLimitBytes else {
             throw Refusal(reason: "the header section is larger than \(headerLimitBytes) bytes")
         }
-        guard scan.hosts == 1 || (scan.hosts == 0 && version == "HTTP/1.0") else {
+        guard scan.hosts == 1 || (scan.hosts == 0 && strcmp(version, "HTTP/1.0") == 0) else {
             throw Refusal(reason: "a request needs exactly one Host header")
         }
         return try body(scan)
@@ -64,7 +62,7 @@ enum Framing {
     }
 }
 
-/// What the checks need of a header section, gathered in one pass and without a copy.
+/// What the checks need of a header section, gathered in one pass and without a copy (`MHD_get_connection_values_n`).
 struct HeaderScan {
     private(set) var bytes = 0
     private(set) var hosts = 0
@@ -77,25 +75,23 @@ struct HeaderScan {
     private(set) var coding: UnsafePointer<CChar>?
     private(set) var fault: String?
 
-    /// - Parameter value: `nil` when the line has none.
-    mutating func visit(_ name: UnsafePointer<CChar>, _ value: UnsafePointer<CChar>?) {
-        var count = 0
-        while name[count] != 0 {
-            if !Self.isTokenCharacter(UInt8(bitPattern: name[count])) {
-                fail("a header name holds a character that is not allowed")
-            }
-            count += 1
+    init(_ connection: OpaquePointer) {
+        withUnsafeMutablePointer(to: &self) { pointer in
+            _ = MHD_get_connection_values_n(connection, .HEADER_KIND, scanHeader, pointer)
         }
-        if count == 0 { fail("a header name holds a character that is not allowed") }
-        noteName(name, count, value ?? emptyText)
-        bytes += count + 4
-        guard var next = value else { return }
-        while next.pointee != 0 {
-            let byte = UInt8(bitPattern: next.pointee)
-            if byte < 32 && byte != 9 || byte == 127 { fail("a header value holds a control character") }
-            next += 1
-            bytes += 1
+    }
+
+    /// - Parameter value: empty when the line has none.
+    fileprivate mutating func visit(_ name: UnsafeBufferPointer<CChar>, _ value: UnsafeBufferPointer<CChar>) {
+        if name.isEmpty || !name.allSatisfy({ Self.isTokenCharacter(UInt8(bitPattern: $0)) }) {
+            fail("a header name holds a character that is not allowed")
         }
+        let bytes = UnsafeRawBufferPointer(value)
+        if bytes.hasMark(\.controls), bytes.contains(where: { $0 < 32 && $0 != 9 || $0 == 127 }) {
+            fail("a header value holds a control character")
+        }
+        noteName(name.baseAddress ?? emptyText, name.count, value.baseAddress ?? emptyText)
+        self.bytes += name.count + 4 + value.count
     }
 
     private mutating func noteName(_ name: UnsafePointer<CChar>, _ count: Int, _ value: UnsafePointer<CChar>) {
@@ -127,6 +123,22 @@ struct HeaderScan {
         default: false
         }
     }
+}
+
+private func scanHeader(
+    _ context: UnsafeMutableRawPointer?,
+    _ kind: MHD_ValueKind,
+    _ name: UnsafePointer<CChar>?,
+    _ nameLength: Int,
+    _ value: UnsafePointer<CChar>?,
+    _ valueLength: Int
+) -> MHD_Result {
+    guard let context, let name else { return MHD_Result.NO }
+    context.assumingMemoryBound(to: HeaderScan.self).pointee.visit(
+        UnsafeBufferPointer(start: name, count: nameLength),
+        UnsafeBufferPointer(start: value, count: valueLength)
+    )
+    return MHD_Result.YES
 }
 
 /// Immortal, since it is a literal.

@@ -10,11 +10,11 @@ public final class Request {
     /// What follows the `?`, as it came; empty when there is none.
     public let query: String
     /// Of the body, in bytes; `nil` when it is chunked or there is none.
-    public internal(set) var contentLength: Int64?
+    public let contentLength: Int64?
     /// A body follows.
-    public internal(set) var hasBody = false
+    public let hasBody: Bool
     /// Neither a part nor a condition is asked for.
-    public internal(set) var isForWhole = false
+    public let isForWhole: Bool
     /// The handler's own, from ``RequestHandler/handle(_:)`` until ``RequestHandler/ended(_:_:)``.
     public var note: UInt64 = 0
     /// What the handler calls it in logs.
@@ -22,11 +22,20 @@ public final class Request {
 
     private let connection: OpaquePointer
 
-    init(_ connection: OpaquePointer, method: String, _ target: Target) {
+    init(
+        _ connection: OpaquePointer,
+        method: String,
+        _ target: Target,
+        _ body: Framing.Body = Framing.Body(),
+        isForWhole: Bool = false
+    ) {
         self.connection = connection
         self.method = method
         path = target.path
         query = target.query
+        contentLength = body.contentLength
+        hasBody = body.isChunked || (body.contentLength ?? 0) > 0
+        self.isForWhole = isForWhole
     }
 
     /// The client waits for a word before it sends the body (RFC 9110, section 10.1.1).
@@ -36,13 +45,6 @@ public final class Request {
     public func header(_ name: String) -> String? {
         name.withCString { name in
             MHD_lookup_connection_value(connection, .HEADER_KIND, name).map { String(cString: $0) }
-        }
-    }
-
-    /// Looks at each header as it lies in memory (`MHD_get_connection_values`).
-    func scanHeaders(_ scan: inout HeaderScan) {
-        withUnsafeMutablePointer(to: &scan) { pointer in
-            _ = MHD_get_connection_values(connection, .HEADER_KIND, scanHeader, pointer)
         }
     }
 
@@ -115,16 +117,5 @@ private func collectHeader(
     context.assumingMemoryBound(to: HeaderList.self).pointee.headers.append(
         (String(cString: name), value.map { String(cString: $0) } ?? "")
     )
-    return MHD_Result.YES
-}
-
-private func scanHeader(
-    _ context: UnsafeMutableRawPointer?,
-    _ kind: MHD_ValueKind,
-    _ name: UnsafePointer<CChar>?,
-    _ value: UnsafePointer<CChar>?
-) -> MHD_Result {
-    guard let context, let name else { return MHD_Result.NO }
-    context.assumingMemoryBound(to: HeaderScan.self).pointee.visit(name, value)
     return MHD_Result.YES
 }

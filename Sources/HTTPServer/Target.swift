@@ -14,17 +14,18 @@ struct Target {
             (path, query, isPlain) = ("", "", true)
             return
         }
-        let bytes = UnsafeRawBufferPointer(start: text, count: strlen(text)).assumingMemoryBound(to: UInt8.self)
+        let bytes = UnsafeRawBufferPointer(start: text, count: strlen(text))
         let target = String(decoding: bytes, as: UTF8.self)
         guard bytes.first == UInt8(ascii: "/"), Self.isPlain(bytes) else {
             (path, query) = Self.split(target)
-            isPlain = path.utf8.withContiguousStorageIfAvailable(Self.isPlain) ?? false
+            isPlain = path.utf8.withContiguousStorageIfAvailable { Self.isPlain(UnsafeRawBufferPointer($0)) } ?? false
             return
         }
         (path, query, isPlain) = (target, "", true)
     }
 
-    private static func isPlain(_ path: UnsafeBufferPointer<UInt8>) -> Bool {
+    private static func isPlain(_ path: UnsafeRawBufferPointer) -> Bool {
+        guard path.hasMark({ $0.controls | $0.marks("%") | $0.marks("?") | $0.marks(".") }) else { return true }
         var last: UInt8 = 0
         for byte in path {
             switch byte {

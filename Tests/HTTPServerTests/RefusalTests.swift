@@ -31,6 +31,35 @@ import Testing
         }
     }
 
+    /// Wherever it stands, and however long what it stands in is.
+    @Test(arguments: [("\u{1}", 400), ("\u{1F}", 400), ("\u{7F}", 400), ("\t", 200), ("é", 200)])
+    func oneByteOfAHeaderDecides(byte: String, status: Int) throws {
+        try withServer { server, _ in
+            for place in 0..<20 {
+                let value = String(repeating: "x", count: place) + byte
+                for value in [value, value + "yyyyy"] {
+                    let client = try RawClient(port: server.port)
+                    try client.send("GET /now HTTP/1.1\r\nHost: a\r\nX-A: \(value)\r\n\r\n")
+                    #expect(try client.status() == status, "\(value)")
+                }
+            }
+        }
+    }
+
+    @Test(arguments: [
+        ("/..", 400), ("/%2e%2E/now", 400), ("%00", 400), ("%", 400), ("a.b", 200), ("é", 200), ("?..", 200),
+    ])
+    func aPartOfATargetDecides(part: String, status: Int) throws {
+        try withServer { server, _ in
+            for place in 0..<20 {
+                let target = "/" + String(repeating: "x", count: place) + part
+                let client = try RawClient(port: server.port)
+                try client.send("GET \(target) HTTP/1.1\r\nHost: a\r\n\r\n")
+                #expect(try client.status() == status, "\(target)")
+            }
+        }
+    }
+
     @Test func aHeaderSectionThatIsTooLargeIsRefused() throws {
         try withServer {
             $0.headerLimitBytes = 1_000
