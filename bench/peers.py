@@ -278,12 +278,16 @@ http {{ access_log off; sendfile on; tcp_nopush on; tcp_nodelay on; keepalive_re
         nginx = find("nginx")
         return self.spawn(name, [nginx, "-p", str(folder), "-c", str(folder / "nginx.conf")], port, version(nginx, "-v"))
 
-    def nginx_static(self, root, name="nginx, sendfile"):
-        """Plain files under the paths of their requests, as `lay_out` links them: nothing to match or to rewrite."""
+    def nginx_static(self, root, name="nginx", http=""):
+        """Plain files under the paths of their requests, as `lay_out` links them: nothing to match or to rewrite. Each is opened anew."""
         return self._nginx(
-            name, "  open_file_cache max=10000 inactive=10m; open_file_cache_valid 10m;",
+            name, http,
             f"root {root}; types {{ }} default_type application/octet-stream; "
             f"location /v2/{REPOSITORY}/manifests/ {{ default_type {MANIFEST_TYPE}; }}")
+
+    def nginx_tuned(self, root, name="nginx, open_file_cache"):
+        """The same, keeping files open without looking at them again for ten minutes."""
+        return self.nginx_static(root, name, "  open_file_cache max=10000 inactive=10m; open_file_cache_valid 10m;")
 
     @staticmethod
     def lay_out(origin, root):

@@ -48,20 +48,23 @@ class Goal:
                 for sample, *round in zip(own, *others)]
 
 
-STATIC, CACHE, PROXY, REGISTRY = "nginx, sendfile", "nginx, proxy_cache", "docker-registry, proxy", "docker-registry"
+# As file servers, by sendfile: as it is shipped, and with what makes it quickest.
+NGINXES = "nginx", "nginx, open_file_cache"
+CACHE, PROXY, REGISTRY = "nginx, proxy_cache", "docker-registry, proxy", "docker-registry"
 MANIFESTS = "manifest by digest", "manifest by tag"
 FEW, MANY = "Forebay, 100 blobs", "Forebay, 100,000 blobs"
 # MiB/s: what one connection to a large object store gives, about.
 FAR_RATE = 85
 
 GOALS = [
-    Goal("throughput", "warm blob", ("256 MiB",), (1, 8), speed, "at least", 1.0, (STATIC,)),
-    Goal("CPU for a GiB", "warm blob", ("256 MiB",), (1, 8), cost, "at most", 1.05, (STATIC,)),
-    *[Goal(*rest) for name in MANIFESTS for rest in [
-        ("requests/s", name, (), (16, 64), speed, "at least", 1.2, (STATIC,)),
-        ("p99", name, (), (16, 64), p99, "at most", 0.5, (STATIC,)),
-        ("requests/s", name, (), (16, 64), speed, "at least", 40, (REGISTRY,))]],
-    Goal("requests/s", "warm blob", ("4 KiB",), (1, 8, 16, 64), speed, "at least", 1.0, (STATIC,)),
+    *[Goal(*rest, (nginx,)) for rest in [
+        ("throughput", "warm blob", ("256 MiB",), (1, 8), speed, "at least", 1.0),
+        ("CPU for a GiB", "warm blob", ("256 MiB",), (1, 8), cost, "at most", 1.05),
+        *[rest for name in MANIFESTS for rest in [
+            ("requests/s", name, (), (16, 64), speed, "at least", 1.2),
+            ("p99", name, (), (16, 64), p99, "at most", 0.5)]],
+        ("requests/s", "warm blob", ("4 KiB",), (1, 8, 16, 64), speed, "at least", 1.0)] for nginx in NGINXES],
+    *[Goal("requests/s", name, (), (16, 64), speed, "at least", 40, (REGISTRY,)) for name in MANIFESTS],
     Goal("wall time", "cold pull", ("256 MiB", "1 GiB"), (1,), wall, "at most", 0.8, (CACHE, PROXY)),
     Goal("wall time", f"cold pull from {FAR_RATE} MiB/s a connection", (), (1,), wall, "at most", 0.8, (CACHE, PROXY)),
     Goal("peak RSS, MiB", "beside 2,000 idle connections", (), (16,), lambda sample: sample["peak"], "at most", 120),

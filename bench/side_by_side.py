@@ -5,9 +5,9 @@ usage: bench/side_by_side.py [--short] [--rounds N] [--cases WORDS] [--binary .b
 
 Writes results.json, results.md and results.html, and for each server a file that `forebay bench report` reads, after each case. Medians, with
 the slowest and the fastest round. Large transfers are measured with `forebay bench`, requests for a few KiB with wrk, whose client costs a
-tenth: on one machine, the client takes its share from the server. nginx as a file server has each file under the path of its request, and
-keeps it open. A server that fails has that as its error, and the others go on. --cases keeps those whose name holds one of the words, and
-leaves the results of others where they are.
+tenth: on one machine, the client takes its share from the server. nginx as a file server has each file under the path of its request: once
+as it is shipped, and once with open_file_cache. A server that fails has that as its error, and the others go on. --cases keeps those whose
+name holds one of the words, and leaves the results of others where they are.
 
 Needs nginx, varnishd, docker-registry, wrk, curl and Ceph's gateway, which `make bench` installs.
 """
@@ -84,7 +84,7 @@ class SideBySide:
         self.writer = bench.forebay("writer", cache="4GiB")  # puts into the bucket what the measured ones have not seen
         self.edge = bench.forebay()
         self.local = bench.forebay("Forebay, directory", origin=self.directory)
-        self.static = bench.nginx_static(self.files)
+        self.file_servers = [bench.nginx_static(self.files), bench.nginx_tuned(self.files)]
         self.cache = bench.nginx_cache()
         self.varnish = bench.varnish()
         self.face = bench.nginx_face({"latest": digest})
@@ -97,7 +97,7 @@ class SideBySide:
         self.far_caches = [
             bench.forebay(self.edge.name + FAR, s3_port=far.port), bench.nginx_cache(self.cache.name + FAR, far.port),
             bench.varnish(self.varnish.name + FAR, "1G", far.port), bench.docker_registry(self.docker_proxy.name + FAR, far_face.url)]
-        self.warm = [self.edge, self.static, self.cache, self.varnish, self.docker, self.docker_s3, self.docker_proxy]
+        self.warm = [self.edge, *self.file_servers, self.cache, self.varnish, self.docker, self.docker_s3, self.docker_proxy]
         # Each with the store of its own: what the caches find in the bucket, the writer puts there.
         self.stores = [self.writer, self.local, self.docker, self.docker_s3]
         self.tiers = [bench.forebay(name, origin=bench.new_folder(f"{count} blobs")) for name, count in self.TIERS.items()]
@@ -124,7 +124,7 @@ class SideBySide:
         for clients in (16,) if short else (16, 64):
             self.add("manifest by tag", size_text(size), clients, warm, self.with_wrk(tag, size), self.once_each(tag, warm))
             self.add("manifest by digest", size_text(size), clients, warm, self.with_wrk(digest, size), self.once_each(digest, warm))
-        self.add("beside 2,000 idle connections", size_text(size), 16, [self.edge, self.static] + [self.docker] * (not short),
+        self.add("beside 2,000 idle connections", size_text(size), 16, [self.edge, *self.file_servers] + [self.docker] * (not short),
                  self.with_wrk(digest, size), around=self.beside_idle(digest, size, 2000))
         # The one shows what the size of the index costs, the other also what the processor's caches no longer hold.
         self.add("100 blobs of the tier", "4 KiB", 16, self.tiers, self.by_chance(4096, 100), self.fill_tiers(4096))
