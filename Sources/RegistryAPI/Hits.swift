@@ -12,9 +12,9 @@ extension RegistryHandler {
         guard request.method == "GET" || request.method == "HEAD" else { return nil }
         observer.began(request)
         let asked = Asked(request, isOriginDown: edge.isOriginDown, preparedAnswers)
-        // What is told to a HEAD is remembered, by its digest.
-        if request.method == "GET", let kept = asked.kept, edge.stillHolds(kept.sighting) {
+        if let kept = asked.kept, edge.stillHolds(kept.sighting) {
             request.note = kept.note
+            tell(asked, kept.content)
             return .prepared(kept.response)
         }
         do throws(Route.Failure) {
@@ -40,12 +40,12 @@ extension RegistryHandler {
         var ready: ReadyAnswer?
         _ = edge.blobHit(digest) { sighting, bytes in
             ready =
-                prepared(asked, sighting, blobHeaders(digest), bytes)
+                prepared(asked, sighting, Content(digest: digest), blobHeaders(digest), bytes)
                 ?? answerAtOnce(digest, .bytes([UInt8](bytes)), asked)
         } file: { file, size in
             ready = answerAtOnce(digest, .file(file, size: size), asked)
         }
-        if ready != nil, asked.request.method == "HEAD" { edge.hasTold(digest) }
+        if ready != nil { tell(asked, Content(digest: digest)) }
         return ready
     }
 
@@ -63,8 +63,9 @@ extension RegistryHandler {
     private func manifestAtOnce(_ name: RepositoryName, _ reference: Reference, _ asked: Asked) -> ReadyAnswer? {
         var ready: ReadyAnswer?
         _ = edge.manifestHit(name, reference) { digest, sighting, mediaType, bytes in
-            if asked.request.method == "HEAD" { edge.hasTold(digest, in: name) }
-            ready = prepared(asked, sighting, manifestHeaders(digest, MediaType(mediaType)), bytes)
+            let content = Content(digest: digest, repository: name)
+            tell(asked, content)
+            ready = prepared(asked, sighting, content, manifestHeaders(digest, MediaType(mediaType)), bytes)
             guard ready == nil else { return }
             let headers = manifestHeaders(digest, MediaType(mediaType))
             let response = answer(digest, headers, [UInt8](bytes), asked.request)
@@ -73,10 +74,16 @@ extension RegistryHandler {
         return ready
     }
 
+    /// A client that only asks whether this is here may leave it out of its push.
+    private func tell(_ asked: Asked, _ content: Content) {
+        if asked.request.method == "HEAD" { edge.hasTold(content.digest, in: content.repository) }
+    }
+
     /// `nil` where it must be made for this request alone.
     private func prepared(
         _ asked: Asked,
         _ sighting: DiskTier.Sighting,
+        _ content: Content,
         _ headers: @autoclosure () -> [(name: String, value: String)],
         _ bytes: Span<UInt8>
     ) -> ReadyAnswer? {
@@ -84,7 +91,7 @@ extension RegistryHandler {
         let known = asked.kept.flatMap { $0.sighting.number == sighting.number ? $0.response : nil }
         guard let response = known ?? prepared(headers(), asked.isOriginDown, bytes) else { return nil }
         preparedAnswers.offer(place) {
-            PreparedAnswer(place, sighting, asked.request.note, isOfOutage: asked.isOriginDown, response)
+            PreparedAnswer(place, sighting, content, asked.request.note, isOfOutage: asked.isOriginDown, response)
         }
         return .prepared(response)
     }
@@ -116,11 +123,18 @@ private struct Asked {
     }
 }
 
+/// A blob, or a manifest of a repository.
+struct Content {
+    let digest: Digest
+    var repository: RepositoryName?
+}
+
 /// An answer that was made before. A record's content never changes, so its answer never does; whether it is still the record that the path
 /// leads to is asked each time.
 final class PreparedAnswer: Sendable {
     let place: PreparedAnswers.Place
     let sighting: DiskTier.Sighting
+    let content: Content
     /// The request's.
     let note: UInt64
     /// It says that the origin is down.
@@ -130,12 +144,14 @@ final class PreparedAnswer: Sendable {
     init(
         _ place: PreparedAnswers.Place,
         _ sighting: DiskTier.Sighting,
+        _ content: Content,
         _ note: UInt64,
         isOfOutage: Bool,
         _ response: PreparedResponse
     ) {
         self.place = place
         self.sighting = sighting
+        self.content = content
         self.note = note
         self.isOfOutage = isOfOutage
         self.response = response

@@ -41,6 +41,24 @@ import Testing
         return path
     }
 
+    /// Whoever hears by HEAD that a layer is here leaves it out: also an answer that is given again is a promise.
+    @Test(arguments: ["GET", "HEAD"])
+    func whatAKeptAnswerSaidIsRemembered(_ method: String) throws {
+        let node = try node()
+        let path = try blob(node)
+        // What was said until now is forgotten.
+        time.advance(.seconds(24 * 3600))
+        #expect(try node.request(method, path).0.status == 200)
+        #expect(try node.request("DELETE", path).0.status == 202)
+        let layers = [Digest(of: [1, 2, 3]), node.seed([4, 5, 6])].map {
+            #"{"mediaType":"application/vnd.oci.image.layer.v1.tar","digest":"\#($0)","size":3}"#
+        }
+        let image = #"{"schemaVersion":2,"layers":[\#(layers.joined(separator: ","))]}"#
+        let type = [(name: "Content-Type", value: MediaType.imageManifest.rawValue)]
+        let status = try node.request("PUT", manifest, type, body: Array(image.utf8)).0.status
+        #expect(status == (method == "HEAD" ? 400 : 201))
+    }
+
     @Test func aTagThatMovesIsFollowedAtOnce() throws {
         let node = try node()
         for note in ["one", "two", "three"] {
