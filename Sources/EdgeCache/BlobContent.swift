@@ -41,7 +41,7 @@ public protocol BlobStream: AnyObject, Sendable {
     /// Waits for bytes at `offset` and appends at least one. Offsets go up without gaps.
     ///
     /// The last byte of the blob comes only once the whole content has proved to have its digest: damage and short bodies end in
-    /// an error here, never in a complete answer.
+    /// an error here, never in a complete answer. Who reads just a little at the end does not wait for that.
     func read(at offset: Int64, into buffer: inout OutputSpan<UInt8>) throws(EdgeError)
     /// Appends what can be had without waiting for anything, which may be nothing.
     func readAtOnce(at offset: Int64, into buffer: inout OutputSpan<UInt8>)

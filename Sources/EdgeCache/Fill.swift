@@ -207,16 +207,19 @@ extension Fill {
     }
 
     /// What is to read at `offset` right now; `nil` when nothing is there yet.
-    func landed(at offset: Int64) -> Readable? { state.withLock { $0.readable(at: offset) } }
+    func landed(at offset: Int64, unproved end: Int64) -> Readable? {
+        state.withLock { $0.readable(at: offset, unproved: end) }
+    }
 
-    /// Waits until there is something to read at `offset`. The last byte counts only once the content is verified.
+    /// Waits until there is something to read at `offset`.
     ///
     /// - Parameters:
+    ///   - end: the bytes behind it count only once the content is verified.
     ///   - patience: after so long the byte is fetched by itself, when its part would take longer still.
     ///   - order: called when the byte is not there and nobody fetches it, to see to it that somebody does.
-    func waitForBytes(at offset: Int64, patience: Duration, order: () -> Void) -> Readable {
+    func waitForBytes(at offset: Int64, unproved end: Int64, patience: Duration, order: () -> Void) -> Readable {
         let ready: Readable? = state.withLock { state in
-            if let readable = state.readable(at: offset) { return readable }
+            if let readable = state.readable(at: offset, unproved: end) { return readable }
             state.waiting.append(offset)
             return nil
         }
@@ -225,7 +228,7 @@ extension Fill {
         var distance = state.withLock { $0.map?.distance(to: offset) }
         while true {
             let readable: Readable? = state.wait(until: .after(patience)) { state in
-                guard let readable = state.readable(at: offset) else { return nil }
+                guard let readable = state.readable(at: offset, unproved: end) else { return nil }
                 if let index = state.waiting.firstIndex(of: offset) { state.waiting.remove(at: index) }
                 return readable
             }
@@ -246,11 +249,11 @@ extension Fill.State {
         return map?.cut(at: offset) ?? false
     }
 
-    fileprivate func readable(at offset: Int64) -> Fill.Readable? {
+    fileprivate func readable(at offset: Int64, unproved limit: Int64) -> Fill.Readable? {
         let size = size ?? 0
         switch phase {
         case .streaming(let file):
-            guard let end = map?.landed.end(from: offset).map({ min($0, size - 1) }), end > offset else { return nil }
+            guard let end = map?.landed.end(from: offset).map({ min($0, limit) }), end > offset else { return nil }
             return .bytes(in: file, count: end - offset)
         case .verified(let file):
             return .bytes(in: file, count: size - offset)

@@ -5,6 +5,10 @@ internal import System
 ///
 /// Sendable because one thread at a time reads for its request.
 final class FillReader: BlobStream, @unchecked Sendable {
+    /// Who reads no more than this at the end of a blob wants just that, as eStargz its footer and SOCI its last span (4 MiB by default), and does
+    /// not wait for the whole. A longer rest may complete a pull that broke off, for which the last byte says that all of it is right.
+    private static let footerBytes: Int64 = 4 << 20
+
     private let member: FillMember
     private let fills: Fills
     private let size: Int64
@@ -16,6 +20,8 @@ final class FillReader: BlobStream, @unchecked Sendable {
     private var fallback: PassThrough?
     /// Where the client is to end, and whether it is still there.
     private var end: Int64
+    /// Where the bytes end that it may have before all of them have proved right.
+    private var unprovedEnd: Int64
     private var isWanted: () -> Bool = { true }
 
     init(_ member: FillMember, _ fills: Fills, size: Int64) {
@@ -23,18 +29,22 @@ final class FillReader: BlobStream, @unchecked Sendable {
         self.fills = fills
         self.size = size
         end = size
+        unprovedEnd = size - 1
     }
 
     func begin(_ range: Range<Int64>, isWanted: @escaping () -> Bool) {
         end = range.upperBound
         self.isWanted = isWanted
+        let isFooter = range.lowerBound > 0 && size - range.lowerBound <= Self.footerBytes
+        // Who comes back for the last byte of what has just broken off before it.
+        if isFooter, !fills.damages.contains(member.fill.digest) { unprovedEnd = size }
     }
 
     var isPassing: Bool { fallback != nil }
 
     func readAtOnce(at offset: Int64, into buffer: inout OutputSpan<UInt8>) {
         guard fallback == nil, isTrusted(from: first ?? offset),
-            case .bytes(let file, let count)? = member.fill.landed(at: offset)
+            case .bytes(let file, let count)? = member.fill.landed(at: offset, unproved: unprovedEnd)
         else { return }
         goOn(at: offset)
         let wanted = Int(min(count, Int64(buffer.freeCapacity)))
@@ -50,7 +60,10 @@ final class FillReader: BlobStream, @unchecked Sendable {
             // What the client has may be wrong.
             fill.waitUntilProved()
         }
-        switch fill.waitForBytes(at: offset, patience: fills.limits.readerPatience, order: { fills.schedule(fill) }) {
+        let readable = fill.waitForBytes(at: offset, unproved: unprovedEnd, patience: fills.limits.readerPatience) {
+            fills.schedule(fill)
+        }
+        switch readable {
         case .failed(let error):
             throw error
         case .bytes(let file, let count):

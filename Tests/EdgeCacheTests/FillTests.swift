@@ -207,6 +207,53 @@ import Threading
         #expect(try edge.read(digest) == content)
     }
 
+    /// Bug: eStargz reads the footer first, and had to wait for all of the blob.
+    @Test(arguments: [1, 51, 4 * mebibyte])
+    func theEndOfAColdBlobDoesNotWaitForTheRest(_ count: Int) throws {
+        let edge = try Edge(smallParts)
+        let content = noise(16 * mebibyte)
+        let digest = edge.seed(content)
+        let gate = Gate()
+        let footer = content.count - count..<content.count
+        let partStart = footer.lowerBound / mebibyte * mebibyte
+        edge.store.interceptPieces { _, offset throws(StoreError) in
+            if offset >= mebibyte / 4, offset < partStart { gate.pass() }
+        }
+        // What counts from the end does not tell yet where it is.
+        let blob = try begin(edge, digest, footer)
+        let read = Monitor<[UInt8]?>(nil)
+        spawnThread(name: "client") {
+            let got = try? bytes(footer, of: blob)
+            read.update { $0 = got ?? [] }
+        }
+        #expect(read.wait(until: .after(.seconds(20))) { $0 } == Array(content[footer]))
+        gate.open()
+        edge.cache.waitForFills()
+        #expect(try edge.read(digest) == content)
+        #expect(edge.store.deliveredBytes == content.count)
+    }
+
+    /// A pull that is taken up again must not end well on bytes that are not the blob's.
+    @Test(arguments: [0, 1, mebibyte])
+    func whatIsLongerAtTheEndIsHeldBack(_ start: Int) throws {
+        let edge = try Edge(smallParts)
+        let content = noise(6 * mebibyte)
+        let digest = edge.seed(content, named: Digest(of: noise(6 * mebibyte, seed: 2)))
+        let rest = try begin(edge, digest, start..<content.count)
+        #expect(throws: EdgeError.self) { _ = try bytes(start..<content.count, of: rest) }
+        edge.cache.waitForFills()
+        // The client comes back for the byte that it lacks.
+        let last = content.count - 1..<content.count
+        let end = try begin(edge, digest, last)
+        #expect(throws: EdgeError.self) { _ = try bytes(last, of: end) }
+    }
+
+    private func begin(_ edge: Edge, _ digest: Digest, _ range: Range<Int>) throws -> BlobContent {
+        let blob = try #require(try edge.cache.blob(digest))
+        try blob.begin(Int64(range.lowerBound)..<Int64(range.upperBound))
+        return blob
+    }
+
     /// The parts of one blob that nobody waits for take no thread from another blob, nor from a reader elsewhere in it.
     @Test func readingAheadHoldsNobodyUp() throws {
         let edge = try Edge {
