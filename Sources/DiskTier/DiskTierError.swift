@@ -115,7 +115,7 @@ public enum DiskTierError: Error, CustomStringConvertible {
     /// Failures of one kind are told together; `nil` for what is no failure of the disk.
     var noticeKind: String? {
         switch self {
-        case .file(let error): "file \(error.code)"
+        case .file(let error): error.isOverwritten ? nil : "file \(error.code)"
         case .index(let error): "index \(error.code)"
         case .volumeFull: "volume"
         default: nil

@@ -80,8 +80,7 @@ public final class IncomingFile {
                 try fileSystem.truncate(file, to: size)
                 try fileSystem.createDirectory(parentDirectory(of: path))
                 tier.settlement.publishes(path)
-                try fileSystem.publish(file, from: file.path, as: path)
-                return try fileSystem.status(of: file)
+                return try fileSystem.publish(file, from: file.path, as: path)
             }
             isCommitted = true
             // Who reads along with the fill goes on reading this file.

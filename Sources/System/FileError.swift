@@ -34,7 +34,11 @@ public struct FileError: Error, Equatable, CustomStringConvertible {
     /// The disk cannot give the bytes back (`EIO`).
     public var isUnreadable: Bool { code == EIO }
 
+    /// Another process has changed it (`ETXTBSY`).
+    public var isOverwritten: Bool { code == ETXTBSY }
+
     public var description: String {
+        if isOverwritten { return "\(operation) \(path): another process has changed it meanwhile" }
         if code == EMEDIUMTYPE { return "\(operation) \(path): it is no regular file; take it away" }
         if isDirectory { return "\(operation) \(path): it is a directory; take it away" }
         return "\(operation) \(path): \(String(cString: strerror(code))) (errno \(code))"
@@ -48,5 +52,10 @@ extension FileError {
     /// The kernel has no number of its own for it.
     public static func notRegular(_ path: String) -> FileError {
         FileError(operation: "open", path: path, code: EMEDIUMTYPE)
+    }
+
+    /// Nor for a file that another process has changed while it was synced.
+    public static func overwritten(_ path: String) -> FileError {
+        FileError(operation: "fdatasync", path: path, code: ETXTBSY)
     }
 }

@@ -106,11 +106,22 @@ extension FileSystem {
         return try read(file, at: 0, count: Int(status.size))
     }
 
-    /// The durable order, written once: bytes, file sync, rename, directory sync.
-    public func publish(_ file: File, from temporary: String, as path: String) throws(FileError) {
+    /// The durable order, written once: bytes, file sync, rename, directory sync. What another process changes during the file's sync, which may
+    /// take long, gets no name.
+    ///
+    /// - Returns: what is known of the file as it gets its name: who changes it after that makes it another.
+    @discardableResult
+    public func publish(_ file: File, from temporary: String, as path: String) throws(FileError) -> FileStatus {
+        let before = try status(of: file)
         try synchronize(file)
+        let after = try status(of: file)
+        guard (after.changedNanoseconds, after.size) == (before.changedNanoseconds, before.size) else {
+            throw FileError.overwritten(temporary)
+        }
         try rename(temporary, to: path)
+        let published = try status(of: file)
         try synchronize(directory: parentDirectory(of: path))
+        return published
     }
 }
 

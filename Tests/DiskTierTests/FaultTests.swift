@@ -33,6 +33,26 @@ import Testing
         attempt { _ = try tier.newFile(tier.reserve(200_000)) }
     }
 
+    /// Bug: what another process wrote over a file while it was synced, or its directory, was taken in and served.
+    @Test(arguments: ["fdatasync", "fsync"])
+    func whatIsOverwrittenDuringASyncIsNotServed(_ operation: String) throws {
+        let (folder, files) = (TemporaryFolder(), FaultyFileSystem())
+        let tier = try open(folder, files)
+        defer { tier.close() }
+        let content = pattern(300_000)
+        let final = path(folder, Digest(of: content))
+        files.beforeCalls { called, path in
+            if called == "fdatasync", called == operation, path.contains("/incoming/") { try? overwriteLater(path) }
+            if called == "fsync", called == operation, final.hasPrefix(path + "/") { try? overwriteLater(final) }
+        }
+        _ = try? tier.store(content, files: files)
+        #expect(try tier.contents(Digest(of: content)) == nil)
+        files.beforeCalls { _, _ in }
+        #expect(tier.statistics.reservedBytes == 0)
+        try tier.store(content, files: files)
+        #expect(try tier.contents(Digest(of: content)) == content)
+    }
+
     /// Fails the n-th file operation for each n, once or for good: what can be looked up is right, and the books balance.
     @Test(arguments: [(EIO, false), (ENOSPC, false), (EIO, true), (ENOSPC, true), (EROFS, true), (EDQUOT, true)])
     func aFailureAtAnyCallLeavesNoLie(_ code: Int32, lasting: Bool) throws {
@@ -172,3 +192,14 @@ import Testing
 
 /// What `du` says; a test that cannot tell fails elsewhere.
 private func allocatedBytes(_ path: String) -> Int64 { (try? TemporaryFolder.allocatedBytes(below: path)) ?? 0 }
+
+/// Changes a byte, at a moment that the kernel's clock tells from that of the last change, and puts the time of modification back.
+private func overwriteLater(_ path: String) throws {
+    let files = LocalFileSystem()
+    let file = try files.open(path, .readWrite)
+    let before = try files.status(of: file)
+    repeat {
+        try files.write([0, 1].span, to: file, at: 1000)
+        try files.setModified(file, nanoseconds: before.modifiedNanoseconds)
+    } while try files.status(of: file).changedNanoseconds == before.changedNanoseconds
+}
