@@ -61,6 +61,7 @@ public struct CacheEvent: Codable, Sendable {
     }
 
     public struct Progress: Codable, Sendable {
+        /// Of manifests, too.
         public var bytes: Int64 = 0
         public var totalBytes: Int64 = 0
         public var blobs = 0
@@ -80,6 +81,9 @@ public struct CacheEvent: Codable, Sendable {
         public var blobs = 0
         public var bytes: Int64 = 0
         public var manifests = 0
+        /// What `prewarm` had not to fetch, which the others do not count.
+        public var presentBlobs: Int?
+        public var presentBytes: Int64?
         public var problems = 0
     }
 

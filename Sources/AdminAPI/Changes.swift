@@ -55,7 +55,9 @@ extension CacheAdministration {
                 guard case .manifest(let name) = entry.content else { return nil }
                 return PinnedItem(.manifest(name, digest), size: entry.size)
             }
-            return manifests.isEmpty ? [PinnedItem(.blob(digest), size: sizes[digest])] : manifests
+            if !manifests.isEmpty { return manifests }
+            let size = try onDisk { () throws(DiskTierError) in try tier.size(of: digest) }
+            return [PinnedItem(.blob(digest), size: size ?? sizes[digest])]
         case .image(let name, let reference):
             let image = try contents(of: name, reference, platform)
             for missing in image.missing { try output.problem(target.description, missing) }

@@ -50,21 +50,18 @@ extension CacheAdministration {
     ) throws(CacheFailure) {
         let work = PrewarmWork(wanted, edge, tier)
         for _ in 0..<min(Self.prewarmThreads, wanted.count) { spawnThread(name: "prewarm") { work.run() } }
-        var failed = 0
         do throws(CacheFailure) {
             while true {
                 let (progress, problems, isDone) = work.news(within: Self.progressInterval)
-                failed += problems.count
                 for problem in problems { try output.problem(problem.what, problem.reason) }
                 try output.send(.progress(progress))
-                output.done.bytes = progress.bytes
-                output.done.blobs = progress.blobs - failed
-                if isDone { return }
+                if isDone { break }
             }
         } catch {
             work.cancel()
             throw error
         }
+        work.sumUp(&output.done)
     }
 
     private func atEdge<Answer>(_ body: () throws(EdgeError) -> Answer) throws(CacheFailure) -> Answer {
@@ -81,9 +78,19 @@ private final class PrewarmWork: Sendable {
     private struct State {
         var next = 0
         var finished = 0
+        /// Of those, the ones that are here now.
+        var good = 0
         var bytes: Int64 = 0
+        /// What of it was here before.
+        var presentBlobs = 0
+        var presentBytes: Int64 = 0
         var problems: [CacheEvent.Problem] = []
         var isCancelled = false
+
+        mutating func addPresent(_ bytes: Int64) {
+            presentBlobs += 1
+            presentBytes += bytes
+        }
     }
 
     private let wanted: [(digest: Digest, size: Int64)]
@@ -112,8 +119,11 @@ private final class PrewarmWork: Sendable {
             let reason = fetch(wanted[index].digest)
             state.update { state in
                 state.finished += 1
-                guard let reason else { return }
-                state.problems.append(CacheEvent.Problem(what: wanted[index].digest.description, reason: reason))
+                if let reason {
+                    state.problems.append(CacheEvent.Problem(what: wanted[index].digest.description, reason: reason))
+                } else {
+                    state.good += 1
+                }
             }
         }
     }
@@ -129,41 +139,57 @@ private final class PrewarmWork: Sendable {
             var progress = CacheEvent.Progress()
             progress.bytes = state.bytes
             progress.totalBytes = totalBytes
-            progress.blobs = state.finished
+            progress.blobs = state.good
             progress.totalBlobs = wanted.count
             return (progress, state.problems, state.finished == wanted.count)
         }
     }
 
+    func sumUp(_ done: inout CacheEvent.Done) {
+        state.withLock { state in
+            (done.blobs, done.bytes) = (state.good - state.presentBlobs, state.bytes - state.presentBytes)
+            (done.presentBlobs, done.presentBytes) = (state.presentBlobs, state.presentBytes)
+        }
+    }
+
     /// Whoever asks for it here says that it is there, whatever the origin said a moment ago.
-    private func found(_ digest: Digest) throws(EdgeError) -> BlobContent? {
-        if let content = try edge.blob(digest) { return content }
+    private func found(_ digest: Digest, _ status: inout CacheStatus) throws(EdgeError) -> BlobContent? {
+        if let content = try edge.find(digest, noting: { status = $0 }) { return content }
         return try edge.sizeAnew(digest) == nil ? nil : edge.blob(digest)
     }
 
     /// Reads the blob as a client does, until the tier has it; why it has not in the end, or `nil`.
     private func fetch(_ digest: Digest) -> String? {
         do {
-            guard let content = try found(digest) else { return "there is no such blob at the origin" }
-            guard case .stream(let stream, let size) = content else {
+            var status = CacheStatus.miss
+            guard let content = try found(digest, &status) else { return "there is no such blob at the origin" }
+            if case .stream(let stream, let size) = content {
+                if let reason = try read(stream, of: content) { return reason }
+                edge.waitForFill(of: digest)
+                if try tier.size(of: digest) == nil { return noRoom(for: size) }
+            } else {
                 state.withLock { $0.bytes += content.size }
-                return nil
             }
-            var offset: Int64 = 0
-            while offset < size {
-                if state.withLock({ $0.isCancelled }) { return "cancelled" }
-                if content.isPassing { return noRoom(for: size) }
-                let piece = try [UInt8](capacity: 1 << 20) { (buffer: inout OutputSpan<UInt8>) throws(EdgeError) in
-                    try stream.read(at: offset, into: &buffer)
-                }
-                offset += Int64(piece.count)
-                state.withLock { $0.bytes += Int64(piece.count) }
-            }
-            edge.waitForFill(of: digest)
-            return try tier.size(of: digest) == nil ? noRoom(for: size) : nil
+            if status == .hit { state.withLock { $0.addPresent(content.size) } }
+            return nil
         } catch {
             return "\(error)"
         }
+    }
+
+    /// Reads to the end; why not, or `nil`.
+    private func read(_ stream: any BlobStream, of content: BlobContent) throws(EdgeError) -> String? {
+        var offset: Int64 = 0
+        while offset < content.size {
+            if state.withLock({ $0.isCancelled }) { return "cancelled" }
+            if content.isPassing { return noRoom(for: content.size) }
+            let piece = try [UInt8](capacity: 1 << 20) { (buffer: inout OutputSpan<UInt8>) throws(EdgeError) in
+                try stream.read(at: offset, into: &buffer)
+            }
+            offset += Int64(piece.count)
+            state.withLock { $0.bytes += Int64(piece.count) }
+        }
+        return nil
     }
 
     private func noRoom(for size: Int64) -> String {

@@ -20,7 +20,7 @@ extension CacheAdministration {
                 wanted.append((item.item, size))
             }
         }
-        try meter.begin(blobs: wanted.count, bytes: wanted.reduce(0) { $0 + $1.size })
+        try meter.begin(blobs: wanted.count(where: { $0.item.isBlob }), bytes: wanted.reduce(0) { $0 + $1.size })
         let verification = tier.verification()
         for (item, size) in wanted { try verify(item, size, verification, meter, output) }
         try meter.end()
@@ -32,7 +32,7 @@ extension CacheAdministration {
         var (count, bytes) = (0, Int64(0))
         for kind in Self.hashedKinds {
             try forEachEntry(of: kind) { entry in
-                count += 1
+                if kind == .blob { count += 1 }
                 bytes += entry.size
             }
         }
@@ -61,7 +61,7 @@ extension CacheAdministration {
         switch outcome {
         case .verdict(.verified):
             output.done.bytes += size
-            if case .blob = item { output.done.blobs += 1 } else { output.done.manifests += 1 }
+            if item.isBlob { output.done.blobs += 1 } else { output.done.manifests += 1 }
         case .verdict(.damaged):
             try output.problem(
                 item.description,
@@ -73,7 +73,7 @@ extension CacheAdministration {
         case .verdict(.unknown): break
         case .unread(let error): try output.problem(item.description, "not verified: \(error)")
         }
-        try meter.add(size)
+        try meter.add(item, size)
     }
 
     private enum Outcome {
@@ -109,6 +109,10 @@ extension CacheAdministration {
     }
 }
 
+extension TierItem {
+    fileprivate var isBlob: Bool { if case .blob = self { true } else { false } }
+}
+
 /// Tells how far work has come, now and then.
 private final class ProgressMeter {
     private static let interval: Duration = .milliseconds(500)
@@ -127,8 +131,8 @@ private final class ProgressMeter {
         try output.send(.progress(progress))
     }
 
-    func add(_ bytes: Int64) throws(CacheFailure) {
-        progress.blobs += 1
+    func add(_ item: TierItem, _ bytes: Int64) throws(CacheFailure) {
+        if item.isBlob { progress.blobs += 1 }
         progress.bytes += bytes
         progress.totalBlobs = max(progress.totalBlobs, progress.blobs)
         progress.totalBytes = max(progress.totalBytes, progress.bytes)

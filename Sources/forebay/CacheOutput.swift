@@ -53,7 +53,13 @@ extension CacheEvent.Done {
         if manifests > 0 { parts.append(counted(manifests, "manifest")) }
         parts.append(readableSize(bytes))
         if problems > 0 { parts.append(counted(problems, "problem")) }
-        return parts.joined(separator: ", ")
+        return parts.joined(separator: ", ") + present
+    }
+
+    private var present: String {
+        guard let presentBlobs, presentBlobs > 0 else { return "" }
+        let verb = presentBlobs == 1 ? "was" : "were"
+        return "; \(counted(presentBlobs, "blob")), \(readableSize(presentBytes ?? 0)), \(verb) here already"
     }
 
     private func counted(_ count: Int, _ noun: String) -> String { "\(count) \(noun)\(count == 1 ? "" : "s")" }

@@ -142,6 +142,8 @@ import Threading
         #expect(events.compactMap { $0.problem?.what } == [digest.description])
         #expect(events.compactMap { $0.problem?.reason }.allSatisfy { $0.contains("raise cache-size") }, "\(events)")
         #expect(admin.store.deliveredBytes < 1 << 20, "\(admin.store.deliveredBytes)")
+        // Bug: it looked as if it had succeeded.
+        #expect(events.compactMap { $0.progress?.blobs }.allSatisfy { $0 == 0 })
     }
 
     /// Nobody waits for the answer any more: what is under way ends, and nothing further begins.

@@ -48,6 +48,30 @@ import Testing
         #expect(try admin.tier.size(of: image.blobs[0]) != nil, "nothing else goes")
     }
 
+    /// Bug: "0 B" were pinned, and all of it unpinned.
+    @Test func aPinOfADigestTellsItsSize() throws {
+        let admin = try Admin()
+        let digest = admin.seed(pattern(300_000)).description
+        _ = try admin.events(CacheRequest(.prewarm, [digest]))
+        for operation in [CacheRequest.Operation.pin, .unpin] {
+            let done = try admin.events(CacheRequest(operation, [digest])).last?.done
+            #expect(done?.blobs == 1 && done?.bytes == 300_000)
+        }
+    }
+
+    /// Bug: what was here counted as fetched.
+    @Test func whatIsHereIsNotFetchedAgain() throws {
+        let admin = try Admin()
+        let blobs = [pattern(300_000), pattern(200_000, seed: 1), pattern(100, seed: 2)]
+        let digests = blobs.map { admin.seed($0).description }
+        _ = try admin.events(CacheRequest(.prewarm, Array(digests[1...])))
+        let events = try admin.events(CacheRequest(.prewarm, digests))
+        let done = try #require(events.last?.done)
+        #expect(done.blobs == 1 && done.bytes == 300_000)
+        #expect(done.presentBlobs == 2 && done.presentBytes == 200_100)
+        #expect(events.contains { $0.progress?.blobs == 3 && $0.progress?.bytes == 500_100 })
+    }
+
     @Test func whatIsNotHereCannotBePinnedByDigest() throws {
         let admin = try Admin()
         let events = try admin.events(CacheRequest(.pin, [Digest(of: [1]).description]))

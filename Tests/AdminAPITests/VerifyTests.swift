@@ -17,6 +17,7 @@ import Testing
         try LocalFileSystem().write([UInt8(ascii: "x"), UInt8(ascii: "y")].span, to: file, at: 1_000)
     }
 
+    /// Bug: its progress counted manifests as blobs.
     @Test func everythingIsHashed() throws {
         let admin = try Admin()
         admin.seedImage("v1", layers: [pattern(300_000), pattern(200_000, seed: 1)])
@@ -24,10 +25,10 @@ import Testing
         let events = try admin.events(CacheRequest(.verify))
         let done = try #require(events.last?.done)
         #expect(done.blobs == 3 && done.manifests == 1 && done.problems == 0 && done.bytes > 500_000)
-        #expect(events.contains { $0.progress?.blobs == 4 && $0.progress?.totalBlobs == 4 })
+        #expect(events.contains { $0.progress?.blobs == 3 && $0.progress?.totalBlobs == 3 })
     }
 
-    /// Blobs in the index and manifests count, and no file is a multiple of a block.
+    /// Blobs in the index count, of manifests the bytes, and no file is a multiple of a block.
     @Test func progressBeginsWithNothingAndEndsWithTheWhole() throws {
         let admin = try Admin()
         admin.seedImage("v1", layers: [pattern(300_001), pattern(200_001, seed: 1), pattern(100, seed: 2)])
@@ -37,8 +38,8 @@ import Testing
             let (first, last) = (events.compactMap(\.progress).first, events.compactMap(\.progress).last)
             let done = try #require(events.last?.done)
             #expect(first?.blobs == 0 && first?.bytes == 0)
-            #expect(first?.totalBlobs == 5 && first?.totalBytes == done.bytes)
-            #expect(last?.blobs == 5 && last?.totalBlobs == 5)
+            #expect(first?.totalBlobs == 4 && first?.totalBytes == done.bytes)
+            #expect(last?.blobs == 4 && last?.totalBlobs == 4)
             #expect(last?.bytes == done.bytes && last?.totalBytes == done.bytes)
         }
     }
@@ -62,8 +63,8 @@ import Testing
             return true
         }
         #expect(blobs == (comes ? 4 : 2))
-        #expect(seen.first?.totalBlobs == 4)
-        #expect(seen.last?.blobs == (comes ? 5 : 3) && seen.last?.totalBlobs == seen.last?.blobs)
+        #expect(seen.first?.totalBlobs == 3)
+        #expect(seen.last?.blobs == (comes ? 4 : 2) && seen.last?.totalBlobs == seen.last?.blobs)
         #expect(seen.last.map { $0.bytes == $0.totalBytes } == true)
     }
 

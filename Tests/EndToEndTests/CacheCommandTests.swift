@@ -98,6 +98,8 @@ struct CacheCommandTests {
             #expect(result.status == 0, "\(result.errors)")
             #expect(result.output == "fetched 2 blobs, 1 manifest, 2.9 MiB\n")
             #expect(result.errors.contains("2 of 2 blobs"))
+            let again = try cache(forebay, "prewarm", "team/app:v1").output
+            #expect(again == "fetched 0 blobs, 1 manifest, 0 B; 2 blobs, 2.9 MiB, were here already\n")
             if !running { try forebay.start() }
             try forebay.origin.watchBlobs()
             #expect(try fetchedDigests(repository, sha256(manifest)).count == 3)
