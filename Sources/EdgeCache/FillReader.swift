@@ -6,8 +6,10 @@ internal import System
 /// Sendable because one thread at a time reads for its request.
 final class FillReader: BlobStream, @unchecked Sendable {
     /// Who reads no more than this at the end of a blob wants just that, as eStargz its footer and SOCI its last span (4 MiB by default), and does
-    /// not wait for the whole. A longer rest may complete a pull that broke off, for which the last byte says that all of it is right.
+    /// not wait for the whole. A longer rest may complete a pull that broke off, for which the last byte says that all of it is right, as may a
+    /// good part of a small blob, which is soon there.
     private static let footerBytes: Int64 = 4 << 20
+    private static let footerShare: Int64 = 4
 
     private let member: FillMember
     private let fills: Fills
@@ -35,7 +37,7 @@ final class FillReader: BlobStream, @unchecked Sendable {
     func begin(_ range: Range<Int64>, isWanted: @escaping () -> Bool) {
         end = range.upperBound
         self.isWanted = isWanted
-        let isFooter = range.lowerBound > 0 && size - range.lowerBound <= Self.footerBytes
+        let isFooter = size - range.lowerBound <= min(Self.footerBytes, size / Self.footerShare)
         // Who comes back for the last byte of what has just broken off before it.
         if isFooter, !fills.damages.contains(member.fill.digest) { unprovedEnd = size }
     }

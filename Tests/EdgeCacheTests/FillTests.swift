@@ -234,7 +234,7 @@ import Threading
     }
 
     /// A pull that is taken up again must not end well on bytes that are not the blob's.
-    @Test(arguments: [0, 1, mebibyte])
+    @Test(arguments: [0, 1, mebibyte, 3 * mebibyte])
     func whatIsLongerAtTheEndIsHeldBack(_ start: Int) throws {
         let edge = try Edge(smallParts)
         let content = noise(6 * mebibyte)
