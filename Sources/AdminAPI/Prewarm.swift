@@ -80,8 +80,10 @@ private final class PrewarmWork: Sendable {
         var finished = 0
         /// Of those, the ones that are here now.
         var good = 0
+        var goodBytes: Int64 = 0
+        /// Read so far, also of what comes to nothing.
         var bytes: Int64 = 0
-        /// What of it was here before.
+        /// What of the good ones was here before.
         var presentBlobs = 0
         var presentBytes: Int64 = 0
         var problems: [CacheEvent.Problem] = []
@@ -147,7 +149,7 @@ private final class PrewarmWork: Sendable {
 
     func sumUp(_ done: inout CacheEvent.Done) {
         state.withLock { state in
-            (done.blobs, done.bytes) = (state.good - state.presentBlobs, state.bytes - state.presentBytes)
+            (done.blobs, done.bytes) = (state.good - state.presentBlobs, state.goodBytes - state.presentBytes)
             (done.presentBlobs, done.presentBytes) = (state.presentBlobs, state.presentBytes)
         }
     }
@@ -170,7 +172,10 @@ private final class PrewarmWork: Sendable {
             } else {
                 state.withLock { $0.bytes += content.size }
             }
-            if status == .hit { state.withLock { $0.addPresent(content.size) } }
+            state.withLock { state in
+                state.goodBytes += content.size
+                if status == .hit { state.addPresent(content.size) }
+            }
             return nil
         } catch {
             return "\(error)"

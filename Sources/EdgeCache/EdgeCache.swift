@@ -43,7 +43,7 @@ public final class EdgeCache: Sendable {
         public var damagedBlobLimit = 4096
         /// How long it is remembered at least that a client was told that something is here, and may leave it out of its push.
         public var toldTTL: Duration = .seconds(3600)
-        /// So much of that is remembered; the latest half at least.
+        /// About so much of that is remembered; about the latest half at least.
         public var toldLimit = 1 << 16
         /// Upload sessions at once.
         public var uploadSessionLimit = 1024

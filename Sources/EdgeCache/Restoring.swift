@@ -6,6 +6,9 @@ internal import Registry
 
 /// What the origin must have before anybody may refer to it. That a blob lies here says nothing: another node may have deleted it.
 extension EdgeCache {
+    /// Objects that are read for one manifest, to find out whether they or it is wrong.
+    private static let maximumProofs = 8
+
     /// A blob's size at the origin, whatever lies here and whatever was said of it a moment ago. `nil` when it is not there.
     public func confirmedSize(_ digest: Digest) throws(EdgeError) -> Int64? {
         let size = try sizeAtOrigin(digest, anew: true)
@@ -30,6 +33,12 @@ extension EdgeCache {
         let needed = Dictionary(blobs.map { ($0.digest, $0.size) }) { size, _ in size }
         let digests = needed.keys.sorted()
         let found = try atOrigin { () throws(RegistryError) in try registry.blobInfos(digests) }
+        let unproved = zip(digests, found).count { digest, info in
+            info.map { $0.size != needed[digest] && cachedSize(digest) == nil } ?? false
+        }
+        guard unproved <= Self.maximumProofs else {
+            throw .manifestInvalid("it names other sizes for \(unproved) blobs than the origin has of them")
+        }
         var (missing, denied) = (Set<Digest>(), [Digest]())
         for (digest, info) in zip(digests, found) where try !provide(digest, needed[digest], info) {
             missing.insert(digest)
@@ -53,6 +62,7 @@ extension EdgeCache {
     /// - Parameter announced: what the client says, who may be wrong: then the object has to prove what it is, as where it is doubted.
     private func isWhole(_ digest: Digest, _ size: Int64, _ announced: Int64?) throws(EdgeError) -> Bool {
         if let cached = cachedSize(digest) { return size == cached }
+        fills.foundPresent(digest)
         return size == announced && !damages.contains(digest) ? true : try isProved(digest)
     }
 

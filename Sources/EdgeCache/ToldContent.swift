@@ -13,7 +13,8 @@ final class ToldContent: Sendable {
         var begun: UInt64 = 0
 
         mutating func turn(at now: UInt64, after nanoseconds: UInt64, limit: Int) {
-            let age = now - begun
+            // Another thread may have looked at the clock later, and come first.
+            let age = now > begun ? now - begun : 0
             guard age >= nanoseconds || young.count >= limit else { return }
             self = Generations(old: age < 2 * nanoseconds ? young : [], begun: now)
         }

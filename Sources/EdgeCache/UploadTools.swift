@@ -47,9 +47,9 @@ final class UploadTools: Sendable {
     var isClosing: Bool { closing.load(ordering: .relaxed) }
     func close() { closing.store(true, ordering: .relaxed) }
 
-    /// How long the object under this name is; `nil` also when it has proved not to be the blob.
+    /// How long the object under this name is; `nil` also when it is not the blob, or may not be: who asks has the bytes.
     func lengthAtOrigin(_ digest: Digest) throws(RegistryError) -> Int64? {
-        damages.size(digest, try registry.blobInfo(digest))
+        try damages.contains(digest) ? nil : registry.blobInfo(digest)?.size
     }
 
     /// Whether the caller may try out what moving parts costs: one upload at a time does. It calls ``endTrial()``.

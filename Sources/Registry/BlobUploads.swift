@@ -47,8 +47,9 @@ extension Registry {
             do throws(StoreError) {
                 try store.completeUpload(upload, [try store.putPart(1, at: 0, of: upload, part)], as: key)
             } catch {
-                // What stays is aborted with the abandoned uploads.
+                // Whichever of these there is; what stays goes with the abandoned uploads.
                 try? store.abortUpload(upload)
+                try? store.delete([upload.key, key])
                 throw error
             }
             try store.delete(key)

@@ -142,14 +142,14 @@ extension Registry {
 
     /// Only if nothing is there, where the store can tell; else over what may be there.
     ///
-    /// - Returns: whether it was stored: false also when the condition may be why nothing was stored: blobs do not depend on any.
+    /// - Returns: whether it was stored: false also when a condition, or a store that lets nobody overwrite, may be why nothing was.
     private func putWithoutALook(_ digest: Digest, _ body: ObjectBody) throws(RegistryError) -> Bool {
-        let isConditional = store.capabilities.ifAbsent
+        let condition = store.capabilities.ifAbsent ? PutCondition.ifAbsent : .none
         do throws(RegistryError) {
-            guard case .stored = try putBlob(digest, body, isConditional ? .ifAbsent : .none) else { return false }
+            guard case .stored = try putBlob(digest, body, condition) else { return false }
             return true
         } catch {
-            guard isConditional, case .store(let error) = error else { throw error }
+            guard case .store(let error) = error else { throw error }
             switch error.kind {
             case .damagedBody, .denied, .conflict, .unsupported, .other: return false
             default: throw .store(error)

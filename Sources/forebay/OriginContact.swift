@@ -52,9 +52,11 @@ final class OriginContact: Sendable {
         }
     }
 
+    var hasSettled: Bool { isSettled.load(ordering: .relaxed) }
+
     /// Waits until there is contact, or it is clear that the origin is away for now.
     func settle() {
-        guard !isSettled.load(ordering: .relaxed) else { return }
+        guard !hasSettled else { return }
         _ = state.wait(until: deadline) { $0.outcome }
         isSettled.store(true, ordering: .relaxed)
     }
@@ -162,7 +164,7 @@ struct ContactedHandler: RequestHandler {
     let contact: OriginContact
 
     func handle(_ request: Request) -> Reply {
-        if handler.needsOrigin(request) { contact.settle() }
+        if !contact.hasSettled, handler.needsOrigin(request) { contact.settle() }
         return handler.handle(request)
     }
 

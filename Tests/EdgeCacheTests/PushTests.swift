@@ -137,6 +137,7 @@ import Threading
             if start == 100_000 { while edge.store.calls("COPY") == 0 { pauseThread(.milliseconds(1)) } }
         }
         try close(edge, id)
+        while edge.store.keys != [Self.key] { pauseThread(.milliseconds(1)) }
         #expect(edge.store[Self.key] == Self.content && edge.store.calls("COPY") == 1)
     }
 

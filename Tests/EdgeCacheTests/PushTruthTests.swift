@@ -194,6 +194,23 @@ import Threading
         #expect(try edge.cache.blobSize(digest) == Int64(size) && edge.cache.provide(digest))
     }
 
+    /// Bug: a large push trusted an object that one pull had found damaged, and ended the doubt.
+    @Test(arguments: [1_000, 100_000, 700_000])
+    func aPushReplacesWhatIsDoubted(_ size: Int) throws {
+        let edge = try edge()
+        let content = Array(Self.content[..<size])
+        let digest = Digest(of: content)
+        var damaged = content
+        damaged[size / 2] ^= 1
+        _ = edge.seed(damaged, named: digest)
+        #expect(throws: EdgeError.self) { try edge.read(digest) }
+        edge.cache.waitForFills()
+        let id = try edge.cache.beginUpload(library).id
+        try patch(edge, id, 0..<size)
+        try edge.cache.openChunk(library, id, length: 0, closing: digest).finish(as: digest)
+        #expect(edge.store[Self.key(of: digest)] == content)
+    }
+
     @Test func aDamagedObjectCountsAgainOnceItIsAnotherOrLongAgo() throws {
         let edge = try edge { ($0.damagedTTL, $0.absentTTL) = (.seconds(60), .zero) }
         var damaged = Self.content

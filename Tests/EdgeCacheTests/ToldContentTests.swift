@@ -176,6 +176,20 @@ import Testing
         #expect(try edge.cache.blobSize(Self.digest) == 100_000 && edge.cache.provide(Self.digest))
     }
 
+    /// Each of them would have to be read.
+    @Test func aManifestMayNotBeWrongAboutMany() throws {
+        let edge = try Edge()
+        let layers = (0..<9).map { pattern(1_000 + $0) }
+        for layer in layers { _ = edge.seed(layer) }
+        let error = #expect(throws: EdgeError.self) { try push(edge, imageManifest(layers, size: 7)) }
+        guard case .manifestInvalid? = error else {
+            Issue.record("\(String(describing: error))")
+            return
+        }
+        #expect(edge.store.calls("GET") == 0)
+        try push(edge, imageManifest(Array(layers.dropFirst()), size: 7))
+    }
+
     // MARK: What it costs
 
     /// Nobody is asked about a blob more than once on its way: when it is pushed, where the store needs that, and for the manifest.

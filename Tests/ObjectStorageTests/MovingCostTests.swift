@@ -101,6 +101,6 @@ import Testing
         try bucket.push(copyMilliseconds: 9_000, as: Self.unnamed)
         #expect(bucket.movesCheaply == nil, "it stays where it is")
         #expect(throws: StoreError.self) { try bucket.push(copyMilliseconds: 0) }
-        #expect(bucket.movesCheaply == nil, "a copy that fails tells nothing")
+        #expect(bucket.movesCheaply == false, "a store that copies nothing is not asked each time")
     }
 }

@@ -103,6 +103,19 @@ import Threading
         }
     }
 
+    /// Bug: among many, the push of a blob that was there failed where a store lets nobody overwrite.
+    @Test func whatMayNotBeOverwrittenIsThere() throws {
+        let store = MemoryStore(conditionalWrites: false, sizeOfALookBytes: 100)
+        put(5, in: store)
+        try whileManyPush(to: store) { registry throws in
+            store.intercept { _, call throws(StoreError) in
+                if call.operation == "PUT" { throw StoreError(.put, in: "memory", .denied, "", status: 403) }
+            }
+            #expect(try push(registry, 5) == false)
+            #expect(throws: RegistryError.self) { try push(registry, 6) }
+        }
+    }
+
     /// So that what is pushed again is soon found out.
     @Test(arguments: [false, true])
     func amongManyOneLooksNowAndThen(_ hasConditions: Bool) throws {

@@ -27,6 +27,9 @@ final class MovingCosts: Sendable {
         }
     }
 
+    /// The store copies nothing.
+    func refused(now: UInt64) { state.withLock { $0.verdict = (false, now) } }
+
     /// A part has arrived.
     func sent(_ bytes: Int64, in nanoseconds: UInt64) {
         guard bytes > 0 else { return }

@@ -52,7 +52,12 @@ extension S3Store {
         let info = try confirm(upload.key, length: length)
         guard upload.key != key else { return }
         let start = transport.time.monotonicNanoseconds()
-        try copy(upload.key, to: key, length: length, contentType: info.contentType)
+        do throws(StoreError) {
+            try copy(upload.key, to: key, length: length, contentType: info.contentType)
+        } catch {
+            if !error.isRetryable { moving.refused(now: transport.time.monotonicNanoseconds()) }
+            throw error
+        }
         let end = transport.time.monotonicNanoseconds()
         let streams = configuration.partsInFlight
         moving.copied(length, of: parts.count, in: end - start, streams: streams, now: end)
