@@ -36,7 +36,7 @@ final class Forebay {
 
     var processIdentifier: Int32? { process?.processIdentifier }
 
-    /// Starts the process and waits until it answers.
+    /// Starts the process and waits until it answers, also what may need the origin.
     func start() throws {
         let process = try launch(listening: endpoint)
         self.process = process
@@ -45,6 +45,8 @@ final class Forebay {
             // Refused or cut off means not ready yet.
             return (try? endpoint.request("GET", "/v2/"))?.status == 200 ? () : nil
         }
+        // Whoever may change something waits for the first contact; nothing is asked of the origin for this.
+        _ = try endpoint.request("DELETE", "/v2/harness/blobs/uploads/none")
     }
 
     /// A process with this one's flags, not waited for.
