@@ -1,7 +1,7 @@
 /// Whether the push of a small blob looks first whether the store has it, or goes out at once.
 ///
 /// A look costs as much as the bytes. Where few push nobody minds it, and what is there is not sent. Many at once would wait for it: the first
-/// of them look, then one now and then, and all again while blobs are found to be there.
+/// of them look, and all again while blobs are found to be there; then, where a write cannot tell by itself, one now and then.
 struct LookPolicy {
     /// As many at once always look.
     static let fewPushes = 3
@@ -9,7 +9,7 @@ struct LookPolicy {
     static let looksAtFirst = 16
     /// So many look after one that the store had.
     static let looksAfterAFind = 64
-    /// Of those that need not look, each one after so many does.
+    /// Of those that need not look and cannot tell, each one after so many does.
     static let pushesForALook = 32
 
     private var underWay = 0
@@ -18,11 +18,12 @@ struct LookPolicy {
 
     /// Begins a push; ``end(found:)`` ends it.
     ///
+    /// - Parameter tells: a write finds out by itself that the blob is there.
     /// - Returns: whether it looks first.
-    mutating func begin() -> Bool {
+    mutating func begin(tells: Bool) -> Bool {
         if underWay == 0 { looksLeft = max(looksLeft, Self.looksAtFirst) }
         underWay += 1
-        if underWay > Self.fewPushes, looksLeft == 0, pushesWithoutALook < Self.pushesForALook {
+        if underWay > Self.fewPushes, looksLeft == 0, tells || pushesWithoutALook < Self.pushesForALook {
             pushesWithoutALook += 1
             return false
         }

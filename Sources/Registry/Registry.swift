@@ -125,7 +125,7 @@ extension Registry {
             return true
         }
         guard body.length <= store.capabilities.sizeOfALookBytes else { return try pushAfterALook(digest, body) }
-        let looksFirst = looks.withLock { $0.begin() }
+        let looksFirst = looks.withLock { $0.begin(tells: store.capabilities.ifAbsent) }
         var isThere = false
         defer { looks.withLock { $0.end(found: isThere) } }
         if !looksFirst, try putWithoutALook(digest, body) { return true }
