@@ -19,7 +19,7 @@ struct Containerd: RegistryClient {
         let daemon = try Daemon()
         try daemon.ctr("images", "pull", "--plain-http", "--all-platforms", "--snapshotter", "native", source)
         #expect(try daemon.ctr("images", "ls", "name==\(source)").contains(digest))
-        let pulled = ImageLayout(folder: "\(daemon.workspace.path)/root/io.containerd.content.v1.content")
+        let pulled = ImageLayout(folder: "\(daemon.workspace.path)/data/io.containerd.content.v1.content")
         try pulled.expectComplete(digest)
     }
 }
@@ -34,7 +34,7 @@ private final class Daemon {
         workspace = try TemporaryDirectory()
         let configuration = """
             version = 2
-            root = "\(workspace.path)/root"
+            root = "\(workspace.path)/data"
             state = "\(workspace.path)/state"
             disabled_plugins = [
               "io.containerd.grpc.v1.cri", "io.containerd.internal.v1.opt", "io.containerd.internal.v1.tracing",
