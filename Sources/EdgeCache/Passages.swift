@@ -31,7 +31,7 @@ final class Passages: Sendable {
         var newest: [Digest: Passage] = [:]
         /// The oldest first.
         var waiting: [Waiter] = []
-        /// Waiters that got their seat. They go when the lock is open: the last one to hold a seat takes it again.
+        /// Waiters that got their seat. They must not go under the lock, since whoever lets go of a seat last takes it.
         var called: [Waiter] = []
         var isClosed = false
     }
@@ -127,11 +127,11 @@ final class Passages: Sendable {
         waiter.outcome.update { $0 = .success(seat) }
     }
 
+    /// Lets those who were called meanwhile go when the lock is open again.
     private func changing<Result, Failure: Error>(
         _ body: (inout State) throws(Failure) -> sending Result
     ) throws(Failure) -> Result {
         var called: [Waiter] = []
-        defer { called.removeAll() }
         return try state.withLock { state throws(Failure) in
             defer { swap(&called, &state.called) }
             return try body(&state)

@@ -49,6 +49,7 @@ final class RemoteUpload: Sendable {
     private let tools: UploadTools
     private let state: Monitor<State>
     private let traits: MultipartTraits
+
     init(_ tools: UploadTools, id: String?, resuming record: RemoteRecord? = nil) {
         self.tools = tools
         self.id = id
@@ -95,7 +96,9 @@ final class RemoteUpload: Sendable {
 extension RemoteUpload {
     /// Sends the whole parts of the first `available` bytes of a file, in the background. Trouble is met again at the end.
     func advance(_ file: File, _ available: Int64) {
-        guard state.withLock({ $0.digest != nil || $0.upload != nil }) || sendsUnnamed(file, available) else {
+        let sendsUnnamed = tools.sendsUnnamed ?? tools.registry.store.multipart.movesCheaply
+        guard state.withLock({ $0.digest != nil || $0.upload != nil }) || sendsUnnamed == true else {
+            if sendsUnnamed == nil { tryMoving(file, available) }
             return trail(file, available)
         }
         guard available >= traits.thresholdBytes else { return }
@@ -109,11 +112,10 @@ extension RemoteUpload {
         _ = state.wait(until: .after(Self.holdLimit)) { $0.isBehind(grid, by: Self.partsAhead) ? nil : true }
     }
 
-    /// Whether parts are sent before the digest is known. What nobody knows is tried out; meanwhile they are not.
-    private func sendsUnnamed(_ file: File, _ available: Int64) -> Bool {
-        if let known = tools.sendsUnnamed ?? tools.registry.store.multipart.movesCheaply { return known }
+    /// Finds out, in the background and once an upload, what it costs to move parts that were sent before the digest was known.
+    private func tryMoving(_ file: File, _ available: Int64) {
         guard available >= traits.thresholdBytes, !state.withLock({ $0.hasTriedMoving }), tools.beginTrial() else {
-            return false
+            return
         }
         state.update { $0.hasTriedMoving = true }
         let body = ObjectBody.file(file, offset: 0, length: min(available, Self.trialBytes))
@@ -129,7 +131,6 @@ extension RemoteUpload {
             }
         }
         if !isTaken { tools.endTrial() }
-        return false
     }
 
     /// Gives the parts to the pool that may be sent now.

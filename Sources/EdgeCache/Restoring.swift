@@ -52,9 +52,9 @@ extension EdgeCache {
 
     /// Whether the origin's object is the blob, as far as its length and earlier pulls tell, or the blob was brought back from here.
     private func provide(_ digest: Digest, _ announced: Int64?, _ info: ObjectInfo?) throws(EdgeError) -> Bool {
-        if let size = damages.size(digest, info), try isWhole(digest, size, announced) {
+        if let size = damages.size(digest, info) {
             fills.foundPresent(digest)
-            return true
+            if try isWhole(digest, size, announced) { return true }
         }
         return try restore(digest)
     }
@@ -62,11 +62,11 @@ extension EdgeCache {
     /// - Parameter announced: what the client says, who may be wrong: then the object has to prove what it is, as where it is doubted.
     private func isWhole(_ digest: Digest, _ size: Int64, _ announced: Int64?) throws(EdgeError) -> Bool {
         if let cached = cachedSize(digest) { return size == cached }
-        fills.foundPresent(digest)
-        return size == announced && !damages.contains(digest) ? true : try isProved(digest)
+        if size == announced, !damages.contains(digest) { return true }
+        return try isProved(digest)
     }
 
-    /// Reads an object, so that its digest tells; one that is damaged a second time, and on its way.
+    /// Reads an object, so that its digest tells. Once it may be damaged on its way, so it is read a second time then.
     private func isProved(_ digest: Digest) throws(EdgeError) -> Bool {
         for _ in 0..<2 {
             do throws(EdgeError) {
