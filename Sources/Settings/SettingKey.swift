@@ -47,7 +47,7 @@ public struct SettingKey: Sendable, Hashable {
             "Connections from one client address at once; 0 is no limit."
         ),
         SettingKey("idle-timeout", "DURATION", "60s", "A connection on which nothing moves for so long is closed."),
-        SettingKey("header-limit", "SIZE", "16KiB", "Path and headers of a request together, at most."),
+        SettingKey("header-limit", "SIZE", "8KiB", "Path and headers of a request together, at most."),
         SettingKey("manifest-limit", "SIZE", "16MiB", "A pushed manifest, at most; at least 4MiB."),
         SettingKey("deletes", "on|off", "on", "Whether clients may delete manifests, tags and blobs."),
         SettingKey("drain-timeout", "DURATION", "30s", "How long requests in flight may take to finish on SIGTERM."),

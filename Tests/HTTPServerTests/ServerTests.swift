@@ -86,6 +86,24 @@ struct ServerTests {
         }
     }
 
+    /// Also before a body, and with little left of the connection's memory for the answer.
+    @Test(arguments: [1, 32])
+    func aHeaderSectionWithinTheLimitIsRead(fields: Int) throws {
+        try withServer { server, _ in
+            let value = String(repeating: "x", count: 8_000 / fields - 20)
+            let headers = (0..<fields).map { "X-\($0): \(value)\r\n" }.joined()
+            let client = try RawClient(port: server.port)
+            for _ in 0..<2 {
+                try client.send("GET /now HTTP/1.1\r\nHost: a\r\n\(headers)\r\n")
+                #expect(try client.answer().text == "now")
+            }
+            let bytes = body(100_000)
+            let head = "POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: \(bytes.count)\r\n\(headers)\r\n"
+            try client.send(Array(head.utf8) + bytes)
+            #expect(try client.answer().text == echo(bytes))
+        }
+    }
+
     @Test func aBodyArrivesWholeWhereItsFirstPieceIsTakenInSlowly() throws {
         try withServer { server, handler in
             // Two pieces, and some more for which the connection has to wait.
