@@ -28,11 +28,15 @@ final class CheckedFile: BlobStream {
         }
     }
 
-    /// The file, once its bytes have proved right.
+    /// The file, once its bytes have proved right. Its descriptor is given away, and other readers go on.
     func verified() throws(EdgeError) -> BlobContent {
         do throws(DiskTierError) {
             try check.waitUntilVerified()
-            return .file(check.file, size: check.size)
+            do throws(FileError) {
+                return .file(try check.file.duplicate(), size: check.size)
+            } catch {
+                throw .file(error)
+            }
         } catch {
             throw .tier(error)
         }

@@ -30,6 +30,14 @@ public final class File: Sendable {
         return descriptor
     }
 
+    /// The same open file once more, with a descriptor of its own (`F_DUPFD_CLOEXEC` of `fcntl(2)`); what this one keeps, it keeps too.
+    public func duplicate() throws(FileError) -> File {
+        let own = try call("fcntl", path) { fcntl(descriptor, F_DUPFD_CLOEXEC, 0) }
+        let file = File(owning: own, path: path)
+        file.keep(self)
+        return file
+    }
+
     /// Gives the descriptor away: the caller closes it. Nothing may use this file any more.
     public func takeDescriptor() -> Int32 {
         let descriptor = owned.exchange(-1, ordering: .relaxed)

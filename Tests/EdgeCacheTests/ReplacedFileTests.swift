@@ -30,6 +30,27 @@ import Testing
         #expect(edge.store.calls("GET") == 2)
     }
 
+    /// Bug: readers of ranges shared the descriptor of a file that was hashed again, which the first answer gave away: the others ended the program.
+    @Test func rangesOfATouchedFileHaveDescriptorsOfTheirOwn() throws {
+        let edge = try Edge()
+        let content = pattern(9_000_000)
+        let digest = edge.seed(content)
+        #expect(try edge.read(digest) == content)
+        edge.cache.waitForFills()
+        let path = "\(edge.tier.directory)/blobs/sha256/\(digest.hex.prefix(2))/\(digest.hex)"
+        try #require(chmod(path, 0o600) == 0)
+        let found = try (0..<3).map { _ in try #require(try edge.cache.blob(digest)) }
+        for one in found.prefix(2) {
+            guard case .file(let file, let size) = try one.forRanges() else {
+                Issue.record("no file")
+                continue
+            }
+            #expect(size == 9_000_000)
+            close(file.takeDescriptor())
+        }
+        #expect(try contents(found[2]) == content)
+    }
+
     /// The record of a session, its bytes, and what it has begun at the origin.
     @Test(arguments: ["", ".data", ".remote"])
     func anUploadIsUnknownAndTheOthersGoOn(_ suffix: String) throws {
