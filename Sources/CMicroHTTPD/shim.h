@@ -56,6 +56,11 @@ static inline int forebay_mhd_socket(struct MHD_Connection *connection)
     return info ? info->connect_fd : -1;
 }
 
+static inline void forebay_mhd_set_idle_timeout(struct MHD_Connection *connection, unsigned int seconds)
+{
+    MHD_set_connection_option(connection, MHD_CONNECTION_OPTION_TIMEOUT, seconds);
+}
+
 /// Of the answer that is on its way; 0 when there is none.
 static inline unsigned int forebay_mhd_status(struct MHD_Connection *connection)
 {

@@ -62,7 +62,7 @@ final class BodyStream: @unchecked Sendable {
 
     /// libmicrohttpd wants bytes: those that are there, or none and the connection waits.
     fileprivate func read(at position: Int64, into buffer: UnsafeMutableRawPointer, room: Int) -> Int {
-        exchange.isBack()
+        exchange.isBack(connection)
         let found = state
         // Before another thread may have it again.
         state = .idle

@@ -25,6 +25,7 @@ final class EventLoop: @unchecked Sendable {
     private static let longestWaitMilliseconds: UInt64 = 10_000
 
     let exchanges: Exchanges
+    private let idleTimeoutSeconds: UInt32
     private var daemon: OpaquePointer?
     /// Written to wake the loop: a resumed connection alone may be overlooked (`eventfd(2)`).
     private let wakeup: Int32
@@ -46,6 +47,7 @@ final class EventLoop: @unchecked Sendable {
 
     init(_ configuration: ServerConfiguration, _ exchanges: Exchanges) throws(ServerError) {
         self.exchanges = exchanges
+        idleTimeoutSeconds = UInt32(configuration.idleTimeoutSeconds)
         wakeup = eventfd(0, Int32(forebay_EFD_FLAGS))
         guard wakeup >= 0 else { throw ServerError(operation: "eventfd", address: "", code: errno) }
         events = epoll_create1(Int32(forebay_EPOLL_FLAGS))
@@ -55,7 +57,7 @@ final class EventLoop: @unchecked Sendable {
         }
         var options = forebay_mhd_options(
             connection_limit: UInt32(configuration.connectionLimit),
-            idle_timeout_seconds: UInt32(configuration.idleTimeoutSeconds),
+            idle_timeout_seconds: idleTimeoutSeconds,
             connection_memory_bytes: configuration.connectionMemoryBytes
         )
         let context = Unmanaged.passUnretained(self).toOpaque()
@@ -235,9 +237,13 @@ extension EventLoop {
     }
 
     /// libmicrohttpd leaves the connection alone until what this returns is called, once and on any thread. Then it calls again.
+    ///
+    /// It would read from the connection before that, and close it without an answer where the client has said that it sends nothing more.
+    /// Connections with a timeout of their own it asks first what there is to do.
     func suspend(_ connection: OpaquePointer) -> @Sendable () -> Void {
         suspended += 1
         MHD_suspend_connection(connection)
+        forebay_mhd_set_idle_timeout(connection, idleTimeoutSeconds + 1)
         let waiting = Waiting(connection)
         return { [self] in
             MHD_resume_connection(waiting.connection)
@@ -246,7 +252,10 @@ extension EventLoop {
     }
 
     /// A suspended connection is back.
-    func isBack() { suspended -= 1 }
+    func isBack(_ connection: OpaquePointer) {
+        suspended -= 1
+        forebay_mhd_set_idle_timeout(connection, idleTimeoutSeconds)
+    }
 
     /// New work is refused: the loop is about to end.
     var refusesWork: Bool { isStopping.load(ordering: .relaxed) }

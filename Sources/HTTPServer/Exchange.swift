@@ -106,7 +106,7 @@ final class Exchange: @unchecked Sendable {
         version: UnsafePointer<CChar>,
         _ bytes: UnsafeBufferPointer<UInt8>
     ) -> (Step, taken: Int) {
-        isBack()
+        isBack(connection)
         switch phase {
         case .headersPending:
             return (begin(connection, method: String(cString: method), version: version), 0)
@@ -231,7 +231,7 @@ final class Exchange: @unchecked Sendable {
 
     /// libmicrohttpd is through with the request, whatever became of it.
     func end(_ connection: OpaquePointer, isComplete: Bool) {
-        isBack()
+        isBack(connection)
         if status == Self.unanswered { noteForeignAnswer(connection) }
         if let request {
             let end = ExchangeEnd(
@@ -298,10 +298,10 @@ extension Exchange {
     }
 
     /// The loop has it again.
-    func isBack() {
+    func isBack(_ connection: OpaquePointer) {
         guard isAway else { return }
         isAway = false
-        loop.isBack()
+        loop.isBack(connection)
     }
 
     private func decide() {

@@ -334,6 +334,21 @@ struct ServerTests {
         }
     }
 
+    /// Bug: who said that it sends nothing more got no answer when its request was with a thread, unless its connection had been quiet for longest.
+    @Test func aClientThatSendsNothingMoreGetsItsAnswer() throws {
+        try withServer { server, handler in
+            let quiet = try RawClient(port: server.port)
+            #expect(try quiet.get("/now").text == "now")
+            let client = try RawClient(port: server.port)
+            try client.send("GET /slow HTTP/1.1\r\nHost: a\r\n\r\n")
+            #expect(handler.waitForWaiting(1))
+            client.finishSending()
+            handler.open()
+            #expect(try client.answer().text == "slow")
+            #expect(client.isAtEnd())
+        }
+    }
+
     @Test func aLargeBodyMayEndWithTheClient() throws {
         try withServer { server, _ in
             let bytes = body(900_000)
