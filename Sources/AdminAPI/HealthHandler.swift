@@ -48,8 +48,8 @@ public struct HealthHandler: RequestHandler {
 
     private func ready(without excluded: String?) -> Response {
         let checks = readiness.checks().filter { $0.name != excluded }
-        let isReady = checks.allSatisfy { $0.trouble == nil }
-        let lines = checks.map { "\"\($0.name)\":\(jsonString($0.trouble ?? "ok"))" }
+        let isReady = !checks.contains { $0.condition.isFailed }
+        let lines = checks.map { "\"\($0.name)\":\(jsonString($0.condition.text))" }
         return text(
             isReady ? 200 : 503,
             "{\"ready\":\(isReady),\"checks\":{\(lines.joined(separator: ","))}}\n",
@@ -63,6 +63,16 @@ public struct HealthHandler: RequestHandler {
             headers: [("Content-Type", type), ("Cache-Control", "no-store")],
             body: .bytes(Array(body.utf8))
         )
+    }
+}
+
+extension Readiness.Condition {
+    fileprivate var text: String {
+        switch self {
+        case .well: "ok"
+        case .degraded(let reason): "degraded: \(reason)"
+        case .failed(let reason): reason
+        }
     }
 }
 

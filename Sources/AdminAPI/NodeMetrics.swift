@@ -77,7 +77,12 @@ public struct NodeMetrics: Sendable {
     }
 
     private func writeIndex(_ page: inout Exposition) {
-        // An index that cannot be read says so in /readyz.
+        page.single(
+            "forebay_index_up",
+            .gauge,
+            "0 while the index cannot be read, or did not take the last write.",
+            tier.indexCondition.isWell ? 1 : 0
+        )
         guard let totals = try? tier.inventoryTotals() else { return }
         page.family("forebay_cache_entries", .gauge, "What the cache holds.")
         page.sample("forebay_cache_entries", ["kind": "file"], totals.blobFiles)

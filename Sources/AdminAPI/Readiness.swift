@@ -9,8 +9,19 @@ public final class Readiness: Sendable {
     /// One thing that the work needs.
     struct Check: Sendable {
         let name: String
-        /// `nil`: it is well.
-        let trouble: String?
+        let condition: Condition
+    }
+
+    enum Condition: Sendable {
+        case well
+        /// Clients are served all the same, if less well.
+        case degraded(String)
+        case failed(String)
+
+        init(failure: String?) { self = failure.map { .failed($0) } ?? .well }
+
+        var isWell: Bool { if case .well = self { true } else { false } }
+        var isFailed: Bool { if case .failed = self { true } else { false } }
     }
 
     private let tier: DiskTier
@@ -27,19 +38,22 @@ public final class Readiness: Sendable {
 
     func checks() -> [Check] {
         [
-            Check(name: "server", trouble: isStopping.load(ordering: .relaxed) ? "it is stopping" : nil),
-            Check(name: "index", trouble: indexTrouble),
-            Check(name: "origin", trouble: origin.trouble()),
+            Check(name: "server", condition: isStopping.load(ordering: .relaxed) ? .failed("it is stopping") : .well),
+            Check(name: "index", condition: tier.indexCondition),
+            Check(name: "origin", condition: Condition(failure: origin.trouble())),
         ]
     }
+}
 
-    private var indexTrouble: String? {
+extension DiskTier {
+    /// What an index does not take goes past the disk, and each client gets it.
+    var indexCondition: Readiness.Condition {
         do throws(DiskTierError) {
-            let totals = try tier.inventoryTotals()
-            guard totals.indexLiveBytes < totals.indexMapBytes / 100 * 95 else { return "its map is full" }
-            return nil
+            let totals = try inventoryTotals()
+            if let failure = indexWriteFailure { return .degraded("\(failure)") }
+            return totals.indexLiveBytes < totals.indexMapBytes / 100 * 95 ? .well : .degraded("its map is full")
         } catch {
-            return "\(error)"
+            return .failed("\(error)")
         }
     }
 }

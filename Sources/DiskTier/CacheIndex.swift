@@ -27,6 +27,7 @@ final class CacheIndex: Sendable {
     private let environment: Environment
     private let commits: Batcher<any IndexJob, LMDBError>
     private let lastSequence: Atomic<UInt64>
+    private let failure = Mutex<LMDBError?>(nil)
 
     init(directory: String, mapBytes: Int, maximumReaders: Int, policy: SharedPolicy) throws(LMDBError) {
         let environment = try Environment(
@@ -94,10 +95,16 @@ final class CacheIndex: Sendable {
         do throws(LMDBError) {
             try commits.perform(job)
         } catch {
-            throw error.explained(byVolumeOf: directory)
+            let explained = error.explained(byVolumeOf: directory)
+            failure.withLock { $0 = explained }
+            throw explained
         }
+        failure.withLock { $0 = nil }
         return job.answer
     }
+
+    /// Of the last write; `nil` when it succeeded.
+    var writeFailure: LMDBError? { failure.withLock { $0 } }
 
     /// A job that fails must not take its neighbours with it, so after a failure each runs alone.
     private static func commit(_ jobs: [any IndexJob], in environment: Environment) -> [Result<Void, LMDBError>] {

@@ -114,6 +114,9 @@ extension DiskTier {
         }
     }
 
+    /// Why the last write to the index failed; `nil` when it succeeded.
+    public var indexWriteFailure: DiskTierError? { index.writeFailure.map { .index($0) } }
+
     public func inventoryTotals() throws(DiskTierError) -> InventoryTotals {
         let index = index
         // A file system that does not tell makes the answer poorer, no worse.

@@ -315,3 +315,12 @@ extension EdgeCache {
         }
     }
 }
+
+extension DiskTier {
+    /// Only the cache is poorer. What ails the disk is told once for all, and not once for each that it does not keep.
+    func tellNotKept(_ what: String, _ error: DiskTierError, _ log: Logger) {
+        note(error)
+        let level: Logger.Level = error.isOfTheDisk ? .debug : .notice
+        log.log(level: level, "not kept on disk", metadata: ["what": "\(what)", "error": "\(error)"])
+    }
+}

@@ -5,7 +5,7 @@ public struct FillStatistics: Sendable, Equatable {
     public let started: Int64
     /// Those of them that went on with what an earlier one had left.
     public let resumed: Int64
-    /// Whole and verified.
+    /// Whole, verified and kept.
     public let completed: Int64
     /// The origin does not have the blob.
     public let unknown: Int64
@@ -13,7 +13,7 @@ public struct FillStatistics: Sendable, Equatable {
     public let damaged: Int64
     /// The origin failed.
     public let failed: Int64
-    /// There was no room, or the disk failed: streamed past it.
+    /// There was no room, or the disk or the index failed: the clients got their bytes all the same.
     public let notStored: Int64
     /// The last reader left, and too much was missing.
     public let paused: Int64

@@ -266,7 +266,7 @@ extension Fills {
             do throws(FileError) {
                 end = try content.hash(range, from: block, at: start)
             } catch {
-                return storageFailed(fill, error)
+                return storageFailed(fill, .file(error))
             }
             left -= 1
             switch fill.hashed(to: end, goesOn: left > 0) {
@@ -347,7 +347,7 @@ extension Fills {
                 return true
             }
         } catch {
-            storageFailed(fill, error)
+            storageFailed(fill, .file(error))
             return false
         }
         if isClosing { fill.fail(.origin(.closing)) } else { overwritten(fill) }
@@ -356,14 +356,17 @@ extension Fills {
 
     /// The clients have their bytes already: a tier that cannot keep them is no error of theirs.
     private func keep(_ fill: Fill, _ commit: () throws(DiskTierError) -> Bool) {
-        counters.completed.wrappingAdd(1, ordering: .relaxed)
         do throws(DiskTierError) {
             if try !commit() { log.info("deleted while it was filled", metadata: ["digest": "\(fill.digest)"]) }
+            counters.completed.wrappingAdd(1, ordering: .relaxed)
         } catch {
-            tier.note(error)
-            let level: Logger.Level = error.isOfTheDisk ? .info : .warning
-            log.log(level: level, "not kept on disk", metadata: ["digest": "\(fill.digest)", "error": "\(error)"])
+            notKept(fill, error)
         }
+    }
+
+    private func notKept(_ fill: Fill, _ error: DiskTierError) {
+        counters.notStored.wrappingAdd(1, ordering: .relaxed)
+        tier.tellNotKept("\(fill.digest)", error, log)
     }
 
     // MARK: Ends in vain
@@ -379,18 +382,16 @@ extension Fills {
     }
 
     /// The clients go on straight from the origin; only the cache is poorer. Unless the file failed because it is not what was written.
-    func storageFailed(_ fill: Fill, _ error: any Error) {
+    func storageFailed(_ fill: Fill, _ error: DiskTierError) {
         guard !fill.isSuspect else { return overwritten(fill) }
         // Before its clients go on: whoever comes after them begins nothing.
-        if case .neverFits? = error as? DiskTierError, let size = fill.state.withLock({ $0.size }) {
+        if case .neverFits = error, let size = fill.state.withLock({ $0.size }) {
             let now = time.monotonicNanoseconds()
             state.withLock { state in
                 if state.running[fill.digest] === fill { state.tooLarge.insert(size, of: fill.digest, at: now) }
             }
         }
-        guard fill.fail(.storage) else { return }
-        counters.notStored.wrappingAdd(1, ordering: .relaxed)
-        log.notice("not kept on disk", metadata: ["digest": "\(fill.digest)", "reason": "\(error)"])
+        if fill.fail(.storage) { notKept(fill, error) }
     }
 
     /// Its readers may have had bytes that are not the blob's.

@@ -331,7 +331,7 @@ extension EdgeCache {
         do throws(DiskTierError) {
             return try body()
         } catch {
-            log.warning("not kept on disk", metadata: ["what": "\(what)", "error": "\(error)"])
+            tier.tellNotKept(what, error, log)
             return false
         }
     }

@@ -32,7 +32,7 @@ final class PartTransfer {
         /// Another transfer fetches the rest of the part.
         case cut
         /// The bytes have nowhere to go.
-        case storage(any Error)
+        case storage(DiskTierError)
         /// The first part must be another one, or what an earlier fill left is of no use.
         case startOver
         /// The origin does not give parts.
@@ -221,8 +221,8 @@ extension PartTransfer {
 
     private func open(_ info: ObjectInfo) throws(Stop) {
         let content: FillContent
-        do {
-            content = try self.content ?? newContent(info)
+        do throws(DiskTierError) {
+            content = if let known = self.content { known } else { try newContent(info) }
         } catch {
             fill.update { $0.size = info.size }
             throw .storage(error)
@@ -234,10 +234,14 @@ extension PartTransfer {
         fills.schedule(fill)
     }
 
-    private func newContent(_ info: ObjectInfo) throws -> FillContent {
+    private func newContent(_ info: ObjectInfo) throws(DiskTierError) -> FillContent {
         let noteRoom = FillNote.roomBytes(for: info.size)
         let file = try fills.tier.newFile(fills.tier.reserve(info.size + noteRoom), noteRoom: noteRoom)
-        return try FillContent(fill.digest, size: info.size, etag: info.etag, file, in: fills.fileSystem)
+        do throws(FileError) {
+            return try FillContent(fill.digest, size: info.size, etag: info.etag, file, in: fills.fileSystem)
+        } catch {
+            throw .file(error)
+        }
     }
 }
 
@@ -279,7 +283,7 @@ extension PartTransfer {
         do throws(FileError) {
             try content.write(block, at: start)
         } catch {
-            throw .storage(error)
+            throw .storage(.file(error))
         }
         if position % FillContent.blockBytes == 0 || position == end { note(content) }
         fill.land(start..<position)

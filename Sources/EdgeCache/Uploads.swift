@@ -220,9 +220,7 @@ public final class UploadChunk {
         do throws(DiskTierError) {
             _ = try spool.commit(as: digest, since: stamp)
         } catch {
-            edge.tier.note(error)
-            let level: Logger.Level = error.isOfTheDisk ? .info : .warning
-            edge.log.log(level: level, "not kept on disk", metadata: ["digest": "\(digest)", "error": "\(error)"])
+            edge.tier.tellNotKept("\(digest)", error, edge.log)
         }
     }
 }

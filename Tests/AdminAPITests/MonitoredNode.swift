@@ -18,7 +18,7 @@ import Threading
 final class MonitoredNode {
     let store = MemoryStore()
     let lines = Monitor<[String]>([])
-    private let folder = TemporaryFolder()
+    let folder = TemporaryFolder()
     let tier: DiskTier
     let cache: EdgeCache
     let readiness: Readiness

@@ -135,6 +135,27 @@ import Threading
         #expect(isReady)
     }
 
+    /// Bug: what an index did not take counted as a complete fill, and nothing told of the index.
+    @Test func anIndexThatTakesNoWriteIsSaidWhileClientsAreServed() throws {
+        let node = try MonitoredNode()
+        #expect(try node.sample("forebay_index_up") == 1)
+        #expect(failNextMetaWrite(of: node.folder.path + "/cache/index"))
+        let digest = node.seed(pattern(9_000))
+        #expect(try node.request("GET", "/v2/team/app/blobs/\(digest)").0.status == 200)
+        node.cache.waitForFills()
+        #expect(try node.sample("forebay_index_up") == 0)
+        #expect(try node.sample(#"forebay_fills_total{outcome="not_stored"}"#) == 1)
+        #expect(try node.sample(#"forebay_fills_total{outcome="complete"}"#) == 0)
+        let (response, body) = try node.request("GET", "/readyz")
+        #expect(response.status == 200 && body.contains(#""ready":true"#), "it serves them: \(body)")
+        #expect(body.contains(#""index":"degraded: cache index: "#), "\(body)")
+        #expect(try node.request("GET", "/v2/team/app/blobs/\(digest)").0.status == 200)
+        node.cache.waitForFills()
+        #expect(try node.sample("forebay_index_up") == 1, "it took the next")
+        #expect(try node.sample(#"forebay_fills_total{outcome="complete"}"#) == 1)
+        #expect(try node.request("GET", "/readyz").1.contains(#""index":"ok""#))
+    }
+
     @Test func aNodeThatStopsIsNotReady() throws {
         let node = try MonitoredNode()
         node.readiness.stop()

@@ -52,6 +52,12 @@ struct AlertTests {
             series: [(#"forebay_fills_total{outcome="not_stored",\#(label)}"#, "0+1x40", "0x40")],
             severity: "warning"
         ),
+        // One write that fails is none of it.
+        Case(
+            alert: "ForebayIndexFailing",
+            series: [("forebay_index_up{\(label)}", "0x5 1x2 0x22", "1x12 0 1x16")],
+            severity: "warning"
+        ),
         Case(
             alert: "ForebayIndexNearlyFull",
             series: [
