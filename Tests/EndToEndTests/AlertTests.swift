@@ -19,8 +19,11 @@ struct AlertTests {
         Case(
             alert: "ForebayFailing",
             series: [
-                (#"forebay_requests_total{code="503",\#(label)}"#, "0+10x30", "0+1x30"),
-                (#"forebay_requests_total{code="200",\#(label)}"#, "0+90x30", "0+99x30"),
+                (#"forebay_requests_total{code="503",route="blob",\#(label)}"#, "0+10x30", "0+1x30"),
+                (#"forebay_requests_total{code="200",route="blob",\#(label)}"#, "0+90x30", "0+99x30"),
+                // Bug: a node whose probes fail with the origin failed no client, and probes hid that a node failed them all.
+                (#"forebay_requests_total{code="503",route="readyz",\#(label)}"#, "0x30", "0+900x30"),
+                (#"forebay_requests_total{code="200",route="metrics",\#(label)}"#, "0+900x30", "0x30"),
             ],
             severity: "critical"
         ),
