@@ -140,7 +140,7 @@ extension RegistryHandler {
     private func named(_ id: String, _ traceparent: String?, _ reply: Reply) -> Reply {
         guard !id.isEmpty || traceparent != nil else { return reply }
         switch reply {
-        case .respond(let response): return .respond(response.named(id))
+        case .respond(let response): return .respond(response.named(id).traced(traceparent))
         case .receive(let receiver): return .receive(NamedBody(receiver, id, traceparent))
         }
     }
@@ -193,6 +193,14 @@ extension Response {
         return response
     }
 
+    /// What its body still asks of the origin belongs to the trace, too.
+    fileprivate func traced(_ traceparent: String?) -> Response {
+        guard traceparent != nil, case .stream(let length, let producer) = body else { return self }
+        var response = self
+        response.body = .stream(length: length, TracedProducer(producer, traceparent))
+        return response
+    }
+
     init(json: String, status: Int = 200, headers: [(name: String, value: String)] = []) {
         self.init(
             status: status,
@@ -214,9 +222,27 @@ private final class NamedBody: BodyReceiver {
         self.traceparent = traceparent
     }
 
-    func receive(_ bytes: Span<UInt8>) { receiver.receive(bytes) }
+    func receive(_ bytes: Span<UInt8>) { TraceContext.$current.withValue(traceparent) { receiver.receive(bytes) } }
     func finish() -> Response { TraceContext.$current.withValue(traceparent) { receiver.finish().named(id) } }
-    func abandon() { receiver.abandon() }
+    func abandon() { TraceContext.$current.withValue(traceparent) { receiver.abandon() } }
+}
+
+private final class TracedProducer: BodyProducer {
+    private let producer: any BodyProducer
+    private let traceparent: String?
+
+    init(_ producer: any BodyProducer, _ traceparent: String?) {
+        self.producer = producer
+        self.traceparent = traceparent
+    }
+
+    func produce(at offset: Int64, into buffer: inout OutputSpan<UInt8>) throws {
+        try TraceContext.$current.withValue(traceparent) { try producer.produce(at: offset, into: &buffer) }
+    }
+
+    func produceAtOnce(at offset: Int64, into buffer: inout OutputSpan<UInt8>) {
+        TraceContext.$current.withValue(traceparent) { producer.produceAtOnce(at: offset, into: &buffer) }
+    }
 }
 
 /// Reads a refused body to its end.

@@ -29,13 +29,22 @@ final class MonitoredNode {
         accessLog: RequestObserver.AccessLog = .full,
         ceilingBytes: Int64 = 256 << 20,
         time: any TimeSource = SystemTime(),
-        beforeLog: @escaping @Sendable () -> Bool = { true }
+        beforeLog: @escaping @Sendable () -> Bool = { true },
+        adjust: (inout EdgeCache.Configuration) -> Void = { _ in }
     ) throws {
         let log = Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }
         let meter = StoreMeter()
         let metered = MeteredStore(store, meter)
         tier = try DiskTier(DiskTier.Configuration(directory: folder.path + "/cache", ceilingBytes: ceilingBytes))
-        cache = EdgeCache(registry: Registry(store: metered), tier: tier, time: time, log: log)
+        var edgeConfiguration = EdgeCache.Configuration()
+        adjust(&edgeConfiguration)
+        cache = EdgeCache(
+            registry: Registry(store: metered),
+            tier: tier,
+            configuration: edgeConfiguration,
+            time: time,
+            log: log
+        )
         let lines = lines
         let observer = RequestObserver(accessLog: accessLog) { text in
             guard beforeLog() else { return false }

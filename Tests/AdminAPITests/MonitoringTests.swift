@@ -249,6 +249,23 @@ import Threading
         #expect(lines.count == 4)
     }
 
+    /// Bug: of a large blob only the first part carried the trace where the others were fetched since the client had read on.
+    @Test func theTraceGoesOnToTheOriginWithEachPart() throws {
+        let node = try MonitoredNode(adjust: { $0.fillPartBytes = 1 << 20 })
+        let seen = Monitor<[String?]>([])
+        node.store.intercept { _, call in
+            if call.operation == "GET" { seen.update { $0.append(TraceContext.current) } }
+        }
+        node.store.interceptPieces { call, offset in
+            if call.range?.lowerBound == 0, offset >= 64 << 10 { _ = seen.wait { $0.count == 3 ? true : nil } }
+        }
+        let trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+        let path = "/v2/team/app/blobs/\(node.seed([UInt8](repeating: 7, count: 3 << 20)))"
+        #expect(try node.request("GET", path, [("traceparent", trace)]).0.status == 200)
+        node.cache.waitForFills()
+        #expect(seen.withLock { $0 } == [trace, trace, trace])
+    }
+
     /// What is asked of the origin for a request carries its trace, on whatever thread it is asked.
     @Test func theTraceGoesOnToTheOrigin() throws {
         let node = try MonitoredNode()
