@@ -26,16 +26,18 @@ public final class StoreMeter: Sendable {
     }
 
     /// An attempt at an operation that is repeated.
-    public func countRetried(_ error: StoreError) {
-        // What was never sent, for want of credentials, is no request.
-        if Self.operations.contains(error.operation.rawValue) { count(error.operation.rawValue, error.outcome) }
+    public func countRetried(_ error: StoreError) { count(error.operation.rawValue, error) }
+
+    /// What was never tried is no request.
+    fileprivate func count(_ operation: String, _ error: StoreError) {
+        if error.wasTried { count(operation, error.outcome) }
     }
 
     func received(_ count: Int) { bytes.add(UInt64(count), at: 0) }
     func sent(_ count: Int64) { bytes.add(UInt64(count), at: 1) }
 
     func write(to page: inout Exposition) {
-        let help = "Operations on the origin and attempts that were repeated, by what came of them."
+        let help = "Operations tried on the origin and attempts that were repeated, by what came of them."
         page.family("forebay_origin_requests_total", .counter, help)
         for (row, operation) in Self.operations.enumerated() {
             for (column, code) in Self.codes.enumerated() {
@@ -215,7 +217,7 @@ public final class MeteredStore: ObjectStore {
             meter.count(operation, code(answer))
             return answer
         } catch {
-            meter.count(operation, error.outcome)
+            meter.count(operation, error)
             throw error
         }
     }

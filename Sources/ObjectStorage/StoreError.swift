@@ -74,6 +74,8 @@ public struct StoreError: Error, Sendable, CustomStringConvertible {
     public let isRetryable: Bool
     /// What it was to change, or a part of it, may have changed all the same: a request was sent, and no answer says that nothing came of it.
     public let mayBeDone: Bool
+    /// There was an attempt at it: the store was not known to be down, and there were credentials.
+    public let wasTried: Bool
     /// The store's clock, when it answered.
     let serverTime: WallTime?
 
@@ -89,6 +91,7 @@ public struct StoreError: Error, Sendable, CustomStringConvertible {
         retryAfterSeconds: Int? = nil,
         isRetryable: Bool? = nil,
         mayBeDone: Bool? = nil,
+        wasTried: Bool? = nil,
         serverTime: WallTime? = nil
     ) {
         self.operation = operation
@@ -102,6 +105,7 @@ public struct StoreError: Error, Sendable, CustomStringConvertible {
         self.retryAfterSeconds = retryAfterSeconds
         self.isRetryable = isRetryable ?? kind.isTransient
         self.mayBeDone = mayBeDone ?? (operation.isChange && !kind.isRefusal)
+        self.wasTried = wasTried ?? !kind.precludesAttempts
         self.serverTime = serverTime
     }
 
@@ -126,6 +130,13 @@ extension StoreError.Kind {
     fileprivate var isRefusal: Bool {
         switch self {
         case .unavailable, .denied, .anonymous, .proxyRefused, .badCredentials, .noCredentials: true
+        default: false
+        }
+    }
+
+    fileprivate var precludesAttempts: Bool {
+        switch self {
+        case .unavailable, .noCredentials: true
         default: false
         }
     }
@@ -219,6 +230,7 @@ extension StoreError {
             retryAfterSeconds: retryAfterSeconds,
             isRetryable: isRetryable,
             mayBeDone: mayBeDone,
+            wasTried: wasTried,
             serverTime: serverTime
         )
     }

@@ -65,6 +65,21 @@ import Threading
         #expect(try node.sample(#"forebay_origin_connections{state="idle"}"#) == 7)
     }
 
+    /// Bug: what was refused here, since the origin is down, counted as a request that it had failed.
+    @Test(arguments: [false, true])
+    func whatTheOriginIsNeverAskedIsNoRequest(wasTried: Bool) throws {
+        let node = try MonitoredNode()
+        let digest = Digest(of: [7])
+        node.store.intercept { _, call throws(StoreError) in
+            guard call.key.contains(digest.hex) else { return }
+            throw StoreError(.get, in: "memory", .unavailable, "", wasTried: wasTried)
+        }
+        #expect(try node.request("GET", path(digest)).0.status == 503)
+        node.cache.waitForFills()
+        let count = try node.sample(#"forebay_origin_requests_total{operation="get",code="error"}"#)
+        #expect(count == (wasTried ? 1 : nil))
+    }
+
     @Test func whatIsEvictedIsCounted() throws {
         let node = try MonitoredNode(ceilingBytes: 4 << 20)
         for seed in 0..<12 {

@@ -324,7 +324,7 @@ final class CircuitAttempt: Sendable {
     func ended(_ error: StoreError) -> StoreError {
         guard !wasCancelled.load(ordering: .relaxed) else {
             let message = "its answer was not waited for"
-            let failure = StoreError.unavailable(request, in: store, retryAfterSeconds: 1, message)
+            let failure = StoreError.unavailable(request, in: store, retryAfterSeconds: 1, wasTried: true, message)
             return error.mayBeDone ? failure.afterChange : failure
         }
         tell(error.evidence, error)
@@ -367,6 +367,7 @@ extension StoreError {
         _ request: S3Request,
         in store: String,
         retryAfterSeconds: Int,
+        wasTried: Bool = false,
         _ message: String
     ) -> StoreError {
         StoreError(
@@ -375,7 +376,8 @@ extension StoreError {
             key: request.key,
             .unavailable,
             message,
-            retryAfterSeconds: retryAfterSeconds
+            retryAfterSeconds: retryAfterSeconds,
+            wasTried: wasTried
         )
     }
 }
