@@ -1,7 +1,7 @@
 internal import Threading
 
 /// Writes the access log's lines, some milliseconds of them at once, on a thread of its own: whoever reads the log slowly must not stop the
-/// loops. Lines that come while too many wait are dropped and counted, as those are that cannot be written.
+/// loops. Lines that come while too many wait are dropped and counted, as those are that cannot be written. That is told once a minute.
 final class LogWriter: Sendable {
     private struct State {
         var lines = ""
@@ -15,13 +15,18 @@ final class LogWriter: Sendable {
     /// So much is written before its time.
     private static let batchBytes = 64 << 10
     private static let pause: Duration = .milliseconds(20)
+    private static let newsInterval: Duration = .seconds(60)
 
     private let state = Monitor(State())
     private let output: @Sendable (String) -> Bool
+    private let report: @Sendable (_ dropped: UInt64) -> Void
 
-    /// - Parameter output: may block; false when it could not be written.
-    init(_ output: @escaping @Sendable (String) -> Bool) {
+    /// - Parameters:
+    ///   - output: may block; false when it could not be written.
+    ///   - report: told how many lines were dropped since it was told last.
+    init(_ output: @escaping @Sendable (String) -> Bool, report: @escaping @Sendable (_ dropped: UInt64) -> Void) {
         self.output = output
+        self.report = report
         spawnThread(name: "access-log") { self.run() }
     }
 
@@ -46,6 +51,7 @@ final class LogWriter: Sendable {
     }
 
     private func run() {
+        var (told, nextNews) = (UInt64(0), ContinuousClock.now)
         while true {
             _ = state.wait { state in state.isClosed || !state.lines.isEmpty ? true : nil }
             // More come soon, and one call takes them all.
@@ -60,6 +66,11 @@ final class LogWriter: Sendable {
             if !lines.isEmpty, !output(lines) {
                 let lost = lines.utf8.count { $0 == UInt8(ascii: "\n") }
                 state.withLock { $0.dropped += UInt64(lost) }
+            }
+            let (dropped, now) = (droppedLines, ContinuousClock.now)
+            if dropped > told, isLast || now >= nextNews {
+                report(dropped - told)
+                (told, nextNews) = (dropped, now + Self.newsInterval)
             }
             if isLast { break }
         }

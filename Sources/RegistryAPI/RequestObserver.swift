@@ -41,16 +41,19 @@ public final class RequestObserver: Sendable {
     private let ends = Atomic<UInt64>(0)
     private let identity: UInt64
 
-    /// - Parameter write: takes lines of the access log with their line feeds, on a thread of its own that it may block.
+    /// - Parameters:
+    ///   - write: takes lines of the access log with their line feeds, on a thread of its own that it may block.
+    ///   - report: told now and then how many lines were lost.
     public init(
         accessLog: AccessLog = .off,
         time: any TimeSource = SystemTime(),
         random: any RandomSource = SystemRandom(),
-        write: @escaping @Sendable (String) -> Bool = writeToStandardOutput
+        write: @escaping @Sendable (String) -> Bool = writeToStandardOutput,
+        report: @escaping @Sendable (_ dropped: UInt64) -> Void = { _ in }
     ) {
         self.accessLog = accessLog
         self.time = time
-        log = accessLog == .off ? nil : LogWriter(write)
+        log = accessLog == .off ? nil : LogWriter(write, report: report)
         identity = random.next()
     }
 

@@ -116,13 +116,14 @@ public func limitMemoryArenas() { mallopt(M_ARENA_MAX, 4) }
 public struct Signals: Sendable {
     private let reader: File
 
-    public init() {
+    /// - Parameter heedsHangUp: otherwise SIGHUP does nothing.
+    public init(heedsHangUp: Bool = true) {
         var ends: [Int32] = [-1, -1]
         precondition(pipe(&ends) == 0, "pipe: \(String(cString: strerror(errno)))")
         reader = File(owning: ends[0], path: "signals")
         signalPipe.store(ends[1], ordering: .releasing)
         for number in [SIGTERM, SIGINT] { signal(number, onSignal) }
-        if !isIgnored(SIGHUP) { signal(SIGHUP, onSignal) }
+        if !heedsHangUp { signal(SIGHUP, SIG_IGN) } else if !isIgnored(SIGHUP) { signal(SIGHUP, onSignal) }
     }
 
     /// Waits for the first one; its name.

@@ -48,7 +48,13 @@ struct Node {
         var configuration = RegistryHandler.Configuration()
         configuration.manifestLimitBytes = settings.manifestLimitBytes
         configuration.allowsDeletes = settings.allowsDeletes
-        observer = RequestObserver(accessLog: RequestObserver.AccessLog(settings))
+        observer = RequestObserver(
+            accessLog: RequestObserver.AccessLog(settings),
+            report: { dropped in
+                let message: Logger.Message = "lines of the access log are lost: nobody reads it, or too slowly"
+                log.warning(message, metadata: ["lines": "\(dropped)"])
+            }
+        )
         let registryHandler = RegistryHandler(edge, configuration: configuration, observer: observer, log: log)
         let handler = ContactedHandler(handler: registryHandler, contact: contact)
         readiness = Readiness(tier: tier, origin: metered)

@@ -7,9 +7,12 @@ struct Serve: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Serve the registry.",
         discussion: """
-            Ends on SIGTERM, SIGINT or SIGHUP: it stops accepting, finishes what is in flight within the drain timeout, and exits with \
-            status 0; a second SIGTERM or SIGINT ends it at once. Exits with status 78 for a setting that is no good and with 69 when \
-            something it needs is unavailable. An origin that is away for now is no such thing: what is cached is served.
+            Ends on SIGTERM or SIGINT, or when its terminal is closed: it stops accepting, finishes what is in flight within the drain \
+            timeout, and exits with status 0; a second SIGTERM or SIGINT ends it at once. Exits with status 78 for a setting that is no \
+            good and with 69 when something it needs is unavailable. An origin that is away for now is no such thing: what is cached is \
+            served.
+
+            Without a terminal SIGHUP does nothing. A file that its output goes to is rotated by cutting it in place (copytruncate).
             """
     )
 
@@ -19,7 +22,7 @@ struct Serve: AsyncParsableCommand {
         var settings = try Settings(await flags.effective())
         Logs.start(settings)
         let log = Logger(label: "forebay")
-        let signals = Signals()
+        let signals = Signals(heedsHangUp: standardErrorIsTerminal())
         limitMemoryArenas()
         settings.keepConnections(within: raiseOpenFileLimit(), log)
         let node = try Node(settings, log: log)

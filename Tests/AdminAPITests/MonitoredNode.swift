@@ -18,6 +18,8 @@ import Threading
 final class MonitoredNode {
     let store = MemoryStore()
     let lines = Monitor<[String]>([])
+    /// Of lines of the access log, as they were reported.
+    let losses = Monitor<[UInt64]>([])
     let folder = TemporaryFolder()
     let tier: DiskTier
     let cache: EdgeCache
@@ -45,11 +47,13 @@ final class MonitoredNode {
             time: time,
             log: log
         )
-        let lines = lines
+        let (lines, losses) = (lines, losses)
         let observer = RequestObserver(accessLog: accessLog) { text in
             guard beforeLog() else { return false }
             lines.update { $0 += text.split(separator: "\n").map { "\($0)\n" } }
             return true
+        } report: { dropped in
+            losses.update { $0.append(dropped) }
         }
         readiness = Readiness(tier: tier, origin: metered)
         let health = HealthHandler(

@@ -175,6 +175,16 @@ import Threading
         #expect(dropped >= 3)
     }
 
+    /// Bug: an access log whose reader was gone was said so nowhere.
+    @Test func linesThatCannotBeWrittenAreToldOnceInAWhile() throws {
+        let node = try MonitoredNode(beforeLog: { false })
+        _ = try node.request("GET", "/v2/")
+        let told = node.losses.wait { $0.first }
+        #expect(told == 1)
+        while try node.sample("forebay_access_log_dropped_total") ?? 0 < 4 {}
+        #expect(node.losses.withLock { $0 } == [1])
+    }
+
     @Test func aRequestIsALine() throws {
         let node = try MonitoredNode()
         let digest = node.seed(pattern(100_000))

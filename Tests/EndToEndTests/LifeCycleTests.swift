@@ -119,11 +119,23 @@ struct LifeCycleTests {
         }
     }
 
-    @Test(arguments: [SIGTERM, SIGINT, SIGHUP])
+    @Test(arguments: [SIGTERM, SIGINT])
     func aSignalEndsAnIdleProcess(signal: Int32) throws {
         try withForebay { forebay in
             kill(try #require(forebay.processIdentifier), signal)
             #expect(try forebay.exitStatus() == 0)
+        }
+    }
+
+    /// Bug: SIGHUP, which a rotation of logs sends, ended a server that has no terminal to lose.
+    @Test func aHangUpEndsNoServer() throws {
+        try withForebay { forebay in
+            let process = try #require(forebay.processIdentifier)
+            kill(process, SIGHUP)
+            #expect(try forebay.endpoint.request("GET", "/v2/").status == 200)
+            kill(process, SIGTERM)
+            #expect(try forebay.exitStatus() == 0)
+            #expect(forebay.log.contains("SIGTERM") && !forebay.log.contains("SIGHUP"))
         }
     }
 
