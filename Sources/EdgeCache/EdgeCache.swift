@@ -176,7 +176,7 @@ extension EdgeCache {
     public func findSize(_ digest: Digest, noting note: (CacheStatus) -> Void) throws(EdgeError) -> Int64? {
         var status = CacheStatus.hit
         defer { count(status, note) }
-        var size = cachedSize(digest)
+        var size = sizeHere(digest)
         if size == nil {
             status = .miss
             size = try sizeAtOrigin(digest)
@@ -198,7 +198,7 @@ extension EdgeCache {
             if let size = fills.sizeOfTooLarge(digest) { return passThrough(digest, size) }
             let joined = try fills.join(digest, near: near) { cachedSize(digest) != nil }
             guard let (member, isNew) = joined else { return nil }
-            if !isNew { status = member.fill.isVerified ? .hit : .joined }
+            if !isNew { status = member.fill.verifiedSize != nil ? .hit : .joined }
             switch member.fill.waitForOpening() {
             case .onDisk:
                 continue
@@ -235,7 +235,10 @@ extension EdgeCache {
     }
 
     /// Whether a blob is here, without asking anybody.
-    public func holds(_ digest: Digest) -> Bool { cachedSize(digest) != nil }
+    public func holds(_ digest: Digest) -> Bool { sizeHere(digest) != nil }
+
+    /// What a fill has, too: it is looked at first, for the tier has it when the fill is gone.
+    private func sizeHere(_ digest: Digest) -> Int64? { fills.verifiedSize(digest) ?? cachedSize(digest) }
 
     func sizeAtOrigin(_ digest: Digest, anew: Bool = false) throws(EdgeError) -> Int64? {
         if !anew, fills.isAbsent(digest) { return nil }

@@ -161,12 +161,12 @@ final class FillMember: Sendable {
 }
 
 extension Fill {
-    /// All bytes are here, though the tier may not have them yet.
-    var isVerified: Bool {
+    /// When all bytes are here, though the tier may not have them yet.
+    var verifiedSize: Int64? {
         state.withLock { state in
             switch state.phase {
-            case .verified, .verifiedInMemory: true
-            default: false
+            case .verified, .verifiedInMemory: state.size
+            default: nil
             }
         }
     }

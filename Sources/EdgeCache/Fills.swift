@@ -78,6 +78,9 @@ final class Fills: Sendable {
         return pool.close(until: deadline)
     }
 
+    /// The size of a blob of which all is here, though the tier may not have it yet.
+    func verifiedSize(_ digest: Digest) -> Int64? { state.withLock { $0.running[digest] }?.verifiedSize }
+
     var underWay: [Fill] { state.withLock { Array($0.running.values) } }
 
     func waitUntilIdle(_ digest: Digest) {

@@ -9,6 +9,23 @@ import Testing
 import Threading
 
 @Suite struct PartTests {
+    /// Bug: between its last byte and its entry in the tier, a HEAD of a blob asked the origin, and counted as a miss.
+    @Test func aBlobThatIsAboutToBeKeptIsHere() throws {
+        let (files, gate) = (FaultyFileSystem(), Gate())
+        files.beforeCalls { operation, path in
+            if operation == "fdatasync", path.contains("/incoming/") { gate.pass() }
+        }
+        let edge = try Edge(fileSystem: files)
+        defer { gate.open() }
+        let digest = edge.seed(noise(300_000))
+        #expect(try edge.read(digest)?.count == 300_000)
+        gate.waitForArrivals()
+        var status: CacheStatus?
+        #expect(try edge.cache.findSize(digest) { status = $0 } == 300_000)
+        #expect(status == .hit && edge.cache.holds(digest) && edge.store.calls("HEAD") == 0)
+        #expect(try edge.tier.size(of: digest) == nil)
+    }
+
     /// Each of four requests waits for the three others.
     @Test func partsOfOneBlobArriveAtOnce() throws {
         let edge = try Edge(smallParts)
