@@ -8,6 +8,7 @@
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/file.h>
+#include <sys/inotify.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
 #include <sys/xattr.h>
@@ -24,9 +25,19 @@ enum {
     forebay_READ_NOWAIT = 8,
     forebay_EFD_FLAGS = EFD_CLOEXEC | EFD_NONBLOCK,
     forebay_EPOLL_FLAGS = EPOLL_CLOEXEC,
+    forebay_INOTIFY_FLAGS = IN_CLOEXEC | IN_NONBLOCK,
+    forebay_F_SETSIG = 10,
+    forebay_F_SETLEASE = 1024,
     // Where `tcpi_bytes_acked` is in linux/tcp.h's `struct tcp_info`; netinet/tcp.h knows only its beginning.
     forebay_TCP_INFO_BYTES_ACKED = 120
 };
 static const uint32_t forebay_EPOLL_READABLE = EPOLLIN;
 static const uint32_t forebay_EPOLL_HANG_UP = EPOLLRDHUP | EPOLLET;
+static const uint32_t forebay_IN_OPEN = IN_OPEN;
+static const uint32_t forebay_IN_MODIFY = IN_MODIFY;
+static const uint32_t forebay_IN_RENAMED_OR_TOUCHED = IN_ATTRIB | IN_MOVE_SELF;
+static const uint32_t forebay_IN_WRITES = IN_MODIFY | IN_ATTRIB | IN_MOVE_SELF;
+static const uint32_t forebay_IN_IGNORED = IN_IGNORED;
+static const uint32_t forebay_IN_Q_OVERFLOW = IN_Q_OVERFLOW;
+static const uint32_t forebay_IN_MASK_ADD = IN_MASK_ADD;
 static const short forebay_POLL_HANG_UP = EPOLLRDHUP;

@@ -94,6 +94,7 @@ public final class DiskTier: Sendable {
     let background = Background()
     let scrubPacer: Pacer
     let notices = Notices()
+    let hasToldUnobserved = Atomic(false)
     let report: @Sendable (Event) -> Void
     private let fixedBytes: Int64
     private let lock: ProcessLock

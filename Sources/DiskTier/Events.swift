@@ -15,6 +15,8 @@ extension DiskTier {
         case adopted(count: Int, bytes: Int64)
         /// The index could not be used and was begun anew, as the configuration allows.
         case rebuilt(reason: String)
+        /// What other processes write to files under way may stay unnoticed.
+        case unobserved(directory: String)
         /// The disk or the index failed. The same again within a minute is not told again.
         case failed(DiskTierError)
         /// More is held than there may be, and nothing is left that may go.
@@ -38,6 +40,11 @@ extension DiskTier {
             case .adopted(let count, let bytes):
                 "took over \(count) files, \(bytes) bytes, which are verified on first use"
             case .rebuilt(let reason): "began a new cache index: \(reason)"
+            case .unobserved(let directory):
+                """
+                the kernel does not tell who opens files in \(directory) (inotify): what another process writes to one while it is fetched or \
+                pushed is noticed by its times alone, and may be missed; raise fs.inotify.max_user_instances and max_user_watches
+                """
             case .failed(let error):
                 "the cache cannot be used as it should: \(error)\(error.remedy.map { "; \($0)" } ?? "")"
             case .overCeiling(let excess): "\(excess)"
@@ -55,7 +62,8 @@ extension DiskTier {
         /// It needs somebody's attention.
         public var isProblem: Bool {
             switch self {
-            case .damaged, .missing, .rebuilt, .failed, .overCeiling, .pinsBeyondShare, .keptLargeIndex: true
+            case .damaged, .missing, .rebuilt, .unobserved, .failed, .overCeiling, .pinsBeyondShare, .keptLargeIndex:
+                true
             case .removedOrphans, .adopted, .shrankIndex, .scrubbed: false
             }
         }
@@ -105,6 +113,12 @@ extension DiskTier {
             \(fileBytes); finish or cancel uploads, unpin, or raise cache-size
             """
         }
+    }
+
+    /// Tells it once.
+    func noteUnobserved() {
+        guard !hasToldUnobserved.exchange(true, ordering: .relaxed) else { return }
+        report(.unobserved(directory: configuration.directory))
     }
 
     /// Tells of a failure, each kind at most once a minute: a full disk fails at every turn.

@@ -4,7 +4,8 @@ public import System
 /// A file of the tier that is being written. Without ``commit(as:size:since:)`` it disappears with the value, unless it is an upload's, or
 /// left for a later fill.
 public final class IncomingFile {
-    public let file: File
+    /// Whoever writes to the file does so through it.
+    public let watch: WriteWatch
     private let tier: DiskTier
     private let reservation: Reservation
     /// Of what is reserved, in bytes: for the note.
@@ -27,10 +28,13 @@ public final class IncomingFile {
         self.tier = tier
         self.reservation = reservation
         self.noteRoom = noteRoom
-        self.file = file
+        watch = WriteWatch(file, in: tier.fileSystem)
         self.isKept = isKept
         self.isNoted = isNoted
+        if !watch.isExact { tier.noteUnobserved() }
     }
+
+    public var file: File { watch.file }
 
     /// Reserves more, and takes it from the volume at once.
     public func grow(by more: Int64) throws(DiskTierError) {
@@ -46,16 +50,20 @@ public final class IncomingFile {
 
     /// Cuts the bytes to `size`, and gives back the room of the others.
     public func cut(to size: Int64) throws(DiskTierError) {
-        let fileSystem = tier.fileSystem
-        try onDisk { () throws(FileError) in try fileSystem.truncate(file, to: size) }
+        try onDisk { () throws(FileError) in try watch.resize(to: size) }
         reservation.shrink(to: Ledger.blocks(size) + DiskTier.indexGrowthBytes)
     }
 
+    /// Reserved for the bytes.
+    private var room: Int64 { reservation.held - noteRoom - DiskTier.indexGrowthBytes }
+
     /// Takes all that is reserved for the bytes from the volume: what only the books know, others there may take.
     func allocate() throws(DiskTierError) {
-        let (fileSystem, size) = (tier.fileSystem, reservation.held - noteRoom - DiskTier.indexGrowthBytes)
+        let (fileSystem, size) = (tier.fileSystem, room)
         guard size > 0 else { return }
-        try onDisk { () throws(FileError) in try fileSystem.allocate(file, size: size) }
+        try onDisk { () throws(FileError) in
+            try watch.change { () throws(FileError) in try fileSystem.allocate(file, size: size) }
+        }
         reservation.hasLanded(size)
     }
 
@@ -72,15 +80,15 @@ public final class IncomingFile {
     /// - Returns: false, and nothing is kept, when the digest was deleted after the stamp was taken.
     public func commit(as digest: Digest, size: Int64, since stamp: DiskTier.Stamp) throws(DiskTierError) -> Bool {
         let path = tier.path(of: digest)
-        let (fileSystem, file) = (tier.fileSystem, file)
+        let (fileSystem, watch, isTooLarge) = (tier.fileSystem, watch, room > Ledger.blocks(size))
         do throws(DiskTierError) {
             // An index that does not answer will not take it either, and may know the file that is there.
             _ = try tier.record(of: digest)
             let status = try onDisk { () throws(FileError) in
-                try fileSystem.truncate(file, to: size)
+                if isTooLarge { try watch.resize(to: size) }
                 try fileSystem.createDirectory(parentDirectory(of: path))
                 tier.settlement.publishes(path)
-                return try fileSystem.publish(file, from: file.path, as: path)
+                return try fileSystem.publish(watch.file, from: watch.file.path, as: path, watch)
             }
             isCommitted = true
             // Who reads along with the fill goes on reading this file.
@@ -136,26 +144,27 @@ public final class IncomingFile {
     /// - Parameters:
     ///   - size: of the whole blob.
     ///   - end: where the last of the bytes ends.
-    ///   - knowledge: handed to that fill, if it is of this process.
+    ///   - knowledge: handed to that fill, if it is of this process; told whether somebody else may have changed the file.
     public func leave(
         _ digest: Digest,
         size: Int64,
         end: Int64,
-        knowing knowledge: any Sendable,
+        knowing knowledge: (_ isSuspect: Bool) -> any Sendable,
         since stamp: DiskTier.Stamp
     ) throws(DiskTierError) {
-        let (fileSystem, file, path) = (tier.fileSystem, file, notePath)
+        let (fileSystem, watch, path) = (tier.fileSystem, watch, notePath)
         let (status, noteBytes) = try onDisk { () throws(FileError) in
             // Gives back what was allocated beyond.
-            try fileSystem.truncate(file, to: end)
-            return (try fileSystem.status(of: file), try fileSystem.status(at: path)?.allocated ?? 0)
+            try watch.resize(to: end)
+            return (try fileSystem.status(of: watch.file), try fileSystem.status(at: path)?.allocated ?? 0)
         }
         let entry = LeftFills.Entry(
             path: file.path,
             size: size,
             bytes: status.allocated + noteBytes,
             since: tier.time.wallTime(),
-            known: knowledge,
+            // What cannot be looked at is. What comes after this moves the time on.
+            known: knowledge((try? watch.isSuspect()) ?? true),
             changedNanoseconds: status.changedNanoseconds
         )
         isKept = tier.enterLeftFill(digest, entry, reservation, since: stamp)

@@ -52,10 +52,13 @@ extension DiskTier {
         guard let entry = leftFills.entries.withLock({ $0.removeValue(forKey: digest) }) else { return nil }
         let reservation = Reservation(self, adopting: entry.bytes)
         let knowledge: LeftFill.Knowledge?
-        let file: File
+        let noteRoom = FillNote.roomBytes(for: entry.size)
+        let incoming: IncomingFile
         do throws(FileError) {
-            let status: FileStatus
-            (file, status) = try fileSystem.openRegular(entry.path, .readWrite)
+            let (file, _) = try fileSystem.openRegular(entry.path, .readWrite)
+            incoming = IncomingFile(self, reservation, noteRoom: noteRoom, file, isNoted: true)
+            // Now that it is watched.
+            let status = try fileSystem.status(of: file)
             if let known = entry.known, status.changedNanoseconds == entry.changedNanoseconds {
                 knowledge = .own(known)
             } else {
@@ -65,8 +68,6 @@ extension DiskTier {
             removeLeftFile(entry.path, entry.bytes)
             throw .file(error)
         }
-        let noteRoom = FillNote.roomBytes(for: entry.size)
-        let incoming = IncomingFile(self, reservation, noteRoom: noteRoom, file, isNoted: true)
         guard let knowledge else { return nil }
         try reservation.grow(by: entry.size + noteRoom + Self.indexGrowthBytes - entry.bytes)
         try incoming.allocate()

@@ -110,6 +110,12 @@ final class Fill: Sendable {
         return state.withLock { $0.phase.isLive ? isSuspect : $0.phase.isOverwritten }
     }
 
+    /// Somebody else has written to its file since all of it proved right.
+    var isOverwritten: Bool {
+        let content = state.withLock { $0.phase.isLive ? nil : $0.content }
+        return content?.isOverwritten ?? false
+    }
+
     /// Waits until all bytes have proved right, or it has ended.
     func waitUntilProved() {
         _ = state.wait { $0.phase.isLive ? nil : true }

@@ -54,7 +54,7 @@ final class FillContent: @unchecked Sendable {
         self.incoming = incoming
         self.fileSystem = fileSystem
         file = incoming.file
-        watch = try Self.watch(file, size: size, in: fileSystem)
+        watch = try Self.watch(incoming, size: size)
         noted = []
         hash = ContentHash(digest.algorithm)
     }
@@ -71,20 +71,16 @@ final class FillContent: @unchecked Sendable {
         self.incoming = incoming
         self.fileSystem = fileSystem
         file = incoming.file
-        watch = try Self.watch(file, size: size, isSuspect: remains.isSuspect, in: fileSystem)
+        watch = try Self.watch(incoming, size: size)
+        if remains.isSuspect { watch.distrust() }
         noted = remains.noted
         hash = remains.hash.copy()
     }
 
     /// The file has its full length from the start: one that is shorter has been cut, by somebody else.
-    private static func watch(
-        _ file: File,
-        size: Int64,
-        isSuspect: Bool = false,
-        in fileSystem: any FileSystem
-    ) throws(FileError) -> WriteWatch {
-        try fileSystem.truncate(file, to: size)
-        return WriteWatch(file, end: size, isSuspect: isSuspect, in: fileSystem)
+    private static func watch(_ incoming: IncomingFile, size: Int64) throws(FileError) -> WriteWatch {
+        try incoming.watch.resize(to: size)
+        return incoming.watch
     }
 
     func write(_ block: [UInt8], at offset: Int64) throws(FileError) {
@@ -93,6 +89,12 @@ final class FillContent: @unchecked Sendable {
 
     /// Somebody else may have written to the file: what was hashed on its way there may not be what it has.
     func isSuspect() throws(FileError) -> Bool { try watch.isSuspect() }
+
+    /// All is written.
+    func rest() { watch.rest() }
+
+    /// Somebody else has written to the file since all of it proved right.
+    var isOverwritten: Bool { watch.isOverwritten() }
 
     /// Whether the file, read from its start, has the blob; false also when somebody goes on changing it, or it is no longer wanted.
     func proves(isWanted: () -> Bool) throws(FileError) -> Bool {
@@ -216,7 +218,11 @@ extension FillContent {
         guard let end = ends.max(), let incoming = incoming.take() else { return }
         let rest = unnoted.withLock { $0.isGivenUp ? [] : $0.blocks }
         if !rest.isEmpty { try incoming.note(FillNote(digest: digest, size: size, etag: etag, landed: rest)) }
-        let remains = FillRemains(
+        try incoming.leave(digest, size: size, end: end, knowing: { remains($0, map, hashed, confirmed) }, since: stamp)
+    }
+
+    private func remains(_ isSuspect: Bool, _ map: PartMap, _ hashed: Int64, _ confirmed: UInt64?) -> FillRemains {
+        FillRemains(
             digest,
             etag: etag,
             map,
@@ -225,10 +231,8 @@ extension FillContent {
             hashed == size ? ContentHash(digest.algorithm) : hash.copy(),
             hashed: hashed == size ? 0 : hashed,
             confirmed: confirmed,
-            // What cannot be looked at is.
-            isSuspect: (try? isSuspect()) ?? true
+            isSuspect: isSuspect
         )
-        try incoming.leave(digest, size: size, end: end, knowing: remains, since: stamp)
     }
 
     /// What an earlier fill has left, of this process or another.

@@ -48,9 +48,10 @@ final class FillReader: BlobStream, @unchecked Sendable {
         guard fallback == nil, isTrusted(from: first ?? offset),
             case .bytes(let file, let count)? = member.fill.landed(at: offset, unproved: unprovedEnd)
         else { return }
-        goOn(at: offset)
+        let first = goOn(at: offset)
         let wanted = Int(min(count, Int64(buffer.freeCapacity)))
-        _ = fills.fileSystem.readFromMemory(file, at: offset, count: wanted, into: &buffer)
+        let got = fills.fileSystem.readFromMemory(file, at: offset, count: wanted, into: &buffer)
+        if !isTrue(to: offset + Int64(got), from: first) { buffer.removeLast(got) }
     }
 
     func read(at offset: Int64, into buffer: inout OutputSpan<UInt8>) throws(EdgeError) {
@@ -71,12 +72,15 @@ final class FillReader: BlobStream, @unchecked Sendable {
         case .bytes(let file, let count):
             let wanted = Int(min(count, Int64(buffer.freeCapacity)))
             do throws(FileError) {
-                if try fills.fileSystem.read(file, at: offset, count: wanted, into: &buffer) > 0 { return }
-                isCut = true
-                fills.overwritten(fill)
+                let got = try fills.fileSystem.read(file, at: offset, count: wanted, into: &buffer)
+                if got > 0, isTrue(to: offset + Int64(got), from: first) { return }
+                buffer.removeLast(got)
+                isCut = got == 0 || fill.isOverwritten
+                if got == 0 { fills.overwritten(fill) }
             } catch {
                 // The bytes still exist at the origin.
             }
+            if !isCut, fill.isLive, !isTrusted(from: first) { return try read(at: offset, into: &buffer) }
         case .storageFailed:
             break
         }
@@ -87,6 +91,12 @@ final class FillReader: BlobStream, @unchecked Sendable {
 
     /// A file that somebody else may have written to gives its last byte when it is hashed again, for which a range need not wait.
     private func isTrusted(from first: Int64) -> Bool { isWhole(from: first) || !member.fill.isSuspect }
+
+    /// Whether what was read up to `offset` is what landed: nobody else can have written to the file before. Of the whole, that is known with
+    /// its end.
+    private func isTrue(to offset: Int64, from first: Int64) -> Bool {
+        isTrusted(from: first) && !(offset == end && member.fill.isOverwritten)
+    }
 
     private func passBy(_ first: Int64, at offset: Int64, into buffer: inout OutputSpan<UInt8>) throws(EdgeError) {
         // What the client has may be wrong, and is not fetched again.

@@ -307,6 +307,7 @@ extension Fills {
 
     /// All bytes are hashed.
     private func complete(_ fill: Fill, _ content: FillContent) {
+        content.rest()
         // What cannot be looked at is suspect.
         let isSuspect = (try? content.isSuspect()) ?? true
         guard isSuspect ? provesOnDisk(fill, content) : proves(fill, content.hashedDigest) else { return }

@@ -97,11 +97,11 @@ extension Spool {
         }
         guard let file else { return false }
         // Nobody has watched over it meanwhile.
-        let watch = WriteWatch(file.file, end: size, isSuspect: true, in: tools.fileSystem)
-        writer = newWriter(watch, at: size)
+        file.watch.distrust()
+        writer = newWriter(file.watch, at: size)
         incoming = file
         isAsleep = false
-        return try proves(watch)
+        return try proves(file.watch)
     }
 
     /// What the next run needs to go on from here; ``settle()`` went before.
@@ -144,12 +144,10 @@ extension Spool {
         if isPassing {
             remote.rewind(to: base.size)
             memory = base.tail
-        } else if let incoming, let watch = writer?.watch {
+        } else if let incoming {
             remote.rewind(to: base.size)
-            writer = newWriter(watch, at: size)
-            try onDisk { () throws(DiskTierError) in
-                try watch.change(to: size) { () throws(DiskTierError) in try incoming.cut(to: size) }
-            }
+            writer = newWriter(incoming.watch, at: size)
+            try onDisk { () throws(DiskTierError) in try incoming.cut(to: size) }
             reserved = size
         } else {
             memory.removeLast(memory.count - Int(size))
@@ -173,8 +171,8 @@ extension Spool {
     private func reserve(_ bytes: Int64) throws(DiskTierError) {
         let needed = size + bytes - reserved
         guard size + bytes > Int64(tools.tier.inlineLimitBytes), needed > 0 else { return }
-        if let incoming, let watch = writer?.watch {
-            try watch.change { () throws(DiskTierError) in try incoming.grow(by: needed) }
+        if let incoming {
+            try incoming.grow(by: needed)
         } else {
             try room.grow(by: needed)
         }
@@ -226,7 +224,7 @@ extension Spool {
                 try tools.tier.newFile(room)
             }
         let start = memory
-        writer = newWriter(WriteWatch(file.file, in: tools.fileSystem), at: 0)
+        writer = newWriter(file.watch, at: 0)
         do throws(FileError) {
             try writer?.append(start.span)
             try writer?.flush()

@@ -183,7 +183,7 @@ public struct ListPage: Sendable, Equatable {
 /// The bytes of an object to be stored. They must not change until the call has returned: a request may be sent more than once.
 public enum ObjectBody: Sendable {
     case bytes([UInt8])
-    /// `length` bytes of a file from `offset` on. Their sha256 digest, if it is already known, saves reading them twice.
+    /// `length` bytes of a file from `offset` on. Their digest, if it is already known, saves reading them twice; bytes of another are refused.
     case file(File, offset: Int64, length: Int64, digest: Digest? = nil)
 
     /// In bytes.

@@ -22,6 +22,8 @@ public protocol FileSystem: Sendable {
     /// Reserves blocks for `[0, size)` without changing the size (`fallocate(2)`); does nothing where the volume cannot.
     func allocate(_ file: File, size: Int64) throws(FileError)
     func truncate(_ file: File, to size: Int64) throws(FileError)
+    /// Tells from now on what others do to an open file; `nil` where that is not to be had.
+    func observe(_ file: File) -> (any FileObserver)?
     /// Says what becomes of some bytes; changes nothing but how fast they are.
     func advise(_ advice: FileAdvice, on range: Range<Int64>, of file: File)
     /// Returns once the bytes are on stable storage (`fdatasync(2)`).
@@ -63,6 +65,8 @@ public enum FileAdvice: Sendable {
 }
 
 extension FileSystem {
+    public func observe(_ file: File) -> (any FileObserver)? { nil }
+
     public func advise(_ advice: FileAdvice, on range: Range<Int64>, of file: File) {}
 
     public func readFromMemory(_ file: File, at offset: Int64, count: Int, into buffer: inout OutputSpan<UInt8>) -> Int
@@ -106,21 +110,25 @@ extension FileSystem {
         return try read(file, at: 0, count: Int(status.size))
     }
 
-    /// The durable order, written once: bytes, file sync, rename, directory sync. What another process changes during the file's sync, which may
-    /// take long, gets no name.
+    /// The durable order, written once: bytes, file sync, rename, directory sync.
     ///
+    /// - Parameter watch: of the file. What another process has changed until all that is done is an error (``FileError/isOverwritten``).
     /// - Returns: what is known of the file as it gets its name: who changes it after that makes it another.
     @discardableResult
-    public func publish(_ file: File, from temporary: String, as path: String) throws(FileError) -> FileStatus {
-        let before = try status(of: file)
+    public func publish(
+        _ file: File,
+        from temporary: String,
+        as path: String,
+        _ watch: WriteWatch? = nil
+    ) throws(FileError) -> FileStatus {
+        watch?.rest()
         try synchronize(file)
-        let after = try status(of: file)
-        guard (after.changedNanoseconds, after.size) == (before.changedNanoseconds, before.size) else {
-            throw FileError.overwritten(temporary)
-        }
+        try watch?.requireUntouched()
         try rename(temporary, to: path)
         let published = try status(of: file)
+        watch?.expect(published)
         try synchronize(directory: parentDirectory(of: path))
+        if watch?.isOverwritten() == true { throw FileError.overwritten(path) }
         return published
     }
 }

@@ -111,6 +111,8 @@ public struct LocalFileSystem: FileSystem {
         _ = try call("ftruncate", file.path) { ftruncate(file.descriptor, off_t(size)) }
     }
 
+    public func observe(_ file: File) -> (any FileObserver)? { Inotify.shared?.observe(file) }
+
     /// What fails here is found when the file is synced.
     public func advise(_ advice: FileAdvice, on range: Range<Int64>, of file: File) {
         let (offset, length) = (off_t(range.lowerBound), off_t(range.count))

@@ -1,16 +1,20 @@
+internal import Glibc
 internal import Synchronization
 
-/// Tells whether somebody else may have changed a file that threads of this process write to, by the time of its last change (`stat(2)`,
-/// `st_ctim`), which nobody can set back, and by its size. A change of its owner, mode, links or attributes moves that time too: it is a
-/// suspicion, which stays until the file has proved right.
+/// Tells whether somebody else may have changed a file that threads of this process write to. Whoever does has opened it (``FileObserver``), or moves
+/// the time of its last change (`stat(2)`, `st_ctim`), which nobody can set back, or its size. A reader, or a change of its owner, mode, links or
+/// attributes, does so too: it is a suspicion, which stays until the file has proved right.
 ///
-/// What comes while a write of ours is under way stays unnoticed, unless the file is shorter then, as does what comes within the same tick of
-/// the kernel's clock.
+/// While it is at rest, as nothing of ours is to come, only what others write counts.
+///
+/// Where the file cannot be observed, what comes while a write of ours is under way stays unnoticed, unless the file is shorter then.
 public final class WriteWatch: Sendable {
     /// So often a file that others change meanwhile is read again.
     private static let readings = 3
+    /// So many milliseconds it may take until it is told what has moved the time.
+    private static let newsDelay = 100
 
-    private struct State {
+    fileprivate struct State {
         var underWay = 0
         var begun: UInt64 = 0
         /// Counts the looks at the time after a change of ours. The last one has seen all that was changed before: the time itself need not
@@ -19,21 +23,33 @@ public final class WriteWatch: Sendable {
         /// As of the last look; `nil` before the first.
         var changed: Int64?
         /// The file is at least so long.
-        var end: Int64
-        var isSuspect: Bool
+        var end: Int64 = 0
+        var isSuspect = false
+        var isAtRest = false
+        /// Others have opened it, and may have it open still.
+        var isShared = false
+        /// What was told, as far as it is not explained.
+        var deeds: FileDeeds = []
     }
 
     public let file: File
     let fileSystem: any FileSystem
-    private let state: Mutex<State>
+    private let observer: (any FileObserver)?
+    private let state = Mutex(State())
 
-    /// - Parameter end: the file is at least so long, before anything is written.
-    public init(_ file: File, end: Int64 = 0, isSuspect: Bool = false, in fileSystem: any FileSystem) {
+    public init(_ file: File, in fileSystem: any FileSystem) {
         self.file = file
         self.fileSystem = fileSystem
-        state = Mutex(State(end: end, isSuspect: isSuspect))
+        observer = fileSystem.observe(file)
     }
 
+    /// Nothing that others do stays unnoticed.
+    public var isExact: Bool { observer != nil }
+}
+
+// MARK: - Changes of ours
+
+extension WriteWatch {
     public func write(_ bytes: Span<UInt8>, at offset: Int64) throws(FileError) {
         try look()
         begin()
@@ -43,18 +59,20 @@ public final class WriteWatch: Sendable {
         state.withLock { $0.end = max($0.end, end) }
     }
 
-    /// Another change of ours.
-    ///
-    /// - Parameter end: where the file may end from then on, if it becomes shorter.
-    public func change<Failure: Error>(
-        to end: Int64 = .max,
-        _ body: () throws(Failure) -> Void
-    ) throws(Failure) {
+    public func resize(to size: Int64) throws(FileError) {
+        try change { () throws(FileError) in
+            state.withLock { $0.end = min($0.end, size) }
+            try fileSystem.truncate(file, to: size)
+            state.withLock { $0.end = size }
+        }
+    }
+
+    /// Another change, after which the file is as long at least.
+    public func change<Failure: Error>(_ body: () throws(Failure) -> Void) throws(Failure) {
         // What cannot be looked at now is looked at later.
         try? look()
         begin()
-        defer { self.end() }
-        state.withLock { $0.end = min($0.end, end) }
+        defer { end() }
         try body()
     }
 
@@ -62,6 +80,7 @@ public final class WriteWatch: Sendable {
         state.withLock { state in
             state.underWay += 1
             state.begun += 1
+            endRest(&state)
         }
     }
 
@@ -82,21 +101,46 @@ public final class WriteWatch: Sendable {
             if let status, status.size < end { state.isSuspect = true }
         }
     }
+}
 
+// MARK: - What others do
+
+extension WriteWatch {
     /// Somebody else may have changed the file since the first change of ours, or since it proved right.
     public func isSuspect() throws(FileError) -> Bool {
         try look()
         return state.withLock { $0.isSuspect }
     }
 
+    /// Somebody else has written to the file since it is at rest, as far as can be told: without an observer, a new name looks like that too.
+    public func isOverwritten() -> Bool {
+        if isExact { try? look() }
+        return state.withLock { $0.isSuspect }
+    }
+
     /// What was there has gone: somebody else has changed the file.
     public func distrust() { state.withLock { $0.isSuspect = true } }
+
+    func requireUntouched() throws(FileError) {
+        if try isSuspect() { throw .overwritten(file.path) }
+    }
+
+    /// What the file is known to be after a change of ours, while it is at rest.
+    func expect(_ status: FileStatus) {
+        state.withLock { state in
+            state.take(observer?.takeDeeds() ?? [])
+            state.changed = status.changedNanoseconds
+            state.deeds.remove(.renamedOrTouched)
+        }
+    }
 
     private func look() throws(FileError) {
         let before = state.withLock { $0 }
         guard !before.isSuspect else { return }
+        if before.isAtRest { return try lookAtRest() }
         let status = try fileSystem.status(of: file)
         state.withLock { state in
+            state.take(observer?.takeDeeds() ?? [])
             // It may have been a change of ours.
             let isOurs = before.underWay > 0 || state.begun != before.begun || before.changed == nil
             if !isOurs && status.changedNanoseconds != before.changed || status.size < before.end {
@@ -105,17 +149,87 @@ public final class WriteWatch: Sendable {
         }
     }
 
-    /// Trusts the file if what is in it now proves right, and nobody changes it meanwhile; returns whether it does.
+    private func lookAtRest() throws(FileError) {
+        try state.withLock { state throws(FileError) in
+            let status = try fileSystem.status(of: file)
+            state.take(observer?.takeDeeds() ?? [])
+            for _ in 0..<Self.newsDelay where isExact && !state.isAsOf(state.changed, status) && !state.isSuspect {
+                usleep(1000)
+                state.take(observer?.takeDeeds() ?? [])
+            }
+            if !state.isAsOf(state.changed, status) { state.isSuspect = true }
+            state.changed = status.changedNanoseconds
+            state.deeds.remove(.renamedOrTouched)
+        }
+    }
+}
+
+extension WriteWatch.State {
+    /// An opening is a suspicion while we write: what its owner writes cannot be told from ours.
+    fileprivate mutating func take(_ deeds: FileDeeds) {
+        self.deeds.formUnion(deeds)
+        if deeds.contains(.opened) { isShared = true }
+        if isAtRest ? deeds.contains(.written) : deeds.contains(.opened) { isSuspect = true }
+    }
+
+    /// Whether nothing but a new name or attribute has moved the time, at rest.
+    fileprivate func isAsOf(_ changed: Int64?, _ status: FileStatus) -> Bool {
+        let isMoved = changed.map { $0 != status.changedNanoseconds } ?? false
+        return status.size >= end && (!isMoved || deeds.contains(.renamedOrTouched))
+    }
+}
+
+// MARK: - Rest
+
+extension WriteWatch {
+    /// Nothing of ours is under way, nor comes until the next change.
+    public func rest() {
+        state.withLock { state in
+            guard !state.isAtRest else { return }
+            observer?.tellWrites(true)
+            state.take(observer?.takeDeeds() ?? [])
+            state.isAtRest = true
+        }
+    }
+
+    private func endRest(_ state: inout State) {
+        guard state.isAtRest else { return }
+        defer { state.isAtRest = false }
+        guard let observer else { return }
+        state.take(observer.takeDeeds())
+        // Who opens it after this is told of; who has it open still may write at any time.
+        if state.isShared { state.isShared = observer.isAlone != true }
+        observer.tellWrites(false)
+        state.take(observer.takeDeeds())
+        if state.isShared { state.isSuspect = true }
+    }
+
+    /// Trusts the file if what is in it now proves right, and nobody changes it meanwhile; returns whether it does. It is at rest then.
     ///
     /// - Parameter isRight: reads it. Nothing of ours is under way.
     public func proves(_ isRight: () throws(FileError) -> Bool) throws(FileError) -> Bool {
+        rest()
+        // What somebody has mapped and written to moves the time again only once it is on disk.
+        if state.withLock({ $0.isShared }) { try fileSystem.synchronize(file) }
         for _ in 0..<Self.readings {
+            state.withLock { state in
+                state.take(observer?.takeDeeds() ?? [])
+                state.deeds = []
+            }
             let before = try fileSystem.status(of: file).changedNanoseconds
             guard try isRight() else { return false }
-            guard try fileSystem.status(of: file).changedNanoseconds == before else { continue }
-            state.withLock { ($0.changed, $0.isSuspect) = (before, false) }
-            return true
+            if try trust(ifAsOf: before) { return true }
         }
         return false
+    }
+
+    private func trust(ifAsOf changed: Int64) throws(FileError) -> Bool {
+        try state.withLock { state throws(FileError) in
+            let status = try fileSystem.status(of: file)
+            state.take(observer?.takeDeeds() ?? [])
+            guard state.isAsOf(changed, status), !state.deeds.contains(.written) else { return false }
+            (state.changed, state.isSuspect) = (status.changedNanoseconds, false)
+            return true
+        }
     }
 }

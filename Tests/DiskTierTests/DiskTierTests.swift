@@ -23,9 +23,7 @@ extension DiskTier {
 
     /// Stores content as a fill does.
     @discardableResult
-    func store(_ content: [UInt8], since stamp: Stamp? = nil, files: any FileSystem = LocalFileSystem()) throws
-        -> Digest
-    {
+    func store(_ content: [UInt8], since stamp: Stamp? = nil) throws -> Digest {
         let digest = Digest(of: content)
         let stamp = stamp ?? self.stamp()
         if content.count <= inlineLimitBytes {
@@ -33,7 +31,7 @@ extension DiskTier {
             return digest
         }
         let file = try newFile(reserve(Int64(content.count)))
-        try files.write(content.span, to: file.file, at: 0)
+        try file.watch.write(content.span, at: 0)
         _ = try file.commit(as: digest, size: Int64(content.count), since: stamp)
         return digest
     }
@@ -96,7 +94,7 @@ func path(_ folder: TemporaryFolder, _ digest: Digest) -> String {
         let tier = try DiskTier(folder.path)
         do {
             let file = try tier.newFile(tier.reserve(1 << 20))
-            try LocalFileSystem().write(pattern(1000).span, to: file.file, at: 0)
+            try file.watch.write(pattern(1000).span, at: 0)
             #expect(tier.statistics.reservedBytes >= 1 << 20)
         }
         #expect(tier.statistics.reservedBytes == 0)

@@ -102,7 +102,7 @@ extension DiskTier {
         let content = pattern(500_000, seed: -1)
         let incoming = try tier.newFile(tier.reserve(Int64(content.count)))
         let reader = incoming.file
-        try LocalFileSystem().write(content.span, to: reader, at: 0)
+        try incoming.watch.write(content.span, at: 0)
         _ = try incoming.commit(as: Digest(of: content), size: Int64(content.count), since: tier.stamp())
         for seed in 0..<60 { try tier.store(pattern(300_000, seed: seed)) }
         #expect(try tier.has(content))

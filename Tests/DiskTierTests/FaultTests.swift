@@ -5,6 +5,7 @@ import OCI
 import System
 import TestDoubles
 import Testing
+import Threading
 
 @Suite struct FaultTests {
     private static let ceilingBytes: Int64 = 1536 << 10
@@ -24,8 +25,8 @@ import Testing
             // What fails is looked at afterwards.
             try? body()
         }
-        for seed in 0..<4 { attempt { try tier.store(pattern(300_000, seed: seed), files: files) } }
-        attempt { try tier.store(pattern(5000), files: files) }
+        for seed in 0..<4 { attempt { try tier.store(pattern(300_000, seed: seed)) } }
+        attempt { try tier.store(pattern(5000)) }
         attempt { try overwrite(path(folder, Digest(of: pattern(300_000, seed: 3)))) }
         for seed in 0..<4 { attempt { _ = try tier.contents(Digest(of: pattern(300_000, seed: seed))) } }
         attempt { try tier.remove(Digest(of: pattern(300_000, seed: 2))) }
@@ -33,24 +34,43 @@ import Testing
         attempt { _ = try tier.newFile(tier.reserve(200_000)) }
     }
 
-    /// Bug: what another process wrote over a file while it was synced, or its directory, was taken in and served.
-    @Test(arguments: ["fdatasync", "fsync"])
-    func whatIsOverwrittenDuringASyncIsNotServed(_ operation: String) throws {
+    /// Bug: what another process wrote over a file while it was synced, or got its name, or its directory was synced, was taken in and served.
+    @Test(arguments: ["fdatasync", "rename", "fsync"])
+    func whatIsOverwrittenWhileItIsTakenInIsNotServed(_ operation: String) throws {
         let (folder, files) = (TemporaryFolder(), FaultyFileSystem())
         let tier = try open(folder, files)
         defer { tier.close() }
         let content = pattern(300_000)
-        let final = path(folder, Digest(of: content))
+        let (final, incoming) = (path(folder, Digest(of: content)), folder.path + "/incoming")
         files.beforeCalls { called, path in
             if called == "fdatasync", called == operation, path.contains("/incoming/") { try? overwriteLater(path) }
+            if called == "rename", called == operation, path == final {
+                let names = (try? LocalFileSystem().entries(of: incoming).map(\.name)) ?? []
+                for name in names { try? overwriteLater("\(incoming)/\(name)") }
+            }
             if called == "fsync", called == operation, final.hasPrefix(path + "/") { try? overwriteLater(final) }
         }
-        _ = try? tier.store(content, files: files)
+        _ = try? tier.store(content)
         #expect(try tier.contents(Digest(of: content)) == nil)
         files.beforeCalls { _, _ in }
         #expect(tier.statistics.reservedBytes == 0)
-        try tier.store(content, files: files)
+        try tier.store(content)
         #expect(try tier.contents(Digest(of: content)) == content)
+    }
+
+    @Test func thatFilesCannotBeObservedIsToldOnce() throws {
+        let (folder, files, told) = (TemporaryFolder(), FaultyFileSystem(), Monitor(0))
+        files.failCall(1, code: ENOSPC, lasting: true, of: ["inotify_add_watch"])
+        let configuration = DiskTier.Configuration(directory: folder.path, ceilingBytes: 64 << 20)
+        let tier = try DiskTier(configuration, fileSystem: files) { event in
+            if case .unobserved = event { told.update { $0 += 1 } }
+        }
+        defer { tier.close() }
+        for seed in 0..<3 {
+            let content = pattern(300_000, seed: seed)
+            #expect(try tier.contents(tier.store(content)) == content)
+        }
+        #expect(told.withLock { $0 } == 1)
     }
 
     /// Fails the n-th file operation for each n, once or for good: what can be looked up is right, and the books balance.
@@ -180,7 +200,7 @@ import Testing
         let reservation = try tier.reserve(500_000)
         do {
             let file = try tier.newFile(reservation)
-            try files.write(pattern(500_000).span, to: file.file, at: 0)
+            try file.watch.write(pattern(500_000).span, at: 0)
             files.failCall(1, code: EROFS, lasting: true)
         }
         files.failCall(.max)

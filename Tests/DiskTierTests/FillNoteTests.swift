@@ -27,7 +27,7 @@ import Testing
     private func ruin(_ notes: [FillNote]) throws -> TemporaryFolder {
         let tier = try open()
         let file = try tier.newFile(tier.reserve(8 * Self.unit))
-        try LocalFileSystem().write(([1, 2, 3] as [UInt8]).span, to: file.file, at: 0)
+        try file.watch.write(([1, 2, 3] as [UInt8]).span, at: 0)
         for note in notes { try file.note(note) }
         let copy = TemporaryFolder()
         try folder.copy(to: copy.path)
@@ -113,8 +113,8 @@ import Testing
         let tier = try open()
         let stamp = tier.stamp()
         let file = try tier.newFile(tier.reserve(8 * Self.unit))
-        try LocalFileSystem().write(([1, 2, 3] as [UInt8]).span, to: file.file, at: 0)
-        try file.leave(digest, size: 8 * Self.unit, end: 3, knowing: "all of it", since: stamp)
+        try file.watch.write(([1, 2, 3] as [UInt8]).span, at: 0)
+        try file.leave(digest, size: 8 * Self.unit, end: 3, knowing: { _ in "all of it" }, since: stamp)
         let left = try #require(try tier.resumeFill(digest))
         guard case .own(let knowledge as String) = left.knowledge else {
             Issue.record("nothing is known")
@@ -122,7 +122,7 @@ import Testing
         }
         #expect(knowledge == "all of it")
         #expect(try tier.resumeFill(digest) == nil)
-        try left.file.leave(digest, size: 8 * Self.unit, end: 3, knowing: "again", since: stamp)
+        try left.file.leave(digest, size: 8 * Self.unit, end: 3, knowing: { _ in "again" }, since: stamp)
         try tier.remove(digest)
         #expect(try tier.resumeFill(digest) == nil)
         #expect(tier.statistics.reservedBytes == 0)
@@ -133,7 +133,7 @@ import Testing
         let stamp = tier.stamp()
         let file = try tier.newFile(tier.reserve(8 * Self.unit))
         try tier.remove(digest)
-        try file.leave(digest, size: 8 * Self.unit, end: 3, knowing: "all of it", since: stamp)
+        try file.leave(digest, size: 8 * Self.unit, end: 3, knowing: { _ in "all of it" }, since: stamp)
         #expect(try tier.resumeFill(digest) == nil)
     }
 }

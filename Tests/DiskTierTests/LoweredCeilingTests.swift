@@ -26,10 +26,10 @@ import Testing
     private func leaveFill(_ tier: DiskTier, _ content: [UInt8]) throws {
         let (digest, size) = (Digest(of: content), Int64(content.count))
         let file = try tier.newFile(tier.reserve(size + 1_000_000), noteRoom: 1_000_000)
-        try LocalFileSystem().write(content.span, to: file.file, at: 0)
+        try file.watch.write(content.span, at: 0)
         let block = FillNote.Block(range: 0..<FillNote.unitBytes, checksum: 1)
         try file.note(FillNote(digest: digest, size: 2 * size, etag: nil, landed: [block]))
-        try file.leave(digest, size: 2 * size, end: size, knowing: true, since: tier.stamp())
+        try file.leave(digest, size: 2 * size, end: size, knowing: { _ in true }, since: tier.stamp())
     }
 
     /// Bug: in the background whole files went, and the fill that nobody wanted stayed.

@@ -103,7 +103,7 @@ enum Replacement: CaseIterable {
         let tier = try DiskTier(folder.path)
         do {
             let file = try tier.newUploadFile("a", tier.reserve(100_000))
-            try LocalFileSystem().write(pattern(100_000).span, to: file.file, at: 0)
+            try file.watch.write(pattern(100_000).span, at: 0)
         }
         try replacement.take(tier.uploadDirectory + "/a")
         let reservation = try tier.reservationOfUploadFile("a", isSmall: false)

@@ -112,8 +112,8 @@ final class Simulation {
 
     private func write(_ bytes: [UInt8], to file: IncomingFile) throws(DiskTierError) {
         do throws(FileError) {
-            try disk.allocate(file.file, size: Int64(bytes.count))
-            try disk.write(bytes.span, to: file.file, at: 0)
+            try file.watch.change { () throws(FileError) in try disk.allocate(file.file, size: Int64(bytes.count)) }
+            try file.watch.write(bytes.span, at: 0)
         } catch {
             throw .file(error)
         }

@@ -142,7 +142,7 @@ import Testing
         #expect(throws: DiskTierError.self) { try file.grow(by: 500_000) }
         #expect(room.held == held)
         let content = pattern(100_000)
-        try LocalFileSystem().write(content.span, to: file.file, at: 0)
+        try file.watch.write(content.span, at: 0)
         #expect(try file.commit(as: Digest(of: content), size: 100_000, since: tier.stamp()))
         #expect(tier.statistics.reservedBytes == 0)
         #expect(try folder.allocatedBytes() <= tier.statistics.usedBytes)

@@ -112,6 +112,39 @@ import Testing
         try expectPushed(edge, way.content)
     }
 
+    /// Bug: what came within one of our own writes went unnoticed.
+    @Test(arguments: Way.allCases, [2, 3])
+    func whatIsOverwrittenWithinAWriteIsNotStored(_ way: Way, _ first: Int) throws {
+        let files = FaultyFileSystem()
+        let edge = try edge(way, fileSystem: files)
+        let calls = Atomic(0)
+        files.beforeCalls { called, path in
+            guard called == "pwrite", path.contains("/incoming/") || path.hasSuffix(".data") else { return }
+            guard calls.wrappingAdd(1, ordering: .relaxed).newValue == first else { return }
+            try? overwriteLater(path, at: 1000, [way.content[1000] ^ 1])
+        }
+        expectDamaged { try push(edge, way) }
+        #expect(edge.store.keys == [] && edge.store.uploads == [])
+        #expect(try edge.tier.size(of: Digest(of: way.content)) == nil)
+        try push(edge, way)
+        try expectPushed(edge, way.content)
+    }
+
+    /// Bug: a push whose file was touched again and again was refused, though its bytes were right.
+    @Test(arguments: Way.allCases)
+    func whatIsTouchedAgainAndAgainIsStored(_ way: Way) throws {
+        let files = FaultyFileSystem()
+        let edge = try edge(way, fileSystem: files)
+        files.beforeCalls { called, path in
+            guard called == "pread", path.contains("/incoming/") || path.hasSuffix(".data") else { return }
+            try? touchLater(path)
+            _ = try? LocalFileSystem().open(path, .readWrite)
+        }
+        try push(edge, way) { try touchLater(spool(edge.folder.path)) }
+        try expectPushed(edge, way.content)
+        #expect(try edge.tier.verify(Digest(of: way.content)) == .verified)
+    }
+
     @Test(arguments: Way.allCases)
     func whatIsTouchedWithinARequestIsStored(_ way: Way) throws {
         let edge = try edge(way)

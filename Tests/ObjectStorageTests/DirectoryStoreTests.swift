@@ -1,4 +1,6 @@
 import Glibc
+import Hashing
+import OCI
 import ObjectStorage
 import Synchronization
 import System
@@ -284,6 +286,25 @@ private let new = pattern(700_000)
                 Issue.record("\(String(describing: kind))")
                 return
             }
+        }
+    }
+
+    /// Bug: it took what somebody wrote over the file meanwhile for what its digest says.
+    @Test func aFileThatIsNotWhatItsDigestSaysIsNotStored() throws {
+        try withTemporaryDirectory { root in
+            let store = try DirectoryStore(root: root)
+            let file = try LocalFileSystem().open(root + "/source", .create)
+            try LocalFileSystem().write(new.span, to: file, at: 0)
+            let length = Int64(new.count)
+            let kind = failureKind {
+                try store.put(key("a"), .file(file, offset: 0, length: length, digest: Digest(of: [1])))
+            }
+            guard case .damagedBody = kind else {
+                Issue.record("\(String(describing: kind))")
+                return
+            }
+            #expect(try store.head(key("a")) == nil)
+            try store.put(key("a"), .file(file, offset: 0, length: length, digest: Digest(of: new)))
         }
     }
 

@@ -1,3 +1,4 @@
+import Glibc
 import System
 import TestDoubles
 import Testing
@@ -37,7 +38,89 @@ import Threading
         let file = try files.open(folder.path + "/a", .create)
         let watch = WriteWatch(file, in: files)
         try watch.write([1, 2, 3, 4].span, at: 0)
-        try watch.change(to: 2) { () throws(FileError) in try files.truncate(file, to: 2) }
+        try watch.resize(to: 2)
         #expect(try !watch.isSuspect())
     }
+
+    /// Bug: what another process wrote while a write of ours was under way went unnoticed.
+    @Test func whatOthersWriteDuringAWriteOfOursIsNoticed() throws {
+        let files = FaultyFileSystem()
+        let watch = try watched(files)
+        files.beforeCalls { [path] operation, _ in if operation == "pwrite" { try? writeAsOthers(path) } }
+        try watch.write([1, 2].span, at: 4)
+        #expect(try watch.isSuspect())
+    }
+
+    @Test func whoHasOpenedItBeforeOrHasItOpenStillMayWriteAtAnyTime() throws {
+        let files = LocalFileSystem()
+        let file = try files.open(path, .create)
+        var other: File? = try files.open(path, .readWrite)
+        let watch = WriteWatch(file, in: files)
+        #expect(try watch.isSuspect())
+        #expect(try watch.proves { () throws(FileError) in true })
+        #expect(try !watch.isSuspect(), "nothing is written")
+        try watch.write([1].span, at: 0)
+        #expect(try watch.isSuspect())
+        withExtendedLifetime(other) { other = nil }
+        #expect(try watch.proves { () throws(FileError) in true })
+        try watch.write([1].span, at: 0)
+        #expect(try !watch.isSuspect())
+    }
+
+    @Test func atRestOnlyWritesCount() throws {
+        let files = LocalFileSystem()
+        let watch = try watched(files)
+        #expect(try !watch.isSuspect())
+        watch.rest()
+        _ = try files.contents(at: path)
+        for mode in [0o600, 0o640] {
+            chmod(path, mode_t(mode))
+            #expect(try !watch.isSuspect())
+        }
+        #expect(try watch.proves { () throws(FileError) in chmod(path, 0o644) == 0 }, "read once")
+        try writeAsOthers(path)
+        #expect(watch.isOverwritten())
+        #expect(try watch.isSuspect())
+        #expect(try !watch.proves { () throws(FileError) in (try? writeAsOthers(path)) != nil })
+        #expect(try watch.isSuspect())
+    }
+
+    /// Each gets its own news, also of a file that another one watches.
+    @Test func newsGoToThoseWhomTheyConcern() throws {
+        let files = LocalFileSystem()
+        let first = try watched(files)
+        var second: WriteWatch? = WriteWatch(first.file, in: files)
+        let others = try (0..<3).map { try WriteWatch(files.open("\(path)\($0)", .create), in: files) }
+        #expect(try !first.isSuspect() && second?.isSuspect() == false)
+        second = nil
+        try writeAsOthers(path)
+        #expect(try first.isSuspect())
+        for other in others { #expect(try !other.isSuspect()) }
+    }
+
+    @Test func whatCannotBeObservedIsWatchedByItsTimes() throws {
+        let files = FaultyFileSystem()
+        files.failCall(1, of: ["inotify_add_watch"])
+        let watch = try watched(files)
+        #expect(!watch.isExact)
+        #expect(try !watch.isSuspect())
+        try writeAsOthers(path)
+        #expect(try watch.isSuspect())
+    }
+
+    private var path: String { folder.path + "/a" }
+
+    private func watched(_ files: any FileSystem) throws -> WriteWatch {
+        let watch = WriteWatch(try files.open(path, .create), in: files)
+        try watch.write([1, 2, 3, 4].span, at: 0)
+        return watch
+    }
+}
+
+/// Until the time of the last change is another.
+private func writeAsOthers(_ path: String) throws {
+    let files = LocalFileSystem()
+    let file = try files.open(path, .readWrite)
+    let before = try files.status(of: file)
+    repeat { try files.write([9].span, to: file, at: 0) } while try files.status(of: file) == before
 }

@@ -111,6 +111,11 @@ public final class FaultyFileSystem: FileSystem {
         try real.allocate(file, size: size)
     }
 
+    public func observe(_ file: File) -> (any FileObserver)? {
+        guard (try? enter("inotify_add_watch", file.path)) != nil else { return nil }
+        return real.observe(file)
+    }
+
     public func truncate(_ file: File, to size: Int64) throws(FileError) {
         try enter("ftruncate", file.path)
         try real.truncate(file, to: size)

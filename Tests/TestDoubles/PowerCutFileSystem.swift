@@ -137,6 +137,8 @@ public final class PowerCutFileSystem: FileSystem {
         try base.write(bytes, to: file, at: offset)
     }
 
+    public func observe(_ file: File) -> (any FileObserver)? { base.observe(file) }
+
     public func truncate(_ file: File, to size: Int64) throws(FileError) {
         try willChange(file)
         try base.truncate(file, to: size)

@@ -1,3 +1,5 @@
+internal import Hashing
+internal import OCI
 internal import System
 
 extension DirectoryStore {
@@ -50,10 +52,16 @@ extension DirectoryStore {
             switch body {
             case .bytes(let bytes):
                 try fileSystem.write(bytes.span, to: file, at: 0)
-            case .file(let source, let offset, let length, _):
-                let copied = try copy(source, at: offset, length: length, to: file, at: 0)
+            case .file(let source, let offset, let length, let digest):
+                var hash = ContentHash(digest?.algorithm ?? .sha256)
+                let copied = try copy(source, at: offset, length: length, to: file, at: 0) { bytes in
+                    if digest != nil { hash.update(bytes) }
+                }
                 guard copied == length else {
                     throw failure(.put, key, .damagedBody, "\(source.path) has \(copied) bytes of \(length)")
+                }
+                guard digest == nil || hash.digest() == digest else {
+                    throw failure(.put, key, .damagedBody, "\(source.path) was changed while it was copied")
                 }
             }
             try fileSystem.setModified(file, nanoseconds: wallNanoseconds())
@@ -68,13 +76,15 @@ extension DirectoryStore {
         at offset: Int64,
         length: Int64,
         to file: File,
-        at target: Int64
+        at target: Int64,
+        each: (Span<UInt8>) -> Void = { _ in }
     ) throws(FileError) -> Int64 {
         var copied: Int64 = 0
         while copied < length {
             let count = Int(min(Int64(Self.bufferBytes), length - copied))
             let bytes = try fileSystem.read(source, at: offset + copied, count: count)
             guard !bytes.isEmpty else { break }
+            each(bytes.span)
             try fileSystem.write(bytes.span, to: file, at: target + copied)
             copied += Int64(bytes.count)
         }
