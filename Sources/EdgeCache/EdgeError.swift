@@ -26,7 +26,7 @@ public enum EdgeError: Error, CustomStringConvertible {
     case chunkLength(expected: Int64, actual: Int64)
     /// The closing digest's algorithm is not the one that the upload was hashed with, and the bytes are no longer here.
     case algorithm(named: DigestAlgorithm, hashed: DigestAlgorithm)
-    /// Another process has changed the file of the upload.
+    /// Another process has changed the file of the upload, or a power cut has.
     case uploadDamaged(String)
     case manifestInvalid(String)
     /// The manifest refers to blobs that nobody pushed.
@@ -77,7 +77,7 @@ public enum EdgeError: Error, CustomStringConvertible {
         case .algorithm(let named, let hashed):
             "the upload was hashed as \(hashed) and is too large to be kept here; open it with digest-algorithm=\(named)"
         case .uploadDamaged(let path):
-            "another process has changed \(path), which this upload was written to; push again"
+            "another process, or a power cut, has changed \(path), which this upload was written to; begin the upload anew"
         case .manifestInvalid(let reason): reason
         case .manifestBlobsUnknown(let digests):
             "the manifest refers to unknown content: \(digests.prefix(5).map(\.description).joined(separator: ", "))"

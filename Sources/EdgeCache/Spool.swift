@@ -88,10 +88,13 @@ final class Spool {
 // MARK: - Sessions
 
 extension Spool {
-    /// Makes sure of what earlier requests have left, and opens what an earlier run has; false when it is not there as it was.
+    /// Makes sure of what earlier requests have left, and opens what an earlier run has; false when it is not there any more.
     func wake() throws(EdgeError) -> Bool {
         if isPassing { return remote.has(upTo: size) && memory.count == size - remote.grid.start(of: size) }
-        guard isAsleep, let id else { return try isAsWritten() }
+        guard isAsleep, let id else {
+            try prove()
+            return true
+        }
         let file = try onDisk { () throws(DiskTierError) in
             try tools.tier.reopenUploadFile(UploadJournal.dataName(id), size: size, room)
         }
@@ -101,7 +104,8 @@ extension Spool {
         writer = newWriter(file.watch, at: size)
         incoming = file
         isAsleep = false
-        return try proves(file.watch)
+        guard try proves(file.watch) else { throw .uploadDamaged(file.file.path) }
+        return true
     }
 
     /// What the next run needs to go on from here; ``settle()`` went before.

@@ -50,11 +50,7 @@ extension EdgeCache {
         let session = try uploads.find(name, id)
         guard let state = session.acquire() else { throw .uploadBusy(id) }
         do throws(EdgeError) {
-            guard try session.spool.spool.wake() else {
-                log.warning("upload dropped: its bytes are gone", metadata: ["upload": "\(id)"])
-                uploads.remove(session)
-                throw .uploadUnknown(id)
-            }
+            try wake(session)
             // All that failed last time was the origin: a client that repeats the closing request may send its bytes again.
             let isRepeated =
                 digest != nil && state.verified == digest
@@ -70,6 +66,21 @@ extension EdgeCache {
             session.release(hasDropped: error.isOurs && length != 0)
             throw error
         }
+    }
+
+    /// Makes sure of what earlier requests have left. Without it the session ends; this request hears why.
+    private func wake(_ session: UploadSession) throws(EdgeError) {
+        do throws(EdgeError) {
+            guard try !session.spool.spool.wake() else { return }
+        } catch {
+            guard case .uploadDamaged = error else { throw error }
+            log.warning("upload dropped", metadata: ["upload": "\(session.id)", "error": "\(error)"])
+            uploads.remove(session)
+            throw error
+        }
+        log.warning("upload dropped: its bytes are gone", metadata: ["upload": "\(session.id)"])
+        uploads.remove(session)
+        throw .uploadUnknown(session.id)
     }
 
     /// A whole upload in one request, without a session that anybody else could see.

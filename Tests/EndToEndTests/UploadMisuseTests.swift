@@ -1,4 +1,5 @@
 import FaultProxy
+import Foundation
 import Testing
 
 /// What no good client does, and some do: each is answered, nothing wrong becomes visible, and the session goes on.
@@ -104,6 +105,24 @@ struct UploadMisuseTests {
                 #expect(try close(forebay, session, body: .bytes(rest)).status == 201)
             }
             try expectBlob(Self.digest, Self.content, forebay)
+        }
+    }
+
+    /// Bug: the next request was told that there is no such upload, not why.
+    @Test func whoseFileWasChangedIsToldSoOnce() throws {
+        try withForebay { forebay in
+            let session = try Repository(forebay).openUpload()
+            #expect(try patch(forebay, session, 0..<100_000).status == 202)
+            let folder = forebay.cacheDirectory + "/uploads/"
+            let names = try FileManager.default.contentsOfDirectory(atPath: folder)
+            let name = try #require(names.first { $0.hasSuffix(".data") })
+            let file = try #require(FileHandle(forWritingAtPath: folder + name))
+            try file.write(contentsOf: [Self.content[0] ^ 1])
+            try file.close()
+            let refusal = try patch(forebay, session, 100_000..<200_000)
+            expectError(refusal, 500, "BLOB_UPLOAD_INVALID")
+            #expect(refusal.text.contains("another process"))
+            expectError(try patch(forebay, session, 100_000..<200_000), 404, "BLOB_UPLOAD_UNKNOWN")
         }
     }
 
