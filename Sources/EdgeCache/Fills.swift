@@ -57,7 +57,11 @@ final class Fills: Sendable {
             readerPatience: configuration.fillReaderPatience,
             unattendedBytes: configuration.fillUnattendedBytes
         )
-        passages = Passages(limit: configuration.passingReadLimit, patience: configuration.passingReadPatience)
+        passages = Passages(
+            limit: configuration.passingReadLimit,
+            patience: configuration.passingReadPatience,
+            time: time
+        )
         queueLimit = configuration.fillQueueLimit
         let threads = configuration.fillThreads
         pool = WorkerPool(name: "fill", threads: threads, urgentThreads: threads / 4, queueLimit: queueLimit)

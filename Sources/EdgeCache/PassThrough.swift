@@ -11,14 +11,16 @@ final class PassThrough: BlobStream, @unchecked Sendable {
     private let digest: Digest
     private let size: Int64
     private var seat: Passage.Seat?
-    /// Where the client reads.
+    /// Where the client reads, and where it ends.
     private var place: Int64 = 0
+    private var end: Int64
     private var isWanted: () -> Bool = { true }
 
     init(_ fills: Fills, _ digest: Digest, size: Int64) {
         self.fills = fills
         self.digest = digest
         self.size = size
+        end = size
     }
 
     /// Those that are told at the same moment begin together, whoever reads first.
@@ -34,13 +36,15 @@ final class PassThrough: BlobStream, @unchecked Sendable {
         self.isWanted = isWanted
         seat = nil
         seat = try fills.passages.seat(for: wish, isWanted: isWanted)
-        place = range.lowerBound
+        (place, end) = (range.lowerBound, range.upperBound)
     }
 
     func read(at offset: Int64, into buffer: inout OutputSpan<UInt8>) throws(EdgeError) {
         if seat == nil || offset != place { try begin(offset..<size, isWanted: isWanted) }
         let before = buffer.count
-        try seat?.read(at: offset, into: &buffer, from: fills, isWanted: isWanted)
+        while try seat?.read(at: offset, into: &buffer, from: fills, isWanted: isWanted) == false {
+            try begin(offset..<end, isWanted: isWanted)
+        }
         place += Int64(buffer.count - before)
     }
 }

@@ -6,7 +6,8 @@ internal import Threading
 /// Bytes on their way from the origin past the disk, for all clients that keep up with each other.
 ///
 /// It holds a window of them. Who is so slow that the window is full while another one waits for bytes is moved to a later passage after a
-/// moment; if there cannot be one, all go on at the pace of the slowest.
+/// moment; if there cannot be one, all go on at the pace of the slowest. One of a range, which has one client, ends when that stands still while
+/// others wait for a place: the client gets another one when it goes on.
 final class Passage: Sendable {
     /// Memory: of one with a single client, and of one with several.
     private static let soleBytes = 128 << 10
@@ -26,6 +27,10 @@ final class Passage: Sendable {
         var moved: [Int: Passage] = [:]
         var isFetching = false
         var isFull = false
+        /// When a client last got bytes.
+        var movedAt: UInt64
+        /// It has ended for others that wait.
+        var hasGivenPlace = false
         /// How it ended.
         var outcome: Result<Void, EdgeError>?
     }
@@ -45,7 +50,8 @@ final class Passage: Sendable {
         case .whole(let digest, let size, _): (self.digest, range, isWhole) = (digest, 0..<size, true)
         case .part(let digest, let range): (self.digest, self.range, isWhole) = (digest, range, false)
         }
-        state = Monitor(State(start: range.lowerBound, end: range.lowerBound))
+        let now = passages.time.monotonicNanoseconds()
+        state = Monitor(State(start: range.lowerBound, end: range.lowerBound, movedAt: now))
     }
 
     /// `nil` when it has come past the offset.
@@ -79,17 +85,20 @@ final class Passage: Sendable {
             while let passage = left { left = passage.leave(number) }
         }
 
-        /// Waits for bytes and appends what fits.
+        /// Waits for bytes and appends what fits; false when another seat is to be taken for them.
         func read(
             at offset: Int64,
             into buffer: inout OutputSpan<UInt8>,
             from fills: Fills,
             isWanted: () -> Bool
-        ) throws(EdgeError) {
+        ) throws(EdgeError) -> Bool {
             while true {
                 if passage.takeStart() { passage.fetch(fills) }
-                guard let other = try passage.read(number, at: offset, into: &buffer, isWanted) else { return }
-                passage = other
+                switch try passage.read(number, at: offset, into: &buffer, isWanted) {
+                case .done: return true
+                case .moved(let other): passage = other
+                case .placeGiven: return false
+                }
             }
         }
     }
@@ -108,25 +117,35 @@ extension Passage {
     private enum Next {
         case bytes([UInt8], from: Int)
         case moved(Passage)
+        case placeGiven
     }
 
-    /// The passage to read from instead, if the client was moved.
+    private enum Reading {
+        case done
+        /// The passage to read from instead.
+        case moved(Passage)
+        case placeGiven
+    }
+
     private func read(
         _ number: Int,
         at offset: Int64,
         into buffer: inout OutputSpan<UInt8>,
         _ isWanted: () -> Bool
-    ) throws(EdgeError) -> Passage? {
+    ) throws(EdgeError) -> Reading {
         switch try next(number, at: offset, isWanted) {
-        case .moved(let other): return other
+        case .moved(let other): return .moved(other)
+        case .placeGiven: return .placeGiven
         case .bytes(let block, let from):
             let count = buffer.append(fitting: block.span.extracting(droppingFirst: from))
+            let now = passages.time.monotonicNanoseconds()
             let isAwaited = state.withLock { state in
                 state.places[number]? += Int64(count)
+                state.movedAt = now
                 return state.isFull
             }
             if isAwaited { state.update { _ in } }
-            return nil
+            return .done
         }
     }
 
@@ -136,6 +155,7 @@ extension Passage {
                 if let other = state.moved.removeValue(forKey: number) { return .moved(other) }
                 state.places[number] = offset
                 if let (block, from) = state.block(at: offset) { return .bytes(block, from: from) }
+                if state.hasGivenPlace { return .placeGiven }
                 switch state.outcome {
                 case nil: return nil
                 case .failure(let error)?: throw error
@@ -161,9 +181,9 @@ extension Passage {
 }
 
 extension Passage.State {
-    /// Nobody reads; nobody is let in any more then.
+    /// Nobody reads, or is to read here; nobody is let in any more then.
     fileprivate mutating func isDeserted() -> Bool {
-        guard places.isEmpty else { return false }
+        guard places.isEmpty || hasGivenPlace else { return false }
         outcome = outcome ?? .failure(.closing)
         return true
     }
@@ -225,6 +245,7 @@ extension Passage {
                 return state.isFull ? nil : true
             }
             guard let isSent else {
+                if givesPlace() { return false }
                 leaveBehind()
                 continue
             }
@@ -235,6 +256,20 @@ extension Passage {
             }
             return true
         }
+    }
+
+    var hasGivenPlace: Bool { state.withLock { $0.hasGivenPlace } }
+
+    /// Ends it when its client stands still and others wait. Of the whole it is not: that would have to be fetched from its start again.
+    private func givesPlace() -> Bool {
+        guard !isWhole else { return false }
+        let still = passages.time.monotonicNanoseconds() - state.withLock { $0.movedAt }
+        guard Duration.nanoseconds(still) >= Self.silence, passages.takesPlace() else { return false }
+        state.update { state in
+            state.hasGivenPlace = true
+            state.blocks = []
+        }
+        return true
     }
 
     /// Moves those that are too slow to a passage that has not come past them; without one they stay.

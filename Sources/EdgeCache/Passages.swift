@@ -1,4 +1,5 @@
 internal import OCI
+internal import System
 internal import Threading
 
 /// The passages under way, of which there may be so many at once. Who needs another one waits for the end of one: first come, first served.
@@ -27,6 +28,8 @@ final class Passages: Sendable {
 
     private struct State {
         var underWay = 0
+        /// Of them, those that were told to end for others.
+        var giving = 0
         /// Of each blob the last passage of the whole, which others can join while it is at its start.
         var newest: [Digest: Passage] = [:]
         /// The oldest first.
@@ -38,11 +41,13 @@ final class Passages: Sendable {
 
     private let limit: Int
     private let patience: Duration
+    let time: any TimeSource
     private let state = Monitor(State())
 
-    init(limit: Int, patience: Duration) {
+    init(limit: Int, patience: Duration, time: any TimeSource) {
         self.limit = limit
         self.patience = patience
+        self.time = time
     }
 
     /// A place in a passage that brings this.
@@ -110,9 +115,19 @@ final class Passages: Sendable {
         return seat
     }
 
+    /// Whether one whose client stands still is to end for somebody who waits: one for each.
+    func takesPlace() -> Bool {
+        state.withLock { state in
+            guard state.giving < state.waiting.count else { return false }
+            state.giving += 1
+            return true
+        }
+    }
+
     /// Nothing more is fetched for it.
     func ended(_ passage: Passage) {
         changing { state in
+            if passage.hasGivenPlace { state.giving -= 1 }
             if state.newest[passage.digest] === passage { state.newest[passage.digest] = nil }
             state.underWay -= 1
             while state.underWay < limit, !state.waiting.isEmpty {

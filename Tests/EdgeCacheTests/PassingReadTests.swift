@@ -153,6 +153,23 @@ import Threading
         #expect(try bytes(0..<100, of: first) == Array(Self.content[..<100]))
     }
 
+    /// Bug: clients of ranges that stood still held all places until those who waited were refused.
+    @Test func whoStandsStillGivesItsPlaceToWhoWaits() throws {
+        let edge = try edge(limit: 2, patience: .seconds(3600))
+        let digest = edge.seed(Self.content)
+        let range = 100..<6 * mebibyte
+        let still = try (0..<2).map { _ in
+            let client = try answer(edge.cache, digest, range)
+            #expect(try bytes(100..<1100, of: client, step: 1000) == Array(Self.content[100..<1100]))
+            return client
+        }
+        edge.time.advance(.seconds(3))
+        #expect(try bytes(7..<900, of: answer(edge.cache, digest, 7..<900)) == Array(Self.content[7..<900]))
+        for client in still {
+            #expect(try bytes(1100..<range.upperBound, of: client) == Array(Self.content[1100..<range.upperBound]))
+        }
+    }
+
     @Test func nobodyWaitsForTheEnd() throws {
         let edge = try edge(limit: 1, patience: .seconds(3600))
         let digest = edge.seed(Self.content)
