@@ -22,7 +22,7 @@ extension CacheAdministration {
         _ output: EventOutput,
         _ sizes: [Digest: Int64] = [:]
     ) throws(CacheFailure) {
-        let items = try items(of: target, platform, output, sizes)
+        let items = try items(of: target, platform, output, sizes).all
         try onDisk { () throws(DiskTierError) in try tier.pin(target.description, items) }
         output.done.add(items)
     }
@@ -35,33 +35,38 @@ extension CacheAdministration {
     }
 
     private func evict(_ target: CacheTarget, _ platform: Platform?, _ output: EventOutput) throws(CacheFailure) {
-        let items = try items(of: target, platform, output)
-        let evicted = try onDisk { () throws(DiskTierError) in try tier.evict(items.map(\.item)) }
-        output.done.add(evicted.items.map { PinnedItem($0) })
+        let image = try items(of: target, platform, output)
+        let evicted = try onDisk { () throws(DiskTierError) in try tier.evict(image.all.map(\.item)) }
+        let gone = evicted.items.filter { !image.fetched.contains($0) }
+        guard !gone.isEmpty || !evicted.pinned.isEmpty else {
+            throw CacheFailure(.failed, "nothing of it is in the cache")
+        }
+        output.done.add(gone.map { PinnedItem($0) })
         output.done.bytes += evicted.bytes
         for item in evicted.pinned { try output.problem(item.description, "it is pinned, and stays; unpin it first") }
     }
 
-    /// What a target stands for. A digest is a blob, or manifests in whatever repositories.
+    /// What a target stands for; `fetched` was not here before it was asked for. A digest is a blob, or manifests in whatever repositories.
     func items(
         of target: CacheTarget,
         _ platform: Platform?,
         _ output: EventOutput,
         _ sizes: [Digest: Int64] = [:]
-    ) throws(CacheFailure) -> [PinnedItem] {
+    ) throws(CacheFailure) -> (all: [PinnedItem], fetched: Set<TierItem>) {
         switch target {
         case .digest(let digest):
             let manifests: [PinnedItem] = try entries(of: digest).compactMap { entry in
                 guard case .manifest(let name) = entry.content else { return nil }
                 return PinnedItem(.manifest(name, digest), size: entry.size)
             }
-            if !manifests.isEmpty { return manifests }
+            if !manifests.isEmpty { return (manifests, []) }
             let size = try onDisk { () throws(DiskTierError) in try tier.size(of: digest) }
-            return [PinnedItem(.blob(digest), size: size ?? sizes[digest])]
+            return ([PinnedItem(.blob(digest), size: size ?? sizes[digest])], [])
         case .image(let name, let reference):
             let image = try contents(of: name, reference, platform)
             for missing in image.missing { try output.problem(target.description, missing) }
-            return image.parts.map { PinnedItem($0.item, size: $0.size) }
+            let fetched = image.parts.filter(\.isFetched).map(\.item)
+            return (image.parts.map { PinnedItem($0.item, size: $0.size) }, Set(fetched))
         }
     }
 }

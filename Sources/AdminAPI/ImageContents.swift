@@ -25,6 +25,8 @@ struct ImagePart: Sendable {
     /// In bytes.
     let size: Int64
     let platform: Platform?
+    /// It was not here before it was asked for.
+    var isFetched = false
 }
 
 /// An image with all that hangs on it, each piece once.
@@ -69,6 +71,7 @@ extension CacheAdministration {
         let digest: Digest
         let mediaType: MediaType
         let bytes: [UInt8]
+        var isFetched = false
     }
 
     private func follow(
@@ -93,7 +96,8 @@ extension CacheAdministration {
                 role: isIndex ? .index(name) : .manifest(name),
                 digest: found.digest,
                 size: Int64(found.bytes.count),
-                platform: foundPlatform
+                platform: foundPlatform,
+                isFetched: found.isFetched
             )
         )
         let wanted = manifest.manifests.filter { child in
@@ -123,7 +127,7 @@ extension CacheAdministration {
         let edge = try edge()
         do throws(EdgeError) {
             return try edge.manifest(name, reference).map {
-                FoundManifest(digest: $0.digest, mediaType: $0.mediaType, bytes: $0.bytes)
+                FoundManifest(digest: $0.digest, mediaType: $0.mediaType, bytes: $0.bytes, isFetched: true)
             }
         } catch {
             throw CacheFailure(.failed, "\(error)")

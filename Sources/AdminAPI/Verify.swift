@@ -11,7 +11,7 @@ extension CacheAdministration {
         var wanted: [(item: TierItem, size: Int64)] = []
         var seen: Set<TierItem> = []
         try output.forEach(request.targets) { target throws(CacheFailure) in
-            for item in try items(of: target, request.platform, output) where seen.insert(item.item).inserted {
+            for item in try items(of: target, request.platform, output).all where seen.insert(item.item).inserted {
                 guard let size = try size(of: item.item) else {
                     // Of an image, a part may well be elsewhere.
                     if case .digest = target { throw CacheFailure(.failed, "it is not in the cache") }

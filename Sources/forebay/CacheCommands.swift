@@ -239,7 +239,7 @@ struct EvictContent: AsyncParsableCommand {
         abstract: "Take content out of the cache.",
         discussion: """
             The origin keeps it, and the next pull fetches it again. Blobs that other images have too go as well. Whoever is reading reads on. \
-            What is pinned stays, and is named: unpin it first.
+            What is pinned stays, and is named: unpin it first. So is what is not in the cache at all.
 
             Examples:
               forebay cache evict team/app:v6

@@ -42,8 +42,18 @@ struct Forebay: AsyncParsableCommand {
         } catch {
             let code = exitCode(for: error)
             guard code == .validationFailure else { exit(withError: error) }
-            refuse(message(for: error).split(separator: "\n").joined(separator: " "))
+            let message = message(for: error).split(separator: "\n").joined(separator: " ")
+            // It may be a question: "Did you mean …?"
+            let hint = message.hasSuffix("?") ? nil : hint(in: fullMessage(for: error))
+            refuse([message, hint].compactMap { $0 }.joined(separator: "; "))
         }
+    }
+
+    /// Which `--help` tells what there is, as the parser says it in a line of its own.
+    private static func hint(in message: String) -> String? {
+        let line = message.split(separator: "\n").last { $0.hasSuffix(" --help' for more information.") }
+        let parts = line?.split(separator: "'") ?? []
+        return parts.count == 3 ? "see '\(parts[1])'" : nil
     }
 
     /// Says why the command line or a setting is no good. A secret in it would be read by all who may read the log.

@@ -31,6 +31,12 @@ import Testing
         #expect(try admin.events(CacheRequest(.unpin, ["team/app:v1"])).last?.done?.problems == 0)
         #expect(try admin.events(CacheRequest(.unpin, ["team/app:v1"])).last?.done?.problems == 1)
         #expect(try admin.events(CacheRequest(.evict, ["team/app:v1"])).last?.done?.problems == 0)
+        // Bug: that nothing was there was no problem.
+        for target in ["team/app:v1", "team/app@\(image.manifest)", image.blobs[1].description] {
+            let again = try admin.events(CacheRequest(.evict, [target]))
+            #expect(again.compactMap(\.problem).map(\.what) == [target])
+            #expect(again.last?.done?.manifests == 0)
+        }
         #expect(try admin.tier.size(of: image.blobs[1]) == nil)
         #expect(try admin.tier.manifest(repository: RepositoryName("team/app"), digest: image.manifest) == nil)
     }

@@ -121,6 +121,8 @@ struct CacheCommandTests {
             #expect(refused.status == 1 && refused.errors.contains("unpin it first"), "\(refused.errors)")
             #expect(try cache(forebay, "unpin", "team/app:v1").output == "unpinned 2 blobs, 1 manifest, 196 KiB\n")
             #expect(try cache(forebay, "evict", "team/app:v1").status == 0)
+            let absent = try cache(forebay, "evict", sha256([1]))
+            #expect(absent.status == 1 && absent.errors.contains("nothing of it is in the cache"), "\(absent.errors)")
             let left = try cache(forebay, "ls", "--kind", "blob", "--kind", "manifest", "--json")
             #expect(try events(left, "entry").isEmpty)
             if !running { try forebay.start() }
@@ -218,6 +220,12 @@ struct CacheCommandTests {
             #expect(bad.status == 78 && bad.errors.contains("without a host"), "\(bad.errors)")
             #expect(try cache(forebay, "ls", "--kind", "layer").status == 78)
             #expect(try cache(forebay, "evict").status == 78)
+            // Bug: of what no option comes near it said nothing but that it is unknown.
+            let unknown = try cache(forebay, "evict", "--help-me")
+            #expect(
+                unknown.status == 78 && unknown.errors.contains("see 'forebay cache evict --help'"),
+                "\(unknown.errors)"
+            )
             // The directory is in use, and nobody answers.
             try FileManager.default.removeItem(atPath: forebay.cacheDirectory + "/admin.sock")
             let held = try cache(forebay, "ls")
