@@ -17,6 +17,13 @@ struct LatencyHistogram: Sendable {
 
     mutating func add(_ other: LatencyHistogram) { counts.add(other.counts) }
 
+    /// Adds what `other` has above a limit.
+    mutating func add(_ other: LatencyHistogram, above microseconds: UInt64) {
+        for step in other.counts.recordedValues() where step.value > microseconds {
+            counts.record(step.value, count: step.count)
+        }
+    }
+
     func microseconds(atPercentile percentile: Double) -> UInt64 { counts.valueAtPercentile(percentile) }
 
     /// As it would look had every client gone on asking at its usual pace while one answer was late.

@@ -5,6 +5,8 @@ internal import Threading
 /// What one kind of operation came to.
 struct Tally: Sendable {
     var latencies = LatencyHistogram()
+    /// How long those took that failed.
+    var failed = LatencyHistogram()
     /// Of an open loop: how long those had waited at its end that were due and found no client to send them.
     var unsent = LatencyHistogram()
     /// Failures by kind, with the first of each.
@@ -12,6 +14,7 @@ struct Tally: Sendable {
 
     mutating func add(_ other: Tally) {
         latencies.add(other.latencies)
+        failed.add(other.failed)
         unsent.add(other.unsent)
         failures.merge(other.failures) { ($0.count + $1.count, $0.first) }
     }
@@ -39,15 +42,23 @@ final class Recorder: Sendable {
         tallies.withLock { $0[nil, default: Tally()].unsent.record(wait) }
     }
 
-    func record(_ failure: Failure) {
-        tallies.withLock { $0[nil, default: Tally()].failures[failure.kind, default: (0, failure.detail)].count += 1 }
+    func record(_ failure: Failure, after time: Duration, part: String? = nil) {
+        tallies.withLock { tallies in
+            tallies[part, default: Tally()].failed.record(time)
+            tallies[part, default: Tally()].failures[failure.kind, default: (0, failure.detail)].count += 1
+        }
     }
 
-    /// Records how long a part of an operation takes.
+    /// Records how long a part of an operation takes, and whether it fails.
     func measure(_ part: String, _ body: () throws(Failure) -> Void) throws(Failure) {
         let start = ContinuousClock.now
-        try body()
-        record(ContinuousClock.now - start, part: part)
+        do throws(Failure) {
+            try body()
+            record(ContinuousClock.now - start, part: part)
+        } catch {
+            if !error.isCancellation { record(error, after: ContinuousClock.now - start, part: part) }
+            throw error
+        }
     }
 
     var all: [String?: Tally] { tallies.withLock { $0 } }
@@ -242,7 +253,7 @@ final class Load: Sendable {
             failuresInARow.store(0, ordering: .relaxed)
         } catch {
             guard !error.isCancellation else { return }
-            recorder.record(error)
+            recorder.record(error, after: ContinuousClock.now - due)
             recorder.meter.addFailure()
             failuresInARow.wrappingAdd(1, ordering: .relaxed)
         }

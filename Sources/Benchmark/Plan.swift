@@ -34,6 +34,8 @@ public struct Plan: Sendable {
     public var clients = [8]
     /// For each row; what has begun is finished.
     public var seconds = 10.0
+    /// A measured request that takes longer fails; `nil` leaves it to the limit on stalls, which is a minute.
+    public var requestSeconds: Double?
     /// Ends a row before its time.
     public var requests: Int?
     /// Operations started in a second; `nil` is a closed loop.
@@ -80,6 +82,10 @@ public struct Plan: Sendable {
         let clientsFit = !clients.isEmpty && clients.allSatisfy { 1...Self.clientLimit ~= $0 }
         try require(clientsFit, "--clients must be 1 to \(Self.clientLimit)")
         try require(seconds > 0 && seconds <= 86_400, "--duration must be above 0 and at most 24h")
+        try require(
+            requestSeconds.map { $0 > 0 && $0 <= 86_400 } ?? true,
+            "--request-timeout must be above 0 and at most 24h"
+        )
         try require(requests.map { $0 > 0 } ?? true, "--requests must be above 0")
         try require(rate.map { $0 > 0 && $0 <= 1_000_000 } ?? true, "--rate must be above 0 and at most 1000000")
         try require(1...1_000 ~= rounds, "--rounds must be 1 to 1000")

@@ -17,13 +17,23 @@ final class RegistryClient: Sendable {
     private let stop: StopFlag
     private let patience: Patience
     private let isPatient: Bool
+    /// Of a request, unless it deletes.
+    private let timeoutMilliseconds: Int?
 
-    init(_ target: Target, repository: String, credentials: BenchCredentials?, client: Client, stop: StopFlag) {
+    init(
+        _ target: Target,
+        repository: String,
+        credentials: BenchCredentials?,
+        client: Client,
+        stop: StopFlag,
+        timeoutMilliseconds: Int? = nil
+    ) {
         self.target = target
         self.repository = repository
         self.client = client
         authorizer = Authorizer(target, credentials, client)
         self.stop = stop
+        self.timeoutMilliseconds = timeoutMilliseconds
         patience = Patience()
         isPatient = false
     }
@@ -36,6 +46,7 @@ final class RegistryClient: Sendable {
         authorizer = other.authorizer
         stop = other.stop
         patience = other.patience
+        timeoutMilliseconds = nil
         isPatient = true
     }
 
@@ -211,6 +222,7 @@ final class RegistryClient: Sendable {
             let isOurs = url == target.root || url.hasPrefix(target.root + "/")
             var attempt = request
             attempt.url = url
+            if let timeoutMilliseconds, onStop != .goOn { attempt.totalTimeoutMilliseconds = timeoutMilliseconds }
             // Whoever a redirect leads to has no business with the credentials.
             if isOurs, let header = authorization.header { attempt.headers.append(("Authorization", header)) }
             let response = try send(attempt, onStop) { response, piece throws(Failure) in

@@ -24,7 +24,9 @@ extension RunReport {
             own.seconds = result.seconds
             // Of a part that comes several times in an operation, a client asks as much more often.
             let interval = pace * Double(result.main.latencies.count) / Double(max(1, tally.latencies.count))
-            rows.append(Row(own, "\(name): \(part)", detail, schedule, interval: UInt64(interval)))
+            var row = Row(own, "\(name): \(part)", detail, schedule, interval: UInt64(interval))
+            row.isPart = true
+            rows.append(row)
         }
     }
 }
@@ -42,7 +44,11 @@ extension RunReport.Row {
         let seconds = max(result.seconds, 1e-6)
         let isCorrected = schedule.loop == .closed && operations >= Self.operationsToCorrect * schedule.clients
         let measured = tally.latencies.summary()
-        var complete = isCorrected ? tally.latencies.corrected(interval: interval) : tally.latencies
+        let usual = tally.latencies.microseconds(atPercentile: 50)
+        var complete = tally.latencies
+        // A stall that ends in an error is one all the same; a quick refusal is not to make latencies look better.
+        if operations > 0 { complete.add(tally.failed, above: usual) }
+        if isCorrected { complete = complete.corrected(interval: interval ?? usual) }
         complete.add(tally.unsent)
         let latency = complete.summary()
         self.init(

@@ -56,7 +56,8 @@ public final class Run {
             repository: plan.repository,
             credentials: plan.credentials,
             client: first,
-            stop: stop
+            stop: stop,
+            timeoutMilliseconds: plan.requestSeconds.map { max(1, Int($0 * 1_000)) }
         )
         patientTarget = RegistryClient(patient: target)
         if let origin = plan.origin {

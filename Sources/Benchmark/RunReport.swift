@@ -56,7 +56,7 @@ public struct RunReport: Codable, Sendable, Equatable {
         self.notes = notes
     }
 
-    public var errorCount: Int { rows.reduce(0) { $0 + $1.errorCount } }
+    public var errorCount: Int { rows.reduce(0) { $0 + ($1.isPart == true ? 0 : $1.errorCount) } }
     /// No operation failed, and nothing is left behind.
     public var isFlawless: Bool { errorCount == 0 && (left ?? 0) == 0 }
 
@@ -67,6 +67,8 @@ public struct RunReport: Codable, Sendable, Equatable {
         /// Such as `16 MiB`.
         public var detail: String
         public var clients: Int
+        /// What takes a part of the time of another row's operations, which have its errors too.
+        public var isPart: Bool?
         public var loop: Loop
         /// Operations started in a second, in an open loop.
         public var rate: Double?

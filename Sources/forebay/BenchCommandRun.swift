@@ -21,7 +21,8 @@ struct BenchRun: AsyncParsableCommand {
 
             Without --rate a client asks as soon as it is answered (closed loop). Latencies are then corrected for coordinated \
             omission by HdrHistogram's method, with the median as the expected interval, where each client asked ten times or \
-            more. With --rate requests are due at that rate, answered or not (open loop), and a latency counts from when its \
+            more. A failed operation counts among them with its time where that is above the median, and never as done. With \
+            --rate requests are due at that rate, answered or not (open loop), and a latency counts from when its \
             request was due. Those of a herd count from the common start.
 
             Content comes from the seed: incompressible, and never seen before unless the seed is given. It is deleted \
@@ -66,6 +67,15 @@ struct BenchRun: AsyncParsableCommand {
 
     @Option(help: ArgumentHelp("For each row; what has begun is finished. Default: 10s.", valueName: "TIME"))
     var duration: String?
+
+    @Option(
+        name: .customLong("request-timeout"),
+        help: ArgumentHelp(
+            "A measured request that takes longer is an error. Default: none, but one that stalls for 60s is.",
+            valueName: "TIME"
+        )
+    )
+    var requestTimeout: String?
 
     @Option(
         help: ArgumentHelp("Ends a row after so many operations; push and cold take as many blobs.", valueName: "N")
@@ -223,6 +233,9 @@ extension BenchRun {
         try apply("range-size", rangeSize, "4KiB or 16MiB", Values.size) { plan.rangeSize = $0 }
         try apply("image-size", imageSize, "64MiB", Values.size) { plan.imageSize = $0 }
         try apply("duration", duration, "10s or 2m", Values.duration) { plan.seconds = $0 / .seconds(1) }
+        try apply("request-timeout", requestTimeout, "10s or 500ms", Values.duration) {
+            plan.requestSeconds = $0 / .seconds(1)
+        }
         plan.rate = rate
         plan.isVerified = !noVerify
         plan.isKept = keep

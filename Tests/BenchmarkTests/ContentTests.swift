@@ -89,7 +89,8 @@ struct PlanTests {
             ("--size", { $0.sizes = [1 << 41] }),
             ("--count", { $0.count = 0 }), ("--clients", { $0.clients = [8, 5_000] }),
             ("--clients", { $0.clients = [] }),
-            ("--duration", { $0.seconds = 0 }), ("--requests", { $0.requests = 0 }), ("--rate", { $0.rate = 0 }),
+            ("--duration", { $0.seconds = 0 }), ("--requests", { $0.requests = 0 }),
+            ("--request-timeout", { $0.requestSeconds = 0 }), ("--rate", { $0.rate = 0 }),
             ("--rounds", { $0.rounds = 0 }), ("--range-size", { $0.rangeSize = 0 }), ("--images", { $0.images = 0 }),
             ("--image-size", { $0.imageSize = 10 }), ("--no-push", { $0.isPushed = true }),
         ]

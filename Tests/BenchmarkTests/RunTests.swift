@@ -1,5 +1,6 @@
 import Benchmark
 import Synchronization
+import TestDoubles
 import Testing
 
 @Suite("Runs against a registry")
@@ -65,6 +66,15 @@ struct RunTests {
         #expect(try row(report, workload.title).errors == ["wrong bytes": 1])
         #expect(report.notes.contains { $0.contains("wrong bytes × 1") && $0.contains("sha256:") })
         #expect(registry.isEmpty)
+    }
+
+    /// Bug: the parts of image pulls had no errors, whatever bytes came.
+    @Test func aDamagedLayerIsAnErrorOfItsPart() throws {
+        let registry = try FakeRegistry(.init(damagedPull: 2))
+        let report = try run(plan(registry) { $0.workloads = [.mixed] })
+        #expect(try row(report, "image pull").errors == ["wrong bytes": 1])
+        #expect(try row(report, "image pull: config or layer").errors == ["wrong bytes": 1])
+        #expect(report.errorCount == 1, "it is one failed operation")
     }
 
     @Test func withoutVerificationDamageIsNotSeen() throws {
@@ -135,6 +145,31 @@ struct RunTests {
         let takenBack = lines.count { $0.hasPrefix("DELETE") && $0.contains("/uploads/") }
         #expect(sessions > 0 && takenBack == sessions, "\(lines)")
         #expect(!lines.contains { $0.hasPrefix("PUT") })
+    }
+
+    /// Bug: nothing limited a request, and a run of 3 s lasted a minute longer.
+    @Test func aRequestThatTakesTooLongIsAnErrorOfItsOwn() throws {
+        let gate = Gate()
+        let pulls = Mutex(0)
+        let registry = try FakeRegistry(
+            .init(onRequest: { line in
+                guard line.hasPrefix("GET"), line.contains("/blobs/") else { return }
+                let number = pulls.withLock {
+                    $0 += 1
+                    return $0
+                }
+                if number == 5 { gate.pass() }
+            })
+        )
+        defer { gate.open() }
+        let report = try run(
+            plan(registry) {
+                $0.workloads = [.warm]
+                $0.requestSeconds = 1
+            }
+        )
+        #expect(try row(report, "warm pull").errors == ["timeout": 1], "\(report.notes)")
+        #expect(registry.isEmpty)
     }
 
     /// Bug: what a push had refused for good was said to be left, and sessions were not.

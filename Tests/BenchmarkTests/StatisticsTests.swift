@@ -159,6 +159,46 @@ struct LoadTests {
         #expect(abs(try #require(report.rows[1].latency).count - 19) <= 1)
     }
 
+    private func row(_ latencies: [Int: Int], failed: [Int: Int], _ schedule: Schedule) -> RunReport.Row {
+        var result = LoadResult()
+        for (microseconds, count) in latencies {
+            for _ in 0..<count { result.tallies[nil]?.latencies.record(.microseconds(microseconds)) }
+        }
+        for (microseconds, count) in failed {
+            for _ in 0..<count { result.tallies[nil]?.failed.record(.microseconds(microseconds)) }
+            result.tallies[nil]?.failures["status 500"] = (count, "")
+        }
+        return RunReport.Row(result, "warm pull", "1 B", schedule)
+    }
+
+    /// Bug: a stall that ended in an error left the latencies clean.
+    @Test(arguments: [Schedule(clients: 1, loop: .closed), Schedule(clients: 16, loop: .open, rate: 50)])
+    func aStallThatEndsInAnErrorCounts(schedule: Schedule) throws {
+        let row = row([1_000: 225], failed: [1_000_000: 25], schedule)
+        let latency = try #require(row.latency)
+        #expect(latency.p50 < 1_500 || schedule.loop == .closed)
+        #expect(latency.p99 >= 900_000 && latency.max >= 999_000)
+        #expect(row.operations == 225 && row.measuredLatency?.count == 225)
+        #expect(schedule.loop == .open ? latency.count == 250 : latency.count > 225 + 25 * 900, "what it held up")
+    }
+
+    /// A connection that is refused at once is no good latency.
+    @Test func failingFastMakesNoLatencyBetter() {
+        let schedule = Schedule(clients: 1, loop: .closed)
+        let row = row([1_000: 200, 1_500: 20], failed: [100: 5_000], schedule)
+        #expect(row.latency == self.row([1_000: 200, 1_500: 20], failed: [:], schedule).latency)
+        #expect(row.errorCount == 5_000)
+    }
+
+    @Test func howLongAFailureTookIsRecorded() {
+        let schedule = Schedule(clients: 1, loop: .closed, operations: 1)
+        let result = Load.run(schedule, stop: StopFlag()) { _, recorder, _ throws(Failure) in
+            try recorder.measure("part") { () throws(Failure) in throw Failure("status 500", "late") }
+        }
+        #expect(result.main.failed.count == 1 && result.main.latencies.count == 0)
+        #expect(result.tallies["part"]?.failed.count == 1 && result.tallies["part"]?.failures["status 500"]?.count == 1)
+    }
+
     @Test func stoppingIsNoFailure() {
         let stop = StopFlag()
         let result = Load.run(Schedule(clients: 3, loop: .closed), stop: stop) { index, _, _ throws(Failure) in
