@@ -187,7 +187,7 @@ let package = Package(
                 "ObjectStorage", "Registry", "RegistryAPI", "System", "TestDoubles", "Threading", logging,
             ]
         ),
-        test("BenchmarkTests", ["Benchmark", "HTTPServer", "Hashing", "OCI", "TestDoubles"]),
+        test("BenchmarkTests", ["Benchmark", "HTTPServer", "Hashing", "OCI", "TestDoubles", "Threading"]),
         // Starts the built binary and drives it with real clients; meets no room but the hash.
         test("EndToEndTests", ["FaultProxy", "Hashing", "OCI"]),
     ]

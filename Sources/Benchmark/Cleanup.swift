@@ -5,18 +5,19 @@ internal import Threading
 /// What a run has put into registries, noted before it is sent: an upload that was cut off may be there all the same.
 final class Ledger: Sendable {
     enum Kind: String, CaseIterable, Sendable {
-        /// In the order of deletion, since a registry may refuse to delete blobs that a manifest refers to.
+        /// In the order of deletion: a registry may refuse to delete blobs that a manifest refers to, and a session may become a blob.
         case manifest
+        case session = "upload session"
         case blob
         /// Came by being pulled: a cache that cannot be told to drop it lets it age.
         case copy = "cached blob"
-        case session = "upload session"
     }
 
     fileprivate struct Entry: Sendable {
         let kind: Kind
         let url: String
         let registry: RegistryClient
+        var isUnanswered = false
     }
 
     private let entries = Mutex<[String: Entry]>([:])
@@ -35,6 +36,9 @@ final class Ledger: Sendable {
     /// It has turned out not to be there.
     func forget(_ url: String) { entries.withLock { _ = $0.removeValue(forKey: url) } }
 
+    /// Its whole body went out, and no answer came: it may appear later.
+    func noteUnanswered(_ url: String) { entries.withLock { $0[url]?.isUnanswered = true } }
+
     /// A session may have been opened that nobody knows.
     func noteUnansweredSession(in registry: RegistryClient) {
         unanswered.withLock { $0[registry.place, default: 0] += 1 }
@@ -50,15 +54,9 @@ final class Ledger: Sendable {
     /// Deletes all that is of these kinds.
     func clean(_ kinds: [Kind] = Kind.allCases, progress: (String) -> Void) -> Remains {
         let noted = entries.withLock { $0 }.values
-        let batches = kinds.map { kind in noted.filter { $0.kind == kind } }
-        let total = batches.reduce(0) { $0 + $1.count }
-        if total > 0 { progress("deleting \(total) objects") }
         let sweep = Sweep()
-        for batch in batches where !batch.isEmpty {
-            let pool = WorkerPool(name: "bench-clean", threads: 8, queueLimit: 8)
-            pool.forEach(below: batch.count) { sweep.delete(batch[$0]) }
-            pool.close()
-        }
+        for kind in kinds { sweep.delete(noted.filter { $0.kind == kind }, progress) }
+        sweep.deleteLate(progress)
         return unanswered.withLock { $0 }.sorted { $0.key < $1.key }.reduce(into: sweep.remains) { remains, entry in
             remains.count += entry.value
             let what = counted(entry.value, Kind.session.rawValue)
@@ -77,13 +75,43 @@ private final class Sweep: Sendable {
 
     private let refusals = Mutex<[Refusal: Int]>([:])
     private let silent = Mutex<[String: Failure]>([:])
+    /// Not there, and may appear.
+    private let late = Mutex<[Ledger.Entry]>([])
 
-    func delete(_ entry: Ledger.Entry) {
+    /// No interrupt ends it, since mostly one led here.
+    func delete(_ entries: [Ledger.Entry], _ progress: (String) -> Void) {
+        guard let kind = entries.first?.kind.rawValue else { return }
+        let schedule = Schedule(clients: min(8, entries.count), loop: .closed, operations: entries.count)
+        func show(_ done: Int) { progress("deleting \(kind)s: \(done) of \(entries.count)") }
+        show(0)
+        _ = Load.run(schedule, stop: StopFlag(), onSample: { show($0.operations) }) { index, _, _ in
+            self.delete(entries[index])
+        }
+    }
+
+    /// A registry may work on after a push was cut off: what it had whole is looked for a few times.
+    func deleteLate(_ progress: (String) -> Void) {
+        for pause in [Duration.milliseconds(500), .seconds(1), .seconds(2)] {
+            let entries = late.withLock { late in
+                defer { late = [] }
+                return late
+            }
+            guard !entries.isEmpty else { return }
+            pauseThread(pause)
+            delete(entries, progress)
+        }
+    }
+
+    private func delete(_ entry: Ledger.Entry) {
         let place = entry.registry.place
         do throws(Failure) {
             // One that has stopped answering is not waited for again and again.
             if let failure = silent.withLock({ $0[place] }) { throw failure }
-            try insisting { () throws(Failure) in try entry.registry.delete(entry.url, isPatient: true) }
+            let isBusy = { (failure: Failure) in failure.isTransient || entry.kind == .session && failure.isConflict }
+            let wasThere = try insisting(on: isBusy) { () throws(Failure) in
+                try entry.registry.delete(entry.url, isPatient: true)
+            }
+            if !wasThere, entry.isUnanswered { late.withLock { $0.append(entry) } }
         } catch {
             if error.isSilence { silent.withLock { $0[place] = error } }
             let refusal = Refusal(place: place, kind: entry.kind, reason: error.kind)
@@ -93,12 +121,21 @@ private final class Sweep: Sendable {
 
     var remains: Ledger.Remains {
         let refusals = refusals.withLock { $0 }
-        return Ledger.Remains(
+        var remains = Ledger.Remains(
             count: refusals.reduce(0) { $0 + ($1.key.kind == .copy ? 0 : $1.value) },
             notes: refusals.map { refusal, count in
                 "left in \(refusal.place): \(counted(count, refusal.kind.rawValue)), since a delete failed: \(refusal.reason)"
             }.sorted()
         )
+        for (place, entries) in Dictionary(grouping: late.withLock { $0 }, by: \.registry.place).sorted(by: {
+            $0.key < $1.key
+        }) {
+            remains.count += entries.count
+            remains.notes.append(
+                "may be left in \(place): \(counted(entries.count, "object")), whose push was not answered"
+            )
+        }
+        return remains
     }
 }
 

@@ -58,6 +58,9 @@ struct Failure: Error, Sendable, CustomStringConvertible {
     /// The registry said so: the request changed nothing.
     var isRefusal: Bool { status.map { 400..<500 ~= $0 } ?? false }
 
+    /// It is in use: a session by a request that was cut off, which the registry has not noticed yet.
+    var isConflict: Bool { status == 409 }
+
     /// May be over when the same is tried a little later.
     var isTransient: Bool {
         if let status { return status == 408 || status == 429 || status >= 500 }

@@ -26,14 +26,17 @@ extension Response {
 }
 
 /// What is not measured is tried a few times: a registry that fails now and then can be measured all the same.
-func insisting(_ body: () throws(Failure) -> Void) throws(Failure) {
+func insisting<Value>(
+    on isTransient: (Failure) -> Bool = \.isTransient,
+    _ body: () throws(Failure) -> Value
+) throws(Failure) -> Value {
     for attempt in 0..<3 {
         do throws(Failure) {
             return try body()
         } catch {
-            guard error.isTransient else { throw error }
+            guard isTransient(error) else { throw error }
             pauseThread(.milliseconds(100 << (2 * attempt)))
         }
     }
-    try body()
+    return try body()
 }

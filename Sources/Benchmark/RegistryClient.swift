@@ -73,7 +73,7 @@ final class RegistryClient: Sendable {
             body: .source(MeteredSource(content: content, passage: passage))
         )
         do throws(Failure) {
-            try put(upload, "push of \(content.digest)", .blob, blobURL(content.digest), ledger)
+            try put(upload, "push of \(content.digest)", .blob, blobURL(content.digest), ledger, passage)
         } catch {
             // A registry that cannot take it back now is asked again at the end.
             if (try? delete(session, isPatient: false)) == nil { ledger.note(.session, session, in: self) }
@@ -108,20 +108,23 @@ final class RegistryClient: Sendable {
         try put(request, "push of manifest \(image.tag)", .manifest, manifestURL(image.digest.description), ledger)
     }
 
-    /// Sends what is at `noted` then, and may be when the answer is lost; not when it is a refusal.
+    /// Sends what is at `noted` then, and may be when the answer is lost; not when it is a refusal. Until the last byte of its body is out, as
+    /// `passage` tells, an interrupt ends it at once; from then on the registry may take it in, which the answer tells.
     private func put(
         _ request: Request,
         _ name: String,
         _ kind: Ledger.Kind,
         _ noted: String,
-        _ ledger: Ledger
+        _ ledger: Ledger,
+        _ passage: Passage? = nil
     ) throws(Failure) {
         let isNew = ledger.note(kind, noted, in: self)
         do throws(Failure) {
-            let (response, body) = try exchange(request)
+            let (response, body) = try exchange(request, onStop: passage.map { .endSoonOnceSent($0) } ?? .endSoon)
             guard response.status == 201 else { throw Failure(name, status: response.status, body: body) }
         } catch {
             if isNew, error.isRefusal { ledger.forget(noted) }
+            if error.isUnanswered, passage?.isSent ?? true { ledger.noteUnanswered(noted) }
             throw error
         }
     }
@@ -179,19 +182,27 @@ final class RegistryClient: Sendable {
         }
     }
 
-    /// Works on after the run was stopped. What is not there need not be deleted.
-    func delete(_ url: String, isPatient: Bool) throws(Failure) {
+    /// Works on after the run was stopped. False when it was not there, and need not be deleted.
+    @discardableResult
+    func delete(_ url: String, isPatient: Bool) throws(Failure) -> Bool {
         var request = Request("DELETE", url)
         request.stallSeconds = 20
         let (response, body) = try exchange(request, onStop: .goOn, isPatient: isPatient)
-        guard 200..<300 ~= response.status || [404, 410].contains(response.status) else {
-            throw Failure("DELETE", status: response.status, body: body)
-        }
+        if [404, 410].contains(response.status) { return false }
+        guard 200..<300 ~= response.status else { throw Failure("DELETE", status: response.status, body: body) }
+        return true
     }
 
     /// What an interrupt does to a request.
     private enum OnStop {
-        case end, endSoon, goOn
+        case end, endSoon
+        /// At once until the body has gone out.
+        case endSoonOnceSent(Passage)
+        case goOn
+
+        var canEnd: Bool {
+            if case .goOn = self { false } else { true }
+        }
     }
 
     /// Sends a request and keeps the answer's body, which is short.
@@ -222,7 +233,7 @@ final class RegistryClient: Sendable {
             let isOurs = url == target.root || url.hasPrefix(target.root + "/")
             var attempt = request
             attempt.url = url
-            if let timeoutMilliseconds, onStop != .goOn { attempt.totalTimeoutMilliseconds = timeoutMilliseconds }
+            if let timeoutMilliseconds, onStop.canEnd { attempt.totalTimeoutMilliseconds = timeoutMilliseconds }
             // Whoever a redirect leads to has no business with the credentials.
             if isOurs, let header = authorization.header { attempt.headers.append(("Authorization", header)) }
             let response = try send(attempt, onStop) { response, piece throws(Failure) in
@@ -251,6 +262,7 @@ final class RegistryClient: Sendable {
         switch onStop {
         case .end: stop.isSet
         case .endSoon: stop.hasBeenSet(for: .seconds(5))
+        case .endSoonOnceSent(let passage): stop.isSet && (!passage.isSent || stop.hasBeenSet(for: .seconds(5)))
         case .goOn: false
         }
     }
@@ -258,7 +270,7 @@ final class RegistryClient: Sendable {
     private func wait(_ pause: Duration, _ onStop: OnStop) throws(Failure) {
         let end = ContinuousClock.now + pause
         while end > .now {
-            if stop.isSet, onStop != .goOn { throw Failure.cancelled }
+            if stop.isSet, onStop.canEnd { throw Failure.cancelled }
             pauseThread(min(end - .now, .milliseconds(200)))
         }
     }
@@ -337,6 +349,7 @@ final class Meter: Sendable {
 final class Passage: Sendable {
     private let meter: Meter
     private let passed = Mutex<[Int: Int64]>([:])
+    private let sent = Atomic(false)
 
     init(_ meter: Meter) { self.meter = meter }
 
@@ -348,7 +361,14 @@ final class Passage: Sendable {
         passed.withLock { $0[meter.sampleNumber, default: 0] += Int64(bytes) }
     }
 
-    func startOver() { passed.withLock { $0 = [:] } }
+    /// The last byte of a push has gone out.
+    var isSent: Bool { sent.load(ordering: .relaxed) }
+    func noteSent() { sent.store(true, ordering: .relaxed) }
+
+    func startOver() {
+        passed.withLock { $0 = [:] }
+        sent.store(false, ordering: .relaxed)
+    }
 }
 
 private struct MeteredSource: BodySource {
@@ -362,6 +382,7 @@ private struct MeteredSource: BodySource {
         if offset == 0 { passage.startOver() }
         let count = content.read(at: offset, into: &buffer)
         passage.add(bytes: count)
+        if offset + Int64(count) == length { passage.noteSent() }
         return count
     }
 }

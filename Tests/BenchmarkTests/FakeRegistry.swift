@@ -34,6 +34,8 @@ final class FakeRegistry: Sendable {
         var firstAnswers: [String: (count: Int, status: Int)] = [:]
         /// Of each token of the realm; `nil` is any number.
         var tokenUses: Int?
+        /// Called when the whole body of a blob is there, before it is kept.
+        var onPush: (@Sendable () -> Void)?
         /// Called with each request.
         var onRequest: (@Sendable (String) -> Void)?
     }
@@ -154,6 +156,7 @@ private final class Handler: RequestHandler {
     private func keep(_ body: [UInt8], _ name: String, _ isManifest: Bool, _ digest: String?) -> Response {
         if let limit = behaviour.blobLimit, body.count > limit { return Response(status: 413) }
         let actual = Digest(of: body).description
+        if !isManifest { behaviour.onPush?() }
         guard isManifest || digest == actual else { return Response(status: 400) }
         contents.withLock { contents in
             if isManifest {

@@ -2,6 +2,7 @@ import Benchmark
 import Synchronization
 import TestDoubles
 import Testing
+import Threading
 
 @Suite("Runs against a registry")
 struct RunTests {
@@ -145,6 +146,75 @@ struct RunTests {
         let takenBack = lines.count { $0.hasPrefix("DELETE") && $0.contains("/uploads/") }
         #expect(sessions > 0 && takenBack == sessions, "\(lines)")
         #expect(!lines.contains { $0.hasPrefix("PUT") })
+    }
+
+    /// Bug: an interrupt cut off pushes whose body was out: the registry kept the blobs, and nothing was said.
+    @Test func anInterruptAwaitsTheAnswerToAWholePush() throws {
+        let (stop, isTakenBack) = (StopFlag(), Monitor(false))
+        var behaviour = FakeRegistry.Behaviour()
+        behaviour.onRequest = { line in
+            if line.hasPrefix("DELETE"), line.contains("/uploads/") { isTakenBack.update { $0 = true } }
+        }
+        behaviour.onPush = {
+            stop.set()
+            // Longer than it takes a client to notice.
+            _ = isTakenBack.wait(until: .after(.milliseconds(1_500))) { $0 ? true : nil }
+        }
+        let registry = try FakeRegistry(behaviour)
+        let report = try run(
+            plan(registry) {
+                $0.workloads = [.push]
+                $0.clients = [1]
+            },
+            stop: stop
+        )
+        #expect(report.isInterrupted && report.left == nil && registry.isEmpty, "\(report.notes)")
+        #expect(try row(report, "push").operations == 1)
+        #expect(!registry.contents.requests.contains { $0.line.contains("DELETE") && $0.line.contains("/uploads/") })
+    }
+
+    /// Bug: a push that got no answer was looked for once, and what the registry kept later stayed.
+    @Test(arguments: [true, false])
+    func whatAppearsLateIsDeletedOrSaidToBeLeft(appears: Bool) throws {
+        let gate = Gate()
+        let deletes = Mutex(0)
+        var behaviour = FakeRegistry.Behaviour()
+        behaviour.onPush = { gate.pass() }
+        behaviour.onRequest = { line in
+            guard line.hasPrefix("DELETE"), line.contains("sha256:") else { return }
+            let number = deletes.withLock {
+                $0 += 1
+                return $0
+            }
+            if appears, number == 2 { gate.open() }
+        }
+        let registry = try FakeRegistry(behaviour)
+        defer { gate.open() }
+        let report = try run(
+            plan(registry) {
+                $0.workloads = [.push]
+                ($0.clients, $0.requests, $0.requestSeconds) = ([1], 1, 0.5)
+            }
+        )
+        #expect(try row(report, "push").errors == ["timeout": 1])
+        #expect(registry.isEmpty && deletes.withLock { $0 } >= 2)
+        #expect(report.left == (appears ? nil : 1))
+        let says = report.notes.contains {
+            $0.hasPrefix("may be left in") && $0.hasSuffix("1 object, whose push was not answered")
+        }
+        #expect(says != appears, "\(report.notes)")
+    }
+
+    /// Bug: a session that the registry still worked on was left.
+    @Test func aSessionInUseIsTakenBackALittleLater() throws {
+        let registry = try FakeRegistry(.init(pushStatus: 500, firstAnswers: ["DELETE": (count: 2, status: 409)]))
+        let report = try run(
+            plan(registry) {
+                $0.workloads = [.push]
+                ($0.clients, $0.requests) = ([1], 1)
+            }
+        )
+        #expect(report.left == nil, "\(report.notes)")
     }
 
     /// Bug: nothing limited a request, and a run of 3 s lasted a minute longer.
