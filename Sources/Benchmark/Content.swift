@@ -2,7 +2,6 @@ internal import HTTPClient
 internal import Hashing
 internal import OCI
 internal import Synchronization
-internal import Threading
 
 /// A blob with its digest: generated, or kept because it is short.
 struct Content: BodySource {
@@ -14,9 +13,9 @@ struct Content: BodySource {
     let digest: Digest
     private let source: Source
 
-    init(_ blob: GeneratedBlob) {
+    init(_ blob: GeneratedBlob, digest: Digest) {
         source = .generated(blob)
-        digest = blob.digest()
+        self.digest = digest
     }
 
     init(_ bytes: [UInt8]) {
@@ -100,34 +99,53 @@ struct Image: Sendable {
 /// Makes contents, each with a number of its own: a seed gives the same ones in the same order.
 final class ContentMaker: Sendable {
     private let seed: UInt64
+    private let stop: StopFlag
     private let next = Atomic<UInt64>(0)
 
-    init(seed: UInt64) { self.seed = seed }
+    init(seed: UInt64, stop: StopFlag) {
+        self.seed = seed
+        self.stop = stop
+    }
 
-    /// Their digests are computed on all processors.
-    func make(_ lengths: [Int64]) -> [Content] {
+    /// Their digests are computed on all processors. `onSample` hears how many and how much is done.
+    ///
+    /// - Throws: ``Failure/cancelled`` when the run is stopped meanwhile.
+    func make(_ lengths: [Int64], onSample: (LoadResult.Sample) -> Void) throws(Failure) -> [Content] {
         let first = next.wrappingAdd(UInt64(lengths.count), ordering: .relaxed).oldValue
         let made = Mutex<[Int: Content]>([:])
         let threads = min(max(1, lengths.count), processorCount())
-        let pool = WorkerPool(name: "bench-content", threads: threads, queueLimit: threads)
-        pool.forEach(below: lengths.count) { [seed] index in
-            let number = first + UInt64(index)
-            let content = Content(GeneratedBlob(seed: seed, number: number, length: lengths[index]))
-            made.withLock { $0[index] = content }
+        let schedule = Schedule(clients: threads, loop: .closed, operations: lengths.count)
+        _ = Load.run(schedule, stop: stop, onSample: onSample) { [seed, stop] index, _, passage throws(Failure) in
+            let blob = GeneratedBlob(seed: seed, number: first + UInt64(index), length: lengths[index])
+            let digest = blob.digest { count in
+                passage.add(bytes: count)
+                return !stop.isSet
+            }
+            guard let digest else { throw Failure.cancelled }
+            made.withLock { $0[index] = Content(blob, digest: digest) }
         }
-        pool.close()
-        return made.withLock { made in lengths.indices.compactMap { made[$0] } }
+        return try made.withLock { made throws(Failure) in
+            guard made.count == lengths.count else { throw Failure.cancelled }
+            return lengths.indices.compactMap { made[$0] }
+        }
     }
 
     /// Images of about `size` bytes. Two each share their base layer, as images of one house do.
-    func makeImages(_ count: Int, size: Int64) -> [Image] {
+    func makeImages(_ count: Int, size: Int64, onSample: (Int) -> (LoadResult.Sample) -> Void) throws(Failure)
+        -> [Image]
+    {
         var generator = SplitMix64(seed)
-        var base: Content?
-        return (0..<count).map { index in
+        let sizes = (0..<count).map { index in
             let sizes = Image.layerSizes(total: size, using: &generator)
+            return index % 2 == 1 ? Array(sizes.dropFirst()) : sizes
+        }
+        let lengths = sizes.flatMap(\.self)
+        var made = try make(lengths, onSample: onSample(lengths.count))[...]
+        var base: Content?
+        return sizes.enumerated().map { index, sizes in
             let shared = index % 2 == 1 ? base : nil
-            let made = make(shared == nil ? sizes : Array(sizes.dropFirst()))
-            let layers = (shared.map { [$0] } ?? []) + made
+            let layers = (shared.map { [$0] } ?? []) + made.prefix(sizes.count)
+            made = made.dropFirst(sizes.count)
             base = layers[0]
             return Image(tag: "bench-\(seedText)-\(index)", layers: layers)
         }

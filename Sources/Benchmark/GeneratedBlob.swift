@@ -1,6 +1,6 @@
 internal import Hashing
 public import HTTPClient
-public import OCI
+internal import OCI
 
 /// Bytes that a seed and a number tell, at any offset: nothing is kept, and nothing can be compressed.
 ///
@@ -20,7 +20,8 @@ public struct GeneratedBlob: BodySource {
         key = mix(mix(seed) &+ number &* golden)
     }
 
-    public func digest() -> Digest {
+    /// `nil` when `goOn`, which hears of the bytes of each piece, returns false.
+    func digest(goOn: (Int) -> Bool) -> Digest? {
         var hash = ContentHash(.sha256)
         var offset: Int64 = 0
         while offset < length {
@@ -28,6 +29,7 @@ public struct GeneratedBlob: BodySource {
             let piece = [UInt8](capacity: count) { buffer in _ = read(at: offset, into: &buffer) }
             hash.update(piece.span)
             offset += Int64(count)
+            guard goOn(count) else { return nil }
         }
         return hash.digest()
     }

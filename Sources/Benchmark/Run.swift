@@ -49,7 +49,7 @@ public final class Run {
         self.plan = plan
         self.stop = stop
         self.progress = progress
-        maker = ContentMaker(seed: plan.seed)
+        maker = ContentMaker(seed: plan.seed, stop: stop)
         let first = try client(plan)
         target = RegistryClient(
             plan.target,
@@ -176,28 +176,43 @@ public final class Run {
 
     /// Makes blobs and pushes them to `registry`, unmeasured.
     func push(_ lengths: [Int64], to registry: RegistryClient, for workload: Workload) throws(Failure) -> [Content] {
-        progress("preparing \(workload.title)")
-        let contents = maker.make(lengths)
-        try push(contents, to: registry)
+        let contents = try make(lengths, for: workload)
+        try push(contents, to: registry, for: workload)
         return contents
     }
 
-    func push(_ contents: [Content], to registry: RegistryClient) throws(Failure) {
+    func make(_ lengths: [Int64], for workload: Workload) throws(Failure) -> [Content] {
+        try maker.make(lengths, onSample: preparing(workload, "making", lengths.count))
+    }
+
+    func push(_ contents: [Content], to registry: RegistryClient, for workload: Workload) throws(Failure) {
         guard !plan.isPushed else { return }
-        try forEach(contents) { [ledger] content, passage throws(Failure) in
+        try forEach(contents, preparing(workload, "pushing", contents.count)) {
+            [ledger] content, passage throws(Failure) in
             try registry.push(content, passage: passage, ledger: ledger)
         }
+    }
+
+    /// Shows how far a preparation has come.
+    func preparing(_ workload: Workload, _ what: String, _ count: Int) -> (LoadResult.Sample) -> Void {
+        let show = { [progress] (sample: LoadResult.Sample) in
+            let size = sizeText(sample.bytes)
+            progress("preparing \(workload.title): \(what), \(sample.operations) of \(count) done, \(size)")
+        }
+        show(LoadResult.Sample(seconds: 0, bytes: 0, operations: 0))
+        return show
     }
 
     /// Does something unmeasured to each, on a few connections. Throws the first failure that stayed one.
     func forEach<Element: Sendable>(
         _ elements: [Element],
+        _ onSample: (LoadResult.Sample) -> Void,
         _ body: @escaping @Sendable (Element, Passage) throws(Failure) -> Void
     ) throws(Failure) {
         guard !elements.isEmpty else { return }
         let schedule = Schedule(clients: min(8, elements.count), loop: .closed, operations: elements.count)
         let first = Mutex<Failure?>(nil)
-        _ = Load.run(schedule, stop: stop) { index, _, passage throws(Failure) in
+        _ = Load.run(schedule, stop: stop, onSample: onSample) { index, _, passage throws(Failure) in
             do throws(Failure) {
                 try insisting { () throws(Failure) in try body(elements[index], passage) }
             } catch {
@@ -212,7 +227,8 @@ public final class Run {
     func warmStock(_ size: Int64, for workload: Workload) throws(Failure) -> [Content] {
         if let stocked = stock[size] { return stocked }
         let contents = try push(Array(repeating: size, count: plan.count), to: patientTarget, for: workload)
-        try forEach(contents) { [patientTarget] content, passage throws(Failure) in
+        try forEach(contents, preparing(workload, "pulling", contents.count)) {
+            [patientTarget] content, passage throws(Failure) in
             try patientTarget.pull(content, isVerified: false, passage: passage)
         }
         stock[size] = contents

@@ -11,7 +11,7 @@ extension Run {
                 let detail = workload == .range ? rangeText(size) : sizeText(size)
                 attempt(workload, detail, clients) { () throws(Failure) in
                     switch workload {
-                    case .push: push(size, clients)
+                    case .push: try push(size, clients)
                     case .cold: try pullCold(size, clients)
                     case .warm: try pullWarm(size, clients)
                     case .herd: try pullAsHerd(size, clients)
@@ -59,8 +59,8 @@ extension Run {
 
     private var loop: RunReport.Loop { plan.rate == nil ? .closed : .open }
 
-    private func push(_ size: Int64, _ clients: Int) {
-        let contents = maker.make(lengths(size, clients))
+    private func push(_ size: Int64, _ clients: Int) throws(Failure) {
+        let contents = try make(lengths(size, clients), for: .push)
         measure(Workload.push.title, sizeText(size), onceEach(contents.count, clients)) {
             [target, ledger] _, index, _, passage throws(Failure) in
             try target.push(contents[index], passage: passage, ledger: ledger)
@@ -117,11 +117,17 @@ extension Run {
     }
 
     private func pushImages() throws(Failure) -> [Image] {
-        let images = maker.makeImages(plan.images, size: plan.imageSize)
+        let images = try maker.makeImages(
+            plan.images,
+            size: plan.imageSize,
+            onSample: { preparing(.mixed, "making layers", $0) }
+        )
         var seen: Set<String> = []
-        try push(images.flatMap(\.blobs).filter { seen.insert($0.digest.description).inserted }, to: patientTarget)
+        let blobs = images.flatMap(\.blobs).filter { seen.insert($0.digest.description).inserted }
+        try push(blobs, to: patientTarget, for: .mixed)
         guard !plan.isPushed else { return images }
-        try forEach(images) { [patientTarget, ledger] image, _ throws(Failure) in
+        try forEach(images, preparing(.mixed, "pushing manifests", images.count)) {
+            [patientTarget, ledger] image, _ throws(Failure) in
             try patientTarget.push(image, ledger: ledger)
         }
         return images

@@ -373,6 +373,42 @@ struct RunTests {
         #expect(registry.isEmpty)
     }
 
+    /// Bug: while content was made, an interrupt was not heard, and the line told of something else.
+    @Test(arguments: [Workload.push, .mixed])
+    func anInterruptEndsTheMakingOfContent(workload: Workload) throws {
+        let stop = StopFlag()
+        let lines = Mutex<[String]>([])
+        let registry = try FakeRegistry()
+        let plan = try self.plan(registry) {
+            $0.workloads = [workload]
+            // Hours of hashing.
+            ($0.sizes, $0.imageSize, $0.count) = ([1 << 40], 1 << 40, 64)
+        }
+        let report = try Run(plan, program: "test", stop: stop) { line in
+            lines.withLock { $0.append(line) }
+            if line.hasPrefix("preparing"), !line.hasSuffix(" 0 B") { stop.set() }
+        }.execute()
+        #expect(report.isInterrupted && report.rows.isEmpty && registry.contents.requests.count == 1)
+        #expect(lines.withLock { $0.contains { $0.contains("making") && $0.contains(" 0 of ") } })
+    }
+
+    /// Bug: the lines of what is not measured did not count.
+    @Test func preparingAndDeletingCount() throws {
+        let lines = Mutex<[String]>([])
+        let registry = try FakeRegistry()
+        let plan = try self.plan(registry) { $0.workloads = [.warm, .mixed] }
+        _ = try Run(plan, program: "test", stop: StopFlag()) { line in lines.withLock { $0.append(line) } }.execute()
+        let begins = [
+            "preparing warm pull: making, 0 of 3", "preparing warm pull: pushing, 0 of 3",
+            "preparing warm pull: pulling, 0 of 3",
+            "preparing image pull: making layers, 0 of 13", "preparing image pull: pushing, 0 of 15",
+            "preparing image pull: pushing manifests, 0 of 2", "deleting manifests: 0 of 2", "deleting blobs: 0 of 18",
+        ]
+        for begin in begins {
+            #expect(lines.withLock { $0.contains { $0.hasPrefix(begin) } }, "\(begin)")
+        }
+    }
+
     @Test func coldContentGoesToTheOriginWhenThereIsOne() throws {
         let origin = try FakeRegistry()
         let edge = try FakeRegistry(.init(blobRedirect: origin.url))
