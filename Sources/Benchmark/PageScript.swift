@@ -3,8 +3,9 @@ let pageScript = #"""
     const runs = JSON.parse(document.getElementById("runs").textContent);
     const page = document.getElementById("page");
     const sum = errors => Object.values(errors).reduce((total, count) => total + count, 0);
-    const keyOf = row => JSON.stringify([row.name, row.detail, row.clients]);
-    const titleOf = row => [row.name, row.detail, `${row.clients} client${row.clients === 1 ? "" : "s"}`].filter(Boolean).join(" · ");
+    const keyOf = row => JSON.stringify([row.name, row.detail, row.clients, row.loop, row.rate]);
+    const titleOf = row => [row.name, row.detail, `${row.clients} client${row.clients === 1 ? "" : "s"}`, row.rate && `open loop, ${number(row.rate)}/s`]
+      .filter(Boolean).join(" · ");
     const rowError = row => sum(row.errors) ? ` ⚠\u00a0${sum(row.errors)} error${sum(row.errors) === 1 ? "" : "s"}` : "";
 
     // Cases in the order of their first appearance, each with the rows of the runs that have it.
@@ -24,7 +25,7 @@ let pageScript = #"""
 
     // What is the same for all runs is said once.
     const heading = () => {
-      const failed = runs.reduce((total, run) => total + run.rows.reduce((count, row) => count + sum(row.errors), 0), 0);
+      const failed = runs.reduce((total, run) => total + run.rows.reduce((count, row) => count + (row.isPart ? 0 : sum(row.errors)), 0), 0);
       page.append(el("h1", {}, runs.length === 1 ? `Registry benchmark: ${label(0)}` : `Registry benchmark: ${runs.length} runs compared`));
       page.append(failed ? el("p", { class: "bad" }, `${failed} operation${failed === 1 ? "" : "s"} failed: see Errors and notes.`)
         : el("p", {}, cases.size ? "No operation failed." : "Nothing was measured."));
@@ -73,7 +74,8 @@ let pageScript = #"""
       return node;
     };
     const throughput = () => {
-      const all = [...cases.values()].filter(({ rows }) => rows.some(({ row }) => row.operations || sum(row.errors)));
+      // How often a part comes is the pace of the whole.
+      const all = [...cases.values()].filter(({ rows }) => rows.some(({ row }) => !row.isPart && (row.operations || sum(row.errors))));
       const hasRounds = runs.some(run => run.rows.some(row => row.figures));
       section("Throughput", "Longer is better. The p99 is the latency that one operation in a hundred exceeds."
         + (runs.length > 1 ? " Multiples are those of the first one's throughput." : "")
@@ -146,7 +148,7 @@ let pageScript = #"""
       const timed = pick => row => row.latency ? time(pick(row.latency)) : "–";
       const columns = [
         ["done", row => row.operations.toLocaleString("en-US")], ["errors", row => sum(row.errors)],
-        ["MiB/s", row => row.bytes ? number(row.mibPerSecond) : "–"], ["ops/s", row => number(row.operationsPerSecond)],
+        ["MiB/s", row => row.bytes ? number(row.mibPerSecond) : "–"], ["ops/s", row => row.isPart ? "–" : number(row.operationsPerSecond)],
         ["p50", timed(l => l.p50)], ["p90", timed(l => l.p90)], ["p99", timed(l => l.p99)], ["p99.9", timed(l => l.p999)], ["max", timed(l => l.max)],
         ["p99 as measured", row => row.measuredLatency ? time(row.measuredLatency.p99) : "–"],
         ["client CPU", row => row.clientCPUSeconds ? `${Math.round(row.clientCPUSeconds / row.seconds * 100)} %` : "–"],
@@ -166,7 +168,7 @@ let pageScript = #"""
 
     const notes = () => {
       const lists = runs.map((run, index) => {
-        const errors = run.rows.flatMap(row => Object.entries(row.errors).map(([kind, count]) => `${titleOf(row)}: ${kind} × ${count}`));
+        const errors = run.rows.filter(row => !row.isPart).flatMap(row => Object.entries(row.errors).map(([kind, count]) => `${titleOf(row)}: ${kind} × ${count}`));
         if (!errors.length && !run.notes.length) return null;
         return el("div", { class: "card run", "--color": colour(index) }, el("b", {}, label(index)), el("ul", {},
           ...errors.map(text => el("li", { class: "bad" }, text)), ...run.notes.map(text => el("li", {}, text))));

@@ -62,7 +62,7 @@ public struct RunReport: Codable, Sendable, Equatable {
 
     /// One workload at one size with one number of clients.
     public struct Row: Codable, Sendable, Equatable {
-        /// Such as `warm pull`. Rows of several runs are compared when name, detail and clients are the same.
+        /// Such as `warm pull`. Rows of several runs are compared when name, detail, clients, loop and rate are the same.
         public var name: String
         /// Such as `16 MiB`.
         public var detail: String

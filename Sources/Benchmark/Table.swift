@@ -27,22 +27,29 @@ extension RunReport {
                 let (own, base) =
                     isInBytes
                     ? (row.mibPerSecond, first.mibPerSecond) : (row.operationsPerSecond, first.operationsPerSecond)
+                let isPart = row.isPart == true
                 let times = [row.latency?.p50, row.latency?.p99, row.latency?.max].map { $0.map(timeText) ?? "–" }
-                return [key.name, key.detail, String(key.clients), label, String(row.errorCount)]
-                    + [row.bytes > 0 ? numberText(row.mibPerSecond) : "–", numberText(row.operationsPerSecond)]
-                    + [base > 0 ? "\(numberText(own / base)) ×" : "–"] + times
+                return [row.title, key.detail, String(key.clients), label, String(row.errorCount)]
+                    + [row.bytes > 0 ? numberText(row.mibPerSecond) : "–", row.operationsText]
+                    + [base > 0 && !isPart ? "\(numberText(own / base)) ×" : "–"] + times
             }
         }
         let legend =
-            "× compares the throughput with the first run's: in bytes where operations have 32 KiB or more, else in operations."
+            "× compares the throughput with the first run's: in bytes where operations have 32 KiB or more, else in operations. "
+            + "What is at a rate was asked for at that rate (open loop)."
         return (aligned([head] + lines, left: 2) + [legend]).joined(separator: "\n") + "\n"
     }
 
     private struct Key: Equatable {
         let name, detail: String
         let clients: Int
+        let loop: Loop
+        let rate: Double?
 
-        init(_ row: Row) { (name, detail, clients) = (row.name, row.detail, row.clients) }
+        init(_ row: Row) {
+            (name, detail, clients) = (row.name, row.detail, row.clients)
+            (loop, rate) = (row.loop, row.rate)
+        }
     }
 
     /// Columns below each other, the first so many to the left. Their text may be that of others.
@@ -62,8 +69,8 @@ extension RunReport {
         let latencies = [latency?.p50, latency?.p90, latency?.p99, latency?.p999, latency?.max].map {
             $0.map(timeText) ?? "–"
         }
-        return [row.name, row.detail, String(row.clients), String(row.operations), String(row.errorCount)]
-            + [row.bytes > 0 ? numberText(row.mibPerSecond) : "–", numberText(row.operationsPerSecond)]
+        return [row.title, row.detail, String(row.clients), String(row.operations), String(row.errorCount)]
+            + [row.bytes > 0 ? numberText(row.mibPerSecond) : "–", row.operationsText]
             + latencies + [row.clientCPUSeconds > 0 ? "\(Int((row.clientCores * 100).rounded())) %" : "–"]
     }
 
@@ -81,6 +88,13 @@ extension RunReport {
         return "latencies: \(sentences.joined(separator: "; ")). seed \(seed). "
             + (isVerified ? "Every byte was compared." : "Bytes were not compared.")
     }
+}
+
+extension RunReport.Row {
+    fileprivate var title: String { rate.map { "\(name) at \(numberText($0))/s" } ?? name }
+
+    /// How often a part comes is the pace of the whole.
+    fileprivate var operationsText: String { isPart == true ? "–" : numberText(operationsPerSecond) }
 }
 
 /// `870 µs`, `12.3 ms`, `4.56 s`.

@@ -32,7 +32,7 @@ struct BenchReport: AsyncParsableCommand {
         abstract: "Compare several runs: a table, or a page with plots.",
         discussion: """
             Runs are shown in the order given, under their --label, and where several have the same, with their files' names. Rows \
-            are compared when workload, size and clients are the same.
+            are compared when workload, size, clients and rate are the same.
             """
     )
 

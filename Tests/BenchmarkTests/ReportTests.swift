@@ -92,6 +92,24 @@ struct ReportTests {
         #expect(lines[2].contains("faster") && lines[2].contains("48") && lines[2].contains("1.5 ×"))
     }
 
+    /// Bug: a run at a rate beside a closed loop had "0.04 ×" of it.
+    @Test func whatWasAskedForAtARateIsComparedWithItsLikeOnly() {
+        var atRate = report(label: "rate")
+        (atRate.rows[0].loop, atRate.rows[0].rate, atRate.rows[0].operationsPerSecond) = (.open, 100, 2)
+        let lines = RunReport.comparison([report(label: "first"), atRate]).split(separator: "\n")
+        #expect(lines.contains { $0.hasPrefix("warm pull at 100/s ") && $0.contains(" rate ") && $0.contains(" 1 ×") })
+        #expect(atRate.table().contains("warm pull at 100/s "))
+    }
+
+    /// Bug: a part of an image pull stood beside real rates with the pace of the whole.
+    @Test func aPartHasNoThroughput() throws {
+        let report = report()
+        for text in [report.table(), RunReport.comparison([report])] {
+            let line = try #require(text.split(separator: "\n").first { $0.hasPrefix("warm pull: a part") })
+            #expect(line.contains(" – ") && !line.contains("×") && line.contains("50 ms"), "\(line)")
+        }
+    }
+
     /// Bug: of the rows of one run that have the same name, size and clients, only the first was shown.
     @Test func rowsOfOneNameAreAllShown() {
         var twice = report(label: "twice")
