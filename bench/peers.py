@@ -91,6 +91,15 @@ def machine():
             "kernel": f"Linux {os.uname().release}"}
 
 
+def build():
+    """What was checked out, where git knows."""
+    try:
+        found = subprocess.run(["git", "-C", ROOT, "describe", "--always", "--dirty"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    except OSError:
+        return "an unknown build"
+    return found.stdout.strip() or "an unknown build"
+
+
 def find(program):
     path = shutil.which(program, path=ENVIRONMENT["PATH"])
     if path is None:

@@ -4,7 +4,7 @@ import json
 import statistics
 import time
 
-from peers import REPOSITORY, machine
+from peers import REPOSITORY, build, machine
 
 
 def speed(sample):
@@ -90,11 +90,22 @@ def goals(samples):
     return found
 
 
-def for_page(report):
-    """As `forebay bench report` reads it: goals have values there, and those without become notes."""
+def for_page(report, newest):
+    """As `forebay bench report` reads it: goals have values there, and those without become notes. What is older than the newest run says so."""
     every = report.get("goals", [])
     notes = [f"not measured: {goal['row']}, {goal['name']} beside {goal['against'] or 'nothing'}" for goal in every if "value" not in goal]
-    return report | {"notes": report["notes"] + notes, "goals": [goal for goal in every if "value" in goal]}
+    rows = [row | ({"measured": text(row["run"])} if row["run"] != newest else {}) for row in report["rows"]]
+    goals = [goal | ({"row": f"{goal['row']} †"} if goal["run"] != newest else {}) for goal in every if "value" in goal]
+    return report | {"notes": report["notes"] + notes, "rows": rows, "goals": goals}
+
+
+def newest_run(reports):
+    return max((row["run"] for report in reports for row in report["rows"]), key=lambda run: run["started"])
+
+
+def text(run):
+    rounds = f"{run['rounds']} round{'s' if run['rounds'] != '1' else ''}"
+    return f"{run['started'][:16].replace('T', ' ')}, {rounds}, {run['build']}, on {run['machine']}"
 
 
 def figure(name, values):
@@ -140,17 +151,24 @@ def costs(case, samples):
 def reports(samples, started, rounds):
     """One for each server, in the form of `forebay bench --json`. The goals are with the first."""
     made = []
-    about = machine()
+    about = machine() | {"build": build()}
+    run = run_of(time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(started)), about | {"rounds": str(rounds)})
     for label, server in {server.label: server for _, server in samples}.items():
-        rows = [row(case, rounds_of) for (case, other), rounds_of in samples.items() if other.label == label]
+        rows = [row(case, rounds_of) | {"run": run} for (case, other), rounds_of in samples.items() if other.label == label]
         made.append({
             "format": 1, "label": label, "target": label, "repository": REPOSITORY, "seed": "", "program": "make bench",
-            "startedAt": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(started)),
+            "startedAt": run["started"],
             "machine": about | {"server": server.version, "rounds": str(rounds)}, "isVerified": False, "isInterrupted": False, "notes": [],
             "rows": rows})
     made.sort(key=lambda report: report["label"] != "Forebay")  # which the others are compared with
-    made[0]["goals"] = goals(samples)
+    made[0]["goals"] = [goal | {"run": run} for goal in goals(samples)]
     return made
+
+
+def run_of(started, about):
+    """When, how often, with what and where a row was measured: rows of several runs may stand beside each other."""
+    return {"started": started, "rounds": about["rounds"], "build": about.get("build", "an unknown build"),
+            "machine": ", ".join([about["processor"], f"{about['cores']} cores", about["memory"], about["system"], about["kernel"]])}
 
 
 def merged(new, path):
@@ -161,6 +179,9 @@ def merged(new, path):
     def goal_key(goal):
         return goal["name"], goal["row"], goal["against"]
     earlier = {report["label"]: report for report in json.loads(path.read_text())} if path.exists() else {}
+    for report in earlier.values():
+        for one in report["rows"] + report.get("goals", []):
+            one.setdefault("run", run_of(report["startedAt"], report["machine"]))
     for report in new:
         old = earlier.pop(report["label"], None)
         if old:
@@ -186,13 +207,19 @@ def with_spread(figure):
 
 
 def markdown(reports):
-    first = reports[0]["machine"]
+    newest = newest_run(reports)
+    every = [row["run"] for report in reports for row in report["rows"]] + [goal["run"] for goal in reports[0].get("goals", [])]
+    older = sorted({text(run) for run in every if run != newest}, reverse=True)
+
+    def mark(run):
+        return f" [{older.index(text(run)) + 1}]" if run != newest else ""
     lines = ["# Forebay beside others", "",
-             f"{reports[0]['startedAt'][:10]}, {first['processor']}, {first['cores']} cores, {first['memory']}, {first['system']}, "
-             f"{first['kernel']}. Client, server and origin share the machine, on loopback. Medians of {first['rounds']} alternating rounds "
-             "(lowest–highest). Origin requests and bytes are what the S3 server counted; RSS is the sum over a server's processes.", ""]
+             f"{text(newest)}. Client, server and origin share the machine, on loopback. Medians of alternating rounds "
+             "(lowest–highest). Origin requests and bytes are what the S3 server counted; RSS is the sum over a server's processes, with what "
+             "they share in each.", ""]
+    lines += [f"[{number + 1}] is older: {run}.\n" for number, run in enumerate(older)]
     lines += [f"- {report['label']}: {report['machine']['server']}" for report in reports]
-    lines += goal_table(reports[0].get("goals", []))
+    lines += goal_table(reports[0].get("goals", []), mark)
     for name, detail, clients in dict.fromkeys((row["name"], row["detail"], row["clients"]) for report in reports for row in report["rows"]):
         rows = [(report["label"], row) for report in reports for row in report["rows"]
                 if (row["name"], row["detail"], row["clients"]) == (name, detail, clients)]
@@ -202,16 +229,16 @@ def markdown(reports):
                   "| server | " + " | ".join(names) + " | errors |", "|---|" + "---:|" * (len(names) + 1)]
         for label, row in rows:
             cells = {f["name"]: with_spread(f) for f in row["figures"]}
-            lines.append(f"| {label} | " + " | ".join(cells.get(one, "–") for one in names) + f" | {sum(row['errors'].values())} |")
+            lines.append(f"| {label}{mark(row['run'])} | " + " | ".join(cells.get(one, "–") for one in names) + f" | {sum(row['errors'].values())} |")
     return "\n".join(lines) + "\n"
 
 
-def goal_table(goals):
+def goal_table(goals, mark):
     if not goals:
         return []
     lines = ["", "## Goals", "", "Ratios within each round, then their median.", "", "| work | what | beside | found | goal |  |",
              "|---|---|---|---:|---:|---|"]
     for goal in goals:
         found, verdict = (with_spread(goal), "met" if goal["isMet"] else "**missed**") if "value" in goal else ("–", "**not measured**")
-        lines.append(f"| {goal['row']} | {goal['name']} | {goal['against'] or '–'} | {found} | {goal['bound']} {goal['limit']:g} | {verdict} |")
+        lines.append(f"| {goal['row']}{mark(goal['run'])} | {goal['name']} | {goal['against'] or '–'} | {found} | {goal['bound']} {goal['limit']:g} | {verdict} |")
     return lines

@@ -7,7 +7,8 @@ Writes results.json, results.md and results.html, and for each server a file tha
 the slowest and the fastest round. Large transfers are measured with `forebay bench`, requests for a few KiB with wrk, whose client costs a
 tenth: on one machine, the client takes its share from the server. nginx as a file server has each file under the path of its request: once
 as it is shipped, and once with open_file_cache. A server that fails has that as its error, and the others go on. --cases keeps those whose
-name holds one of the words, and leaves the results of others where they are.
+name holds one of the words, and leaves the results of others where they are, marked as older: with when, how often, with what and where they
+were measured.
 
 Needs nginx, varnishd, docker-registry, wrk, curl and Ceph's gateway, which `make bench` installs.
 """
@@ -26,7 +27,7 @@ import time
 
 from clients import fetch_each, idle_connections, wrk
 from peers import FAR, MANIFEST_TYPE, REPOSITORY, ROOT, Bench, Failure, cpu_seconds, peak_mib, push_blob, push_manifest, reset_peak
-from results import FAR_RATE, FEW, MANY, failed, for_page, markdown, merged, reports
+from results import FAR_RATE, FEW, MANY, failed, for_page, markdown, merged, newest_run, reports
 
 FAILURES = Failure, OSError, ValueError
 
@@ -346,7 +347,7 @@ def write(found, options):
     files = []
     for report in found:
         files.append(folder / (report["label"].lower().replace(",", "").replace(" ", "-") + ".json"))
-        files[-1].write_text(json.dumps(for_page(report), indent=1) + "\n")
+        files[-1].write_text(json.dumps(for_page(report, newest_run(found)), indent=1) + "\n")
     subprocess.run([options.binary, "bench", "report", *map(str, files), "--report", str(folder / "results.html")], check=True)
     return found
 

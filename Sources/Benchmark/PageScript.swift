@@ -16,6 +16,7 @@ let pageScript = #"""
       cases.get(key).rows.push({ row, run: index });
     }));
     const label = index => runs[index].label;
+    const nameOf = ({ row, run }) => label(run) + (row.measured ? " †" : "");
     const figure = (row, name) => (row.figures || []).find(candidate => candidate.name === name);
 
     const factsOf = run => Object.fromEntries([["target", run.target === run.label ? null : run.target], ["cold content from", run.origin], ["started", run.startedAt],
@@ -43,7 +44,7 @@ let pageScript = #"""
     };
     const card = (title, ...content) => el("div", { class: "card" }, el("h3", {}, title), ...content);
     const key = entries => el("div", { class: "key" }, ...entries.map(({ row, run }) =>
-      el("span", { "--color": colour(run) }, label(run), rowError(row) ? el("b", { class: "bad" }, rowError(row)) : null)));
+      el("span", { "--color": colour(run) }, nameOf({ row, run }), rowError(row) ? el("b", { class: "bad" }, rowError(row)) : null)));
 
     const unit = inBytes => inBytes ? "MiB/s" : "operations/s";
     const isInBytes = rows => rows.some(({ row }) => row.operations && row.bytes >= 32768 * row.operations);
@@ -66,7 +67,7 @@ let pageScript = #"""
     const beside = ({ title, rows }) => {
       const [first] = rows, inBytes = isInBytes(rows), names = cost(rows);
       const ratio = row => `${number(speedOf(row, inBytes) / speedOf(first.row, inBytes))} ×`;
-      const entries = rows.map(entry => bar(rows, label(entry.run), colour(entry.run), [entry === first ? "" : ratio(entry.row)])(entry));
+      const entries = rows.map(entry => bar(rows, nameOf(entry), colour(entry.run), [entry === first ? "" : ratio(entry.row)])(entry));
       rows.forEach(({ row }, index) => entries[index].cells.push(...names.map(name => figure(row, name) ? number(figure(row, name).value) : "–")));
       const heads = [unit(inBytes), `× ${label(first.run).length < 10 ? label(first.run) : "the first"}`, "p99", ...names.map(name => name.replace("server ", ""))];
       const node = card(title, ...bars(entries, number, heads, names.length ? 28 : 18));
@@ -159,7 +160,7 @@ let pageScript = #"""
         ...columns.map(([name]) => el("th", {}, name)));
       const lines = [...cases.values()].flatMap(({ title, rows }) => rows.map(({ row, run }, index) =>
         el("tr", { class: index ? "" : "first" }, el("td", { class: "name" }, index ? "" : title),
-          ...(runs.length > 1 ? [el("td", { class: "name" }, label(run))] : []),
+          ...(runs.length > 1 ? [el("td", { class: "name" }, nameOf({ row, run }))] : []),
           ...columns.map(([name, value]) => el("td", { class: name === "errors" && sum(row.errors) ? "bad" : "" }, value(row))))));
       page.append(el("h2", {}, "All numbers"),
         el("p", {}, "Client CPU is that of the measuring program in percent of one core: where it nears all cores, the client is what is measured."),
@@ -169,9 +170,10 @@ let pageScript = #"""
     const notes = () => {
       const lists = runs.map((run, index) => {
         const errors = run.rows.filter(row => !row.isPart).flatMap(row => Object.entries(row.errors).map(([kind, count]) => `${titleOf(row)}: ${kind} × ${count}`));
-        if (!errors.length && !run.notes.length) return null;
+        const older = run.rows.filter(row => row.measured).map(row => `† ${titleOf(row)}: ${row.measured}`);
+        if (!errors.length && !older.length && !run.notes.length) return null;
         return el("div", { class: "card run", "--color": colour(index) }, el("b", {}, label(index)), el("ul", {},
-          ...errors.map(text => el("li", { class: "bad" }, text)), ...run.notes.map(text => el("li", {}, text))));
+          ...errors.map(text => el("li", { class: "bad" }, text)), ...[...older, ...run.notes].map(text => el("li", {}, text))));
       }).filter(Boolean);
       if (lists.length) page.append(el("h2", {}, "Errors and notes"), el("div", { class: "runs" }, ...lists));
     };

@@ -87,6 +87,8 @@ public struct RunReport: Codable, Sendable, Equatable {
         public var measuredLatency: Latency?
         public var timeline: [Moment]
         public var clientCPUSeconds: Double
+        /// When and how it was measured, where that was in an earlier run than the report's.
+        public var measured: String?
         /// Further columns, such as what the server took.
         public var figures: [Figure]?
     }
