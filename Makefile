@@ -38,13 +38,11 @@ format: ## Format all sources.
 
 bench: build ## Beside nginx, Varnish and docker-registry, and instructions per request against their budget: half an hour.
 	@conf/install-packages $(BENCH_PACKAGES)
-	bench/side_by_side.py
-	bench/budget.py
+	bench/side_by_side.py; failed=$$?; bench/budget.py && exit $$failed
 
 bench-short: build ## The same in less than 10 minutes.
 	@conf/install-packages $(BENCH_PACKAGES)
-	bench/side_by_side.py --short
-	bench/budget.py --requests 100
+	bench/side_by_side.py --short; failed=$$?; bench/budget.py --requests 100 && exit $$failed
 
 bench-replay: ## What each eviction policy saves, on generated traces; .build/release/cache-replay FILE.csv replays your own.
 	swift build -c release --product cache-replay $(RELEASE_FLAGS)

@@ -69,8 +69,10 @@ class Connection:
         while (line := self.answers.readline()) not in (b"\r\n", b""):
             if line.lower().startswith(b"content-length:"):
                 length = int(line.split(b":")[1])
-        if len(self.answers.read(length)) < length:
+        body = self.answers.read(length)
+        if len(body) < length:
             raise OSError(f"GET {path}: cut short")
+        return body
 
     def close(self):
         self.answers.close()
@@ -94,15 +96,17 @@ def idle_connections(server, path, count):
         yield lambda: len(poll.poll(0))
 
 
-def fetch_each(server, paths, clients=16):
-    """Asks for each path once."""
+def fetch_each(server, paths, clients=16, expected=None):
+    """Asks for each path once; the answer must be `expected`, if that is given."""
     failures = []
 
     def work(own):
         try:
             connection = Connection(server)
             for path in own:
-                connection.get(path)
+                body = connection.get(path)
+                if expected not in (None, body):
+                    raise OSError(f"GET {path}: other bytes than were pushed")
             connection.close()
         except OSError as error:
             failures.append(error)

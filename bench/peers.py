@@ -71,13 +71,13 @@ def reset_peak(pid):
 
 
 def peak_mib(pid):
-    """The most memory that the processes held since `reset_peak`, in MiB; what they share counts for each."""
+    """The most memory that the processes held since `reset_peak`, in MiB. What several share counts once, by what they share now."""
     total = 0
     for one in tree(pid):
         with contextlib.suppress(OSError):
-            for line in pathlib.Path(f"/proc/{one}/status").read_text().splitlines():
-                if line.startswith("VmHWM:"):
-                    total += int(line.split()[1])
+            lines = (pathlib.Path(f"/proc/{one}/{name}").read_text().splitlines() for name in ("status", "smaps_rollup"))
+            sizes = {line.split()[0]: int(line.split()[1]) for line in (*next(lines), *next(lines)) if line.endswith(" kB")}
+            total += sizes["VmHWM:"] - sizes["Rss:"] + sizes["Pss:"]
     return total / 1024
 
 

@@ -67,7 +67,7 @@ GOALS = [
     *[Goal("requests/s", name, (), (16, 64), speed, "at least", 40, (REGISTRY,)) for name in MANIFESTS],
     Goal("wall time", "cold pull", ("256 MiB", "1 GiB"), (1,), wall, "at most", 0.8, (CACHE, PROXY)),
     Goal("wall time", f"cold pull from {FAR_RATE} MiB/s a connection", (), (1,), wall, "at most", 0.8, (CACHE, PROXY)),
-    Goal("peak RSS, MiB", "beside 2,000 idle connections", (), (16,), lambda sample: sample["peak"], "at most", 120),
+    Goal("peak memory, MiB", "beside 2,000 idle connections", (), (16,), lambda sample: sample["peak"], "at most", 120),
     Goal("p99, with them to without", "beside 2,000 idle connections", (), (16,), lambda sample: p99(sample) / sample["p99 without"],
          "at most", 1.5),
     *[Goal("requests/s, 100,000 to 100", name, (), (16,), speed, "at least", 0.95, (FEW,))
@@ -144,7 +144,7 @@ def costs(case, samples):
         figures.append(figure("server CPU s/GiB", [cost(s) for s in samples]))
     else:
         figures.append(figure("server CPU µs/request", [s["cpu"] * 1e6 / s["operations"] for s in samples]))
-    return figures + [figure("peak RSS MiB", [s["peak"] for s in samples]), figure("origin requests", [s["requests"] for s in samples]),
+    return figures + [figure("peak memory MiB", [s["peak"] for s in samples]), figure("origin requests", [s["requests"] for s in samples]),
                       figure("origin MiB", [s["asked"] for s in samples])]
 
 
@@ -215,8 +215,7 @@ def markdown(reports):
         return f" [{older.index(text(run)) + 1}]" if run != newest else ""
     lines = ["# Forebay beside others", "",
              f"{text(newest)}. Client, server and origin share the machine, on loopback. Medians of alternating rounds "
-             "(lowest–highest). Origin requests and bytes are what the S3 server counted; RSS is the sum over a server's processes, with what "
-             "they share in each.", ""]
+             "(lowest–highest). Origin requests and bytes are what the S3 server counted; memory that a server's processes share counts once.", ""]
     lines += [f"[{number + 1}] is older: {run}.\n" for number, run in enumerate(older)]
     lines += [f"- {report['label']}: {report['machine']['server']}" for report in reports]
     lines += goal_table(reports[0].get("goals", []), mark)

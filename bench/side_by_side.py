@@ -44,12 +44,13 @@ class Case:
 
     prepare: before all rounds and with the case, so that servers have what they lack.
     prepare_round: before each round.
+    check: behind all rounds, for each server.
     around: a context in which a server is measured; what it gives becomes part of the sample.
     """
 
-    def __init__(self, name, detail, clients, servers, measure, prepare=None, prepare_round=None, around=None):
+    def __init__(self, name, detail, clients, servers, measure, prepare=None, prepare_round=None, check=None, around=None):
         self.name, self.detail, self.clients, self.servers, self.measure = name, detail, clients, servers, measure
-        self.prepare, self.prepare_round, self.around = prepare, prepare_round, around or (lambda *_: contextlib.nullcontext({}))
+        self.prepare, self.prepare_round, self.check, self.around = prepare, prepare_round, check, around or (lambda *_: contextlib.nullcontext({}))
         self.is_large = not detail.endswith((" B", " KiB"))
 
     def __str__(self):
@@ -121,10 +122,10 @@ class SideBySide:
         tag, digest = (f"/v2/{REPOSITORY}/manifests/{reference}" for reference in ("latest", self.digest(self.manifest)))
         size = len(self.manifest)
         for clients in (8,) if short else (1, 8, 64):
-            self.add("warm blob", "4 KiB", clients, warm, self.with_wrk(blob, 4096), self.once_each(blob, warm))
+            self.add("warm blob", "4 KiB", clients, warm, self.with_wrk(blob, 4096), self.once_each(blob, self.small, warm))
         for clients in (16,) if short else (16, 64):
-            self.add("manifest by tag", size_text(size), clients, warm, self.with_wrk(tag, size), self.once_each(tag, warm))
-            self.add("manifest by digest", size_text(size), clients, warm, self.with_wrk(digest, size), self.once_each(digest, warm))
+            self.add("manifest by tag", size_text(size), clients, warm, self.with_wrk(tag, size), self.once_each(tag, self.manifest, warm))
+            self.add("manifest by digest", size_text(size), clients, warm, self.with_wrk(digest, size), self.once_each(digest, self.manifest, warm))
         self.add("beside 2,000 idle connections", size_text(size), 16, [self.edge, *self.file_servers] + [self.docker] * (not short),
                  self.with_wrk(digest, size), around=self.beside_idle(digest, size, 2000))
         # The one shows what the size of the index costs, the other also what the processor's caches no longer hold.
@@ -144,7 +145,7 @@ class SideBySide:
 
     def add_cold(self, name, size, count, clients, servers=None):
         self.add(name, size_text(size), clients, servers or self.caches, self.with_new_blobs(name.split()[0], size, count),
-                 prepare_round=self.push_each_round(size, count))
+                 prepare_round=self.push_each_round(size, count), check=self.pull_again(size, count))
 
     def add(self, *arguments, **hooks):
         case = Case(*arguments, **hooks)
@@ -197,15 +198,15 @@ class SideBySide:
                     fetch_each(server, paths)
         return prepare
 
-    def once_each(self, path, servers):
+    def once_each(self, path, content, servers):
         def prepare(case):
             for server in servers:
                 with self.preparing(case, server):
-                    fetch_each(server, [path], clients=1)
+                    fetch_each(server, [path], clients=1, expected=content)
         return prepare
 
     def push_once(self, size, count, servers):
-        """And has it pulled by each once."""
+        """And has it pulled by each once, which compares every byte."""
         def prepare(case):
             if size in self.pushed:
                 return
@@ -216,14 +217,27 @@ class SideBySide:
             self.bench.lay_out(self.directory, self.files)
             for server in servers:
                 with self.preparing(case, server):
-                    self.row(server, *self.kept(size, count), "--clients", min(count, 8), "--requests", count)
+                    self.must_pull(server, *self.kept(size, count, size), "--clients", min(count, 8))
             self.pushed.add(size)
         return prepare
 
     @staticmethod
-    def kept(size, count):
-        """Flags for what `push_once` pushed."""
-        return "--workloads", "warm", "--size", f"{size}B", "--count", count, "--seed", f"{size:x}", "--no-push", "--no-verify"
+    def kept(size, count, seed):
+        """Flags for what was pushed of this seed."""
+        return "--workloads", "warm", "--size", f"{size}B", "--count", count, "--seed", f"{seed:x}", "--no-push"
+
+    def must_pull(self, server, *flags):
+        """Each blob once, and its bytes are compared."""
+        row = self.row(server, *flags, "--requests", flags[flags.index("--count") + 1])
+        if row["errors"]:
+            raise Failure("; ".join(row["errors"]))
+
+    def pull_again(self, size, count):
+        """What was measured without comparing it came as it was pushed."""
+        def check(server):
+            with self.bench.alone(server, self.helpers):
+                self.must_pull(server, *self.kept(size, count, self.seed), "--clients", 1)
+        return check
 
     def push_each_round(self, size, count):
         """Into the bucket, past the caches: they have never seen it."""
@@ -245,7 +259,8 @@ class SideBySide:
 
     def with_warm_pulls(self, size, count):
         duration = f"{self.seconds}s"
-        return lambda case, server: self.row(server, *self.kept(size, count), "--clients", case.clients, "--duration", duration)
+        return lambda case, server: self.row(
+            server, *self.kept(size, count, size), "--no-verify", "--clients", case.clients, "--duration", duration)
 
     def with_new_blobs(self, workload, size, count):
         return lambda case, server: self.row(
@@ -271,7 +286,16 @@ class SideBySide:
                 order = case.servers[round % len(case.servers):] + case.servers[:round % len(case.servers)]
                 for server in order:
                     self.samples.setdefault((case, server), []).append(self.sample(case, server))
+            for server in case.servers if case.check else ():
+                self.check(case, server)
             yield
+
+    def check(self, case, server):
+        try:
+            case.check(server)
+        except FAILURES as failure:
+            print(f"{server.name} fails behind {case}: {failure}", file=sys.stderr)
+            self.samples[case, server][-1]["errors"][str(failure)] = 1
 
     @contextlib.contextmanager
     def preparing(self, case, server):

@@ -10,7 +10,7 @@ final class Ledger: Sendable {
         case session = "upload session"
         case blob
         /// Came by being pulled: a cache that cannot be told to drop it lets it age.
-        case copy = "cached blob"
+        case copy = "cached object"
     }
 
     fileprivate struct Entry: Sendable {

@@ -61,6 +61,9 @@ struct Failure: Error, Sendable, CustomStringConvertible {
     /// It is in use: a session by a request that was cut off, which the registry has not noticed yet.
     var isConflict: Bool { status == 409 }
 
+    /// The whole answer came, and it was shorter or longer than what was pushed.
+    var isWrongLength: Bool { transfer == nil && (kind == "cut short" || kind == "too long") }
+
     /// May be over when the same is tried a little later.
     var isTransient: Bool {
         if let status { return status == 408 || status == 429 || status >= 500 }

@@ -19,7 +19,7 @@ let pageScript = #"""
     const nameOf = ({ row, run }) => label(run) + (row.measured ? " †" : "");
     const figure = (row, name) => (row.figures || []).find(candidate => candidate.name === name);
 
-    const factsOf = run => Object.fromEntries([["target", run.target === run.label ? null : run.target], ["cold content from", run.origin], ["started", run.startedAt],
+    const factsOf = run => Object.fromEntries([["target", run.target === run.label ? null : run.target], ["content from", run.origin], ["started", run.startedAt],
       ["client", run.program], ...Object.entries(run.machine), ["seed", run.seed], ["content", run.isVerified ? "every byte compared" : "not compared"],
       ["ended", run.isInterrupted ? "early, by the user" : null]].filter(([, value]) => value));
     const listOf = facts => el("dl", {}, ...Object.entries(facts).flatMap(([name, value]) => [el("dt", {}, name), el("dd", {}, value)]));
@@ -78,7 +78,7 @@ let pageScript = #"""
       // How often a part comes is the pace of the whole.
       const all = [...cases.values()].filter(({ rows }) => rows.some(({ row }) => !row.isPart && (row.operations || sum(row.errors))));
       const hasRounds = runs.some(run => run.rows.some(row => row.figures));
-      section("Throughput", "Longer is better. The p99 is the latency that one operation in a hundred exceeds."
+      section("Throughput", "Longer is better. The p99 is the latency that one operation in a hundred exceeds; of fewer, it is the slowest."
         + (runs.length > 1 ? " Multiples are those of the first one's throughput." : "")
         + (hasRounds ? " Medians of all rounds; a thin line spans the slowest and the fastest." : ""),
         runs.length === 1 ? oneRun(all) : all.map(beside), "cards broad");

@@ -18,7 +18,7 @@ public enum Workload: String, CaseIterable, Codable, Sendable {
 /// What a run does, with the limits of each part.
 public struct Plan: Sendable {
     public var target: Target
-    /// Where content for cold pulls is pushed; `nil` is the target itself.
+    /// Where content is pushed that is pulled through the target; `nil` is the target itself.
     public var origin: Target?
     public var repository = "forebay-bench"
     public var credentials: BenchCredentials?

@@ -10,7 +10,7 @@ public final class Run {
     let target: RegistryClient
     /// The target, for what is not measured.
     let patientTarget: RegistryClient
-    /// Where content for cold pulls is pushed.
+    /// Where content is pushed that is pulled through the target.
     let source: RegistryClient
     let ledger = Ledger()
     private var report: RunReport
@@ -203,6 +203,12 @@ public final class Run {
         return show
     }
 
+    /// What is pulled through the target and was pushed elsewhere is there twice.
+    func noteCopies(of urls: [String]) {
+        guard plan.origin != nil else { return }
+        for url in urls { ledger.note(.copy, url, in: target) }
+    }
+
     /// Does something unmeasured to each, on a few connections. Throws the first failure that stayed one.
     func forEach<Element: Sendable>(
         _ elements: [Element],
@@ -223,13 +229,18 @@ public final class Run {
         if let failure = first.withLock({ $0 }) { throw failure }
     }
 
-    /// `plan.count` blobs of a size that are in the target and have been pulled through it.
+    /// `plan.count` blobs of a size that have been pulled through the target. What they hold is for the measured pulls to tell.
     func warmStock(_ size: Int64, for workload: Workload) throws(Failure) -> [Content] {
         if let stocked = stock[size] { return stocked }
-        let contents = try push(Array(repeating: size, count: plan.count), to: patientTarget, for: workload)
+        let contents = try push(Array(repeating: size, count: plan.count), to: source, for: workload)
+        noteCopies(of: contents.map { target.blobURL($0.digest) })
         try forEach(contents, preparing(workload, "pulling", contents.count)) {
             [patientTarget] content, passage throws(Failure) in
-            try patientTarget.pull(content, isVerified: false, passage: passage)
+            do throws(Failure) {
+                try patientTarget.pull(content, isVerified: false, passage: passage)
+            } catch {
+                guard error.isWrongLength else { throw error }
+            }
         }
         stock[size] = contents
         return contents

@@ -9,7 +9,7 @@ public struct RunReport: Codable, Sendable, Equatable {
     /// How the run is called beside others.
     public var label: String
     public var target: String
-    /// Where cold content was pushed, when not to the target.
+    /// Where what was pulled had been pushed, when not to the target.
     public var origin: String?
     public var repository: String
     /// Hexadecimal. The same seed gives the same content.

@@ -84,6 +84,9 @@ extension RunReport {
         }
         if loops.contains(.open) { sentences.append("open loop, from the moment when a request was due") }
         if loops.contains(.burst) { sentences.append("herd, from the common start") }
+        if rows.contains(where: { 1..<100 ~= $0.latency?.count ?? 0 }) {
+            sentences.append("of fewer than a hundred, the p99 is the slowest")
+        }
         if errorCount > 0 { sentences.append("failed operations count where they took longer than the median") }
         return "latencies: \(sentences.joined(separator: "; ")). seed \(seed). "
             + (isVerified ? "Every byte was compared." : "Bytes were not compared.")

@@ -89,9 +89,7 @@ extension Run {
     /// All clients want one blob at the same moment, a fresh one in each round.
     private func pullAsHerd(_ size: Int64, _ clients: Int) throws(Failure) {
         let contents = try push(Array(repeating: size, count: plan.rounds), to: source, for: .herd)
-        if plan.origin != nil {
-            for content in contents { ledger.note(.copy, target.blobURL(content.digest), in: target) }
-        }
+        noteCopies(of: contents.map { target.blobURL($0.digest) })
         let burst = Schedule(clients: clients, loop: .burst)
         measure(Workload.herd.title, sizeText(size), burst, repeating: plan.rounds) {
             [target, plan] round, _, _, passage throws(Failure) in
@@ -124,11 +122,14 @@ extension Run {
         )
         var seen: Set<String> = []
         let blobs = images.flatMap(\.blobs).filter { seen.insert($0.digest.description).inserted }
-        try push(blobs, to: patientTarget, for: .mixed)
+        try push(blobs, to: source, for: .mixed)
+        noteCopies(
+            of: images.map { target.manifestURL($0.digest.description) } + blobs.map { target.blobURL($0.digest) }
+        )
         guard !plan.isPushed else { return images }
         try forEach(images, preparing(.mixed, "pushing manifests", images.count)) {
-            [patientTarget, ledger] image, _ throws(Failure) in
-            try patientTarget.push(image, ledger: ledger)
+            [source, ledger] image, _ throws(Failure) in
+            try source.push(image, ledger: ledger)
         }
         return images
     }

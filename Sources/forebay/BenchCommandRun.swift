@@ -100,7 +100,7 @@ struct BenchRun: AsyncParsableCommand {
     @Option(help: ArgumentHelp("Hexadecimal; the same gives the same content. Default: a new one.", valueName: "SEED"))
     var seed: String?
 
-    @Option(help: ArgumentHelp("Push content for cold pulls there, and pull it through URL.", valueName: "URL"))
+    @Option(help: ArgumentHelp("Push what is pulled there, and pull it through URL.", valueName: "URL"))
     var origin: String?
 
     @Option(help: ArgumentHelp("Where content goes. Default: forebay-bench.", valueName: "NAME"))

@@ -18,8 +18,10 @@ final class FakeRegistry: Sendable {
         var ignoresRanges = false
         /// The n-th blob GET from the first on comes with its last byte changed.
         var damagedPull: Int?
-        /// Blob GETs are answered with a redirect to this place.
-        var blobRedirect: String?
+        /// The n-th blob GET from the first on comes without its last byte.
+        var shortPull: Int?
+        /// Pulls are answered with a redirect to this place.
+        var pullRedirect: String?
         /// The status of every blob GET.
         var pullStatus: Int?
         /// Of so many blob GETs, one is answered with 500.
@@ -105,7 +107,7 @@ private final class Handler: RequestHandler {
             return .receive(Receiver { [self] _ in Response(status: behaviour.pushStatus ?? 0) })
         case "PUT":
             return .receive(Receiver { [self] body in keep(body, name, isManifest, request.parameter("digest")) })
-        case "HEAD", "GET": return .respond(isManifest ? manifest(name) : blob(name, request))
+        case "HEAD", "GET": return .respond(pull(name, isManifest, request))
         case "DELETE": return .respond(delete(name, isManifest))
         default: return .respond(Response(status: 405))
         }
@@ -169,6 +171,13 @@ private final class Handler: RequestHandler {
         return Response(status: 201, headers: [("Location", "/v2/x/blobs/\(actual)")])
     }
 
+    private func pull(_ name: String, _ isManifest: Bool, _ request: Request) -> Response {
+        if let place = behaviour.pullRedirect {
+            return Response(status: 307, headers: [("Location", place + request.path)])
+        }
+        return isManifest ? manifest(name) : blob(name, request)
+    }
+
     private func manifest(_ name: String) -> Response {
         guard let bytes = contents.withLock({ $0.manifests[name] }) else { return Response(status: 404) }
         return Response(status: 200, body: .bytes(bytes))
@@ -176,15 +185,13 @@ private final class Handler: RequestHandler {
 
     private func blob(_ name: String, _ request: Request) -> Response {
         if let status = behaviour.pullStatus { return Response(status: status) }
-        if let place = behaviour.blobRedirect {
-            return Response(status: 307, headers: [("Location", place + request.path)])
-        }
         let (found, number) = contents.withLock { contents in
             contents.pulls += 1
             return (contents.blobs[name], contents.pulls)
         }
         if let count = behaviour.failsOneOf, number % count == 0 { return Response(status: 500) }
         guard var bytes = found else { return Response(status: 404) }
+        if number == behaviour.shortPull { bytes.removeLast() }
         if number == behaviour.damagedPull { bytes[bytes.count - 1] ^= 1 }
         let range = ByteRange.parse(request.header("Range"), size: Int64(bytes.count))
         guard case .partial(let part) = range, !behaviour.ignoresRanges else {

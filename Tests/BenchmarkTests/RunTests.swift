@@ -78,6 +78,13 @@ struct RunTests {
         #expect(report.errorCount == 1, "it is one failed operation")
     }
 
+    /// Bug: a wrong length of one blob while a row was prepared was all that the row told.
+    @Test func aWrongLengthIsForTheMeasuredPullsToTell() throws {
+        let registry = try FakeRegistry(.init(shortPull: 2))
+        let report = try run(plan(registry) { $0.workloads = [.warm] })
+        #expect(try row(report, "warm pull").operations == 6 && report.errorCount == 0, "\(report.notes)")
+    }
+
     @Test func withoutVerificationDamageIsNotSeen() throws {
         let registry = try FakeRegistry(.init(damagedPull: 2))
         let report = try run(
@@ -409,9 +416,26 @@ struct RunTests {
         }
     }
 
+    /// A pull cache takes no pushes.
+    @Test(arguments: [Workload.warm, .mixed, .range])
+    func whatIsPulledGoesToTheOriginWhenThereIsOne(workload: Workload) throws {
+        let origin = try FakeRegistry()
+        let edge = try FakeRegistry(.init(pullRedirect: origin.url))
+        let report = try run(
+            plan(edge) {
+                $0.workloads = [workload]
+                $0.origin = try? Target(origin.url)
+            }
+        )
+        #expect(report.isFlawless && report.rows[0].operations == 6, "\(report.notes)")
+        let lines = edge.contents.requests.map(\.line)
+        #expect(!lines.contains { $0.hasPrefix("POST") || $0.hasPrefix("PUT") } && origin.isEmpty)
+        #expect(lines.contains { $0.hasPrefix("DELETE") }, "it may have kept a copy")
+    }
+
     @Test func coldContentGoesToTheOriginWhenThereIsOne() throws {
         let origin = try FakeRegistry()
-        let edge = try FakeRegistry(.init(blobRedirect: origin.url))
+        let edge = try FakeRegistry(.init(pullRedirect: origin.url))
         let report = try run(
             plan(edge) {
                 $0.workloads = [.cold]
@@ -522,7 +546,7 @@ struct CredentialTests {
 
     @Test func redirectsElsewhereGetNone() throws {
         let other = try FakeRegistry()
-        let registry = try FakeRegistry(.init(access: .basic(Self.basic), blobRedirect: other.url))
+        let registry = try FakeRegistry(.init(access: .basic(Self.basic), pullRedirect: other.url))
         _ = try? report(registry, credentials: "name:hidden-secret")  // what is asked there is what counts
         #expect(!other.contents.requests.isEmpty)
         #expect(other.contents.requests.allSatisfy { $0.authorization == nil })
