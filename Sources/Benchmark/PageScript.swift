@@ -17,6 +17,7 @@ let pageScript = #"""
     }));
     const label = index => runs[index].label;
     const nameOf = ({ row, run }) => label(run) + (row.measured ? " †" : "");
+    const withSpread = ({ value, low, high }) => number(value) + (low === undefined || low === high ? "" : ` (${number(low)}–${number(high)})`);
     const figure = (row, name) => (row.figures || []).find(candidate => candidate.name === name);
 
     const factsOf = run => Object.fromEntries([["target", run.target === run.label ? null : run.target], ["content from", run.origin], ["started", run.startedAt],
@@ -88,14 +89,14 @@ let pageScript = #"""
       const all = runs.flatMap(run => run.goals || []);
       if (!all.length) return;
       const met = all.filter(goal => goal.isMet).length;
-      const line = goal => el("tr", {}, el("td", { class: "name" }, goal.row), el("td", { class: "name" }, goal.name),
-        el("td", { class: "name" }, goal.against || "–"),
-        el("td", {}, number(goal.value) + (goal.low === goal.high ? "" : ` (${number(goal.low)}–${number(goal.high)})`)),
-        el("td", {}, `${goal.bound} ${number(goal.limit)}`), el("td", { class: goal.isMet ? "good" : "bad" }, goal.isMet ? "met" : "missed"));
+      const heads = ["work", "what", "beside", "found", "goal", ""];
+      const line = goal => el("tr", {}, ...[goal.row, goal.name, goal.against || "–", withSpread(goal), `${goal.bound} ${number(goal.limit)}`,
+        goal.isMet ? "met" : "missed"].map((text, index) =>
+        el("td", { class: index < 3 ? "name" : index < 5 ? "" : goal.isMet ? "good" : "bad", "data-head": heads[index] }, text)));
       page.append(el("h2", {}, `Goals: ${met} of ${all.length} met`),
         el("p", {}, `What ${label(0)} is to reach, as a ratio to the best of those beside it in the same round; the median of all rounds, lowest to highest.`),
-        el("div", { class: "scroll" }, el("table", { class: "goals" }, el("thead", {}, el("tr", {}, ...["work", "what", "beside"].map(name => el("th", { class: "name" }, name)),
-          ...["found", "goal", ""].map(name => el("th", {}, name)))), el("tbody", {}, ...all.map(line)))));
+        el("div", { class: "scroll" }, el("table", { class: "goals" }, el("thead", {}, el("tr", {},
+          ...heads.map((name, index) => el("th", { class: index < 3 ? "name" : "" }, name)))), el("tbody", {}, ...all.map(line)))));
     };
 
     const latency = () => {
@@ -120,8 +121,9 @@ let pageScript = #"""
           y: { low, high, log: true, ticks: logarithmic(low, high), text: time },
         }), key(shown));
       });
-      section("Latency", "Lower is better; the further right, the rarer. A solid line is corrected for coordinated omission, a dotted one is as " +
-        "measured; where there is one line only, the two are the same. Both axes are logarithmic.", cards);
+      section("Latency", "Lower is better; the further right, the rarer. Both axes are logarithmic. A closed loop is corrected for coordinated " +
+        "omission where each client asked ten times or more; an open loop counts from when a request was due, and a herd from the common start. " +
+        "Failed operations count where they took longer than the median. A dotted line is as measured, where that is something else.", cards);
     };
 
     const overTime = () => {
@@ -144,27 +146,32 @@ let pageScript = #"""
       section("Throughput over time", "Dips are moments when the registry, the network or the client was held up.", cards);
     };
 
+    // One run has a line for each case; several have a block of lines.
+    const tableOf = columns => {
+      const isOne = runs.length === 1;
+      const head = el("tr", {}, el("th", { class: "name" }, isOne ? "case" : "run"), ...columns.map(([name]) => el("th", {}, name)));
+      const lines = [...cases.values()].flatMap(({ title, rows }) => [
+        isOne ? null : el("tr", { class: "case" }, el("td", { class: "name", colspan: columns.length + 1 }, el("span", {}, title))),
+        ...rows.map(entry => el("tr", {}, el("td", { class: "name" }, isOne ? title : nameOf(entry)),
+          ...columns.map(([name, value]) => el("td", { class: name === "errors" && sum(entry.row.errors) ? "bad" : "" }, value(entry.row))))),
+      ]).filter(Boolean);
+      return el("div", { class: "scroll" }, el("table", {}, el("thead", {}, head), el("tbody", {}, ...lines)));
+    };
+
     const table = () => {
-      const extra = figureNames(runs.flatMap(run => run.rows.map(row => ({ row }))));
       const timed = pick => row => row.latency ? time(pick(row.latency)) : "–";
-      const columns = [
-        ["done", row => row.operations.toLocaleString("en-US")], ["errors", row => sum(row.errors)],
-        ["MiB/s", row => row.bytes ? number(row.mibPerSecond) : "–"], ["ops/s", row => row.isPart ? "–" : number(row.operationsPerSecond)],
-        ["p50", timed(l => l.p50)], ["p90", timed(l => l.p90)], ["p99", timed(l => l.p99)], ["p99.9", timed(l => l.p999)], ["max", timed(l => l.max)],
-        ["p99 as measured", row => row.measuredLatency ? time(row.measuredLatency.p99) : "–"],
-        ["client CPU", row => row.clientCPUSeconds ? `${Math.round(row.clientCPUSeconds / row.seconds * 100)} %` : "–"],
-        ...extra.map(name => [name, row => { const found = figure(row, name); return !found ? "–" : number(found.value)
-          + (found.low === undefined || found.low === found.high ? "" : ` (${number(found.low)}–${number(found.high)})`); }]),
-      ];
-      const head = el("tr", {}, el("th", { class: "name" }, "case"), ...(runs.length > 1 ? [el("th", { class: "name" }, "run")] : []),
-        ...columns.map(([name]) => el("th", {}, name)));
-      const lines = [...cases.values()].flatMap(({ title, rows }) => rows.map(({ row, run }, index) =>
-        el("tr", { class: index ? "" : "first" }, el("td", { class: "name" }, index ? "" : title),
-          ...(runs.length > 1 ? [el("td", { class: "name" }, nameOf({ row, run }))] : []),
-          ...columns.map(([name, value]) => el("td", { class: name === "errors" && sum(row.errors) ? "bad" : "" }, value(row))))));
       page.append(el("h2", {}, "All numbers"),
         el("p", {}, "Client CPU is that of the measuring program in percent of one core: where it nears all cores, the client is what is measured."),
-        el("div", { class: "scroll" }, el("table", {}, el("thead", {}, head), el("tbody", {}, ...lines))));
+        tableOf([
+          ["done", row => row.operations.toLocaleString("en-US")], ["errors", row => sum(row.errors)],
+          ["MiB/s", row => row.bytes ? number(row.mibPerSecond) : "–"], ["ops/s", row => row.isPart ? "–" : number(row.operationsPerSecond)],
+          ["p50", timed(l => l.p50)], ["p90", timed(l => l.p90)], ["p99", timed(l => l.p99)], ["p99.9", timed(l => l.p999)], ["max", timed(l => l.max)],
+          ["p99 as measured", row => row.measuredLatency ? time(row.measuredLatency.p99) : "–"],
+          ["client CPU", row => row.clientCPUSeconds ? `${Math.round(row.clientCPUSeconds / row.seconds * 100)} %` : "–"],
+        ]));
+      const names = figureNames(runs.flatMap(run => run.rows.map(row => ({ row }))));
+      if (names.length) page.append(el("p", {}, "Medians of all rounds, lowest to highest:"),
+        tableOf(names.map(name => [name, row => figure(row, name) ? withSpread(figure(row, name)) : "–"])));
     };
 
     const notes = () => {

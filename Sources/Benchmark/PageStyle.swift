@@ -48,12 +48,15 @@ let pageStyle = """
       background: var(--color); }
     .scroll { overflow-x: auto; border: 1px solid var(--rule); border-radius: 8px; background: var(--card); margin-top: 12px; }
     table { border-collapse: collapse; font-size: .85rem; font-variant-numeric: tabular-nums; width: 100%; }
-    th, td { padding: 5px 10px; text-align: right; white-space: nowrap; }
+    th, td { padding: 5px 8px; text-align: right; white-space: nowrap; }
     th { color: var(--soft); font-weight: 600; border-bottom: 1px solid var(--rule); }
+    th { white-space: normal; vertical-align: bottom; }
     td.name, th.name { text-align: left; }
-    table.goals td.name { white-space: normal; }
+    td.name { white-space: normal; }
+    tr.case td { font-weight: 600; background: var(--card); border-top: 1px solid var(--rule); }
+    tbody tr { background: var(--card); }
     tbody tr:nth-child(even) { background: var(--zebra); }
-    tr.first td { border-top: 1px solid var(--rule); }
+    .scroll + p { margin-top: 16px; }
     ul { margin: 6px 0; padding-left: 20px; color: var(--soft); font-size: .9rem; }
     li { overflow-wrap: anywhere; }
     @media (max-width: 600px) {
@@ -61,5 +64,14 @@ let pageStyle = """
       .card:not(.wide) .bar, .card.titles .bar { grid-template-columns: repeat(var(--cells), 1fr); }
       .heads > span:nth-child(-n + 2) { display: none; }
       .bar > span:first-child, .bar > .track { grid-column: 1 / -1; text-align: left; }
+      td.name { min-width: 9em; }
+      .case span { position: sticky; left: 8px; display: inline-block; }
+      .scroll tr:not(.case) > .name:first-child { position: sticky; left: 0; background: inherit; }
+      thead tr { background: var(--card); }
+      table.goals, .goals tbody, .goals tr, .goals td { display: block; }
+      .goals thead { display: none; }
+      .goals tr { padding: 6px 2px; border-top: 1px solid var(--rule); }
+      .goals td { display: grid; grid-template-columns: 4.5em 1fr; padding: 1px 8px; text-align: left; white-space: normal; }
+      .goals td::before { content: attr(data-head); color: var(--soft); font-weight: 400; }
     }
     """
