@@ -97,7 +97,7 @@ struct ReportTests {
     /// Bug: a run at a rate beside a closed loop had "0.04 ×" of it.
     @Test func whatWasAskedForAtARateIsComparedWithItsLikeOnly() {
         var atRate = report(label: "rate")
-        (atRate.rows[0].loop, atRate.rows[0].rate, atRate.rows[0].operationsPerSecond) = (.open, 100, 2)
+        (atRate.rows[0].loop, atRate.rows[0].rate, atRate.rows[0].mibPerSecond) = (.open, 100, 2)
         let lines = RunReport.comparison([report(label: "first"), atRate]).split(separator: "\n")
         #expect(lines.contains { $0.hasPrefix("warm pull at 100/s ") && $0.contains(" rate ") && $0.contains(" 1 ×") })
         #expect(atRate.table().contains("warm pull at 100/s "))
@@ -108,7 +108,7 @@ struct ReportTests {
         let report = report()
         for text in [report.table(), RunReport.comparison([report])] {
             let line = try #require(text.split(separator: "\n").first { $0.hasPrefix("warm pull: a part") })
-            #expect(line.contains(" – ") && !line.contains("×") && line.contains("50 ms"), "\(line)")
+            #expect(line.count { $0 == "–" } == 3 && !line.contains("×") && line.contains("50 ms"), "\(line)")
         }
     }
 
