@@ -71,14 +71,18 @@ def reset_peak(pid):
 
 
 def peak_mib(pid):
-    """The most memory that the processes held since `reset_peak`, in MiB. What several share counts once, by what they share now."""
-    total = 0
+    """The most memory that the processes held since `reset_peak`, in MiB. What they share now counts once: as much as one has at most.
+
+    PSS would share it out among all servers that run the same program here.
+    """
+    peaks, shared = [], []
     for one in tree(pid):
         with contextlib.suppress(OSError):
-            lines = (pathlib.Path(f"/proc/{one}/{name}").read_text().splitlines() for name in ("status", "smaps_rollup"))
-            sizes = {line.split()[0]: int(line.split()[1]) for line in (*next(lines), *next(lines)) if line.endswith(" kB")}
-            total += sizes["VmHWM:"] - sizes["Rss:"] + sizes["Pss:"]
-    return total / 1024
+            text = "".join(pathlib.Path(f"/proc/{one}/{name}").read_text() for name in ("status", "smaps_rollup"))
+            sizes = {name: int(size) for name, size in re.findall(r"^(\w+):\s+(\d+) kB$", text, re.MULTILINE)}
+            peaks.append(sizes["VmHWM"])
+            shared.append(sizes["Shared_Clean"] + sizes["Shared_Dirty"])
+    return (sum(peaks) - sum(shared) + max(shared, default=0)) / 1024
 
 
 def machine():
