@@ -117,8 +117,8 @@ final class Fill: Sendable {
     }
 
     /// Waits until all bytes have proved right, or it has ended.
-    func waitUntilProved() {
-        _ = state.wait { $0.phase.isLive ? nil : true }
+    func waitUntilProved(_ deadline: Deadline = .never) {
+        _ = state.wait(until: deadline) { $0.phase.isLive ? nil : true }
     }
 
     func waitUntilOver(_ deadline: Deadline) {

@@ -1,5 +1,6 @@
 internal import DiskTier
 internal import System
+internal import Threading
 
 /// Reads along with a fill; when the local disk fails under it, goes on straight from the origin, as long as what the client has is true.
 ///
@@ -24,6 +25,7 @@ final class FillReader: BlobStream, @unchecked Sendable {
     private var end: Int64
     /// Where the bytes end that it may have before all of them have proved right.
     private var unprovedEnd: Int64
+    private var isFooter = false
     private var isWanted: () -> Bool = { true }
 
     init(_ member: FillMember, _ fills: Fills, size: Int64) {
@@ -37,9 +39,10 @@ final class FillReader: BlobStream, @unchecked Sendable {
     func begin(_ range: Range<Int64>, isWanted: @escaping () -> Bool) {
         end = range.upperBound
         self.isWanted = isWanted
-        let isFooter = size - range.lowerBound <= min(Self.footerBytes, size / Self.footerShare)
-        // Who comes back for the last byte of what has just broken off before it.
-        if isFooter, !fills.damages.contains(member.fill.digest) { unprovedEnd = size }
+        // Unless it comes back for the last byte of what has just broken off before it.
+        isFooter =
+            size - range.lowerBound <= min(Self.footerBytes, size / Self.footerShare)
+            && !fills.damages.contains(member.fill.digest)
     }
 
     var isPassing: Bool { fallback != nil }
@@ -62,6 +65,11 @@ final class FillReader: BlobStream, @unchecked Sendable {
             guard offset > first else { return try passBy(first, at: offset, into: &buffer) }
             // What the client has may be wrong.
             fill.waitUntilProved()
+        }
+        if isFooter, offset >= unprovedEnd {
+            // The whole may be there in a moment.
+            fill.waitUntilProved(.after(fills.limits.readerPatience))
+            unprovedEnd = size
         }
         let readable = fill.waitForBytes(at: offset, unproved: unprovedEnd, patience: fills.limits.readerPatience) {
             fills.schedule(fill)

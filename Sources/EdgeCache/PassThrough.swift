@@ -3,7 +3,8 @@ internal import OCI
 /// Streams a blob from the origin to a client without keeping it, for what does not fit on disk.
 ///
 /// The whole is fetched from its start and verified, the end held back until the digest is known; clients that keep together share that
-/// (``Passage``). Of a range just its bytes are fetched; their number is checked, the digest cannot be.
+/// (``Passage``). Of a range just its bytes are fetched; their number is checked, the digest cannot be. While the object is doubted, a range that
+/// ends where the blob does is the rest of it.
 ///
 /// Sendable because everything shared with other threads is in the passage; the rest belongs to the one reading thread.
 final class PassThrough: BlobStream, @unchecked Sendable {
@@ -25,7 +26,8 @@ final class PassThrough: BlobStream, @unchecked Sendable {
 
     /// Those that are told at the same moment begin together, whoever reads first.
     func begin(_ range: Range<Int64>, isWanted: @escaping () -> Bool) throws(EdgeError) {
-        try begin(range, isWhole: range == 0..<size, isWanted: isWanted)
+        let isDoubted = range.upperBound == size && fills.damages.contains(digest)
+        try begin(range, isWhole: range == 0..<size || isDoubted, isWanted: isWanted)
     }
 
     /// - Parameter isWhole: the client has all bytes before the range from elsewhere, and wants the rest; they are fetched again to verify the

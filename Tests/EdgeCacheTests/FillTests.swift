@@ -265,6 +265,19 @@ import Threading
         #expect(throws: EdgeError.self) { _ = try bytes(last, of: end) }
     }
 
+    /// Bug: ranges that were each a quarter of a damaged blob made it complete.
+    @Test func theEndOfADamagedBlobIsNotGivenOutWhereThatIsKnownInTime() throws {
+        let edge = try Edge {
+            smallParts(&$0)
+            $0.fillReaderPatience = .seconds(20)
+        }
+        let content = noise(6 * mebibyte)
+        let digest = edge.seed(content, named: Digest(of: noise(6 * mebibyte, seed: 2)))
+        let end = content.count - mebibyte..<content.count
+        let blob = try begin(edge, digest, end)
+        #expect(throws: EdgeError.self) { _ = try bytes(end, of: blob) }
+    }
+
     private func begin(_ edge: Edge, _ digest: Digest, _ range: Range<Int>) throws -> BlobContent {
         let blob = try #require(try edge.cache.blob(digest))
         try blob.begin(Int64(range.lowerBound)..<Int64(range.upperBound))

@@ -1,4 +1,5 @@
 import EdgeCache
+import Hashing
 import OCI
 import ObjectStorage
 import TestDoubles
@@ -268,6 +269,18 @@ import Threading
         #expect(left.wait(until: .after(.seconds(120))) { $0 == 0 ? true : nil } != nil)
         #expect(try bytes(0..<100, of: answer(edge.cache, digest, 0..<100)) == Array(Self.content[..<100]))
         pool.close()
+    }
+
+    /// Bug: past the disk, the rest of an object that had proved damaged completed a pull that had broken off.
+    @Test func theRestOfADoubtedObjectIsHeldBack() throws {
+        let edge = try edge(limit: 2)
+        let digest = edge.seed(Self.content, named: Digest(of: pattern(Self.content.count, seed: 2)))
+        #expect(throws: EdgeError.self) { try contents(answer(edge.cache, digest)) }
+        for start in [1, Self.content.count - 1] {
+            let rest = start..<Self.content.count
+            #expect(throws: EdgeError.self) { try bytes(rest, of: answer(edge.cache, digest, rest)) }
+        }
+        #expect(try bytes(5..<100, of: answer(edge.cache, digest, 5..<100)) == Array(Self.content[5..<100]))
     }
 
     /// Bug: a blob of which transfers were damaged counted as missing after another one had proved right.
