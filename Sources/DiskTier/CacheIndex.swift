@@ -72,13 +72,20 @@ final class CacheIndex: Sendable {
 
     /// How much of it holds something.
     func liveBytes() throws(LMDBError) -> Int {
-        let tables = [blobs, files, small, manifests, tags, lists, pins, pinned, configs]
-        return try read { transaction throws(LMDBError) in
+        try read { transaction throws(LMDBError) in
             var sum = 0
             for table in tables { sum += try transaction.liveBytes(table) }
             return sum
         }
     }
+
+    func liveBytes(_ transaction: borrowing WriteTransaction) throws(LMDBError) -> Int {
+        var sum = 0
+        for table in tables { sum += try transaction.liveBytes(table) }
+        return sum
+    }
+
+    private var tables: [Table] { [blobs, files, small, manifests, tags, lists, pins, pinned, configs] }
 
     /// Greater than any before, also than those of earlier runs.
     func nextSequence() -> UInt64 { lastSequence.wrappingAdd(1, ordering: .relaxed).newValue }

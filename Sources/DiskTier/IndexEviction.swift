@@ -49,7 +49,7 @@ extension DiskTier.Configuration {
 
 extension CacheIndex {
     /// Of what lies in the index, small layers and lists go before manifests and configs, and in each of the two what was not read since the
-    /// hand last came by. Goes as far towards a size, in one transaction, as it surely is not passed by much.
+    /// hand last came by. Goes as far towards a size, in one transaction, as it surely is not passed by more than a fiftieth.
     ///
     /// - Returns: how many were evicted.
     func evictSmall(_ hands: inout [UInt64], beyond bytes: Int64, limit: Int) throws(LMDBError) -> Int {
@@ -60,7 +60,13 @@ extension CacheIndex {
         let (moved, removed) = try write { transaction throws(LMDBError) in
             var (hands, removed) = (start, 0)
             for rank in [SmallRank.first, .kept] where removed == 0 {
-                removed = try self.evictSmall(rank, &hands[Int(rank.rawValue)], count: count, transaction)
+                removed = try self.evictSmall(
+                    rank,
+                    &hands[Int(rank.rawValue)],
+                    count: count,
+                    downTo: bytes - bytes / 50,
+                    transaction
+                )
             }
             return (hands, removed)
         }
@@ -73,6 +79,7 @@ extension CacheIndex {
         _ rank: SmallRank,
         _ hand: inout UInt64,
         count: Int,
+        downTo bytes: Int64,
         _ transaction: borrowing WriteTransaction
     ) throws(LMDBError) -> Int {
         var removed = 0
@@ -101,6 +108,7 @@ extension CacheIndex {
             case nil: try transaction.delete(small, Key.small(rank, sequence))
             }
             removed += 1
+            if try Int64(liveBytes(transaction)) <= bytes { break }
         }
         return removed
     }

@@ -89,11 +89,7 @@ public struct ReadTransaction: ~Copyable {
     public func count(_ table: Table) throws(LMDBError) -> Int { try entryCount(pointer, table) }
 
     /// The pages that hold the table, in bytes; those that deletes have freed do not count (`mdb_stat`).
-    public func liveBytes(_ table: Table) throws(LMDBError) -> Int {
-        var stat = MDB_stat()
-        try check("mdb_stat \(table.name)", mdb_stat(pointer, table.handle, &stat))
-        return (stat.ms_branch_pages + stat.ms_leaf_pages + stat.ms_overflow_pages) * Int(stat.ms_psize)
-    }
+    public func liveBytes(_ table: Table) throws(LMDBError) -> Int { try pageBytes(pointer, table) }
 }
 
 /// The one writer, valid within the closure that got it, on its thread.
@@ -107,6 +103,9 @@ public struct WriteTransaction: ~Copyable {
     public func get(_ table: Table, _ key: [UInt8]) throws(LMDBError) -> [UInt8]? {
         try value(pointer, table, key) { [UInt8]($0) }
     }
+
+    /// As ``ReadTransaction/liveBytes(_:)``, with what this transaction has changed.
+    public func liveBytes(_ table: Table) throws(LMDBError) -> Int { try pageBytes(pointer, table) }
 
     public func forEach(
         _ table: Table,
@@ -197,6 +196,12 @@ private func sealedEntries(
         guard try body(bytes(key), Seal.open(value, key, limit: table.sealedBytes)) else { return }
         code = mdb_cursor_get(opened, &key, &value, MDB_NEXT)
     }
+}
+
+private func pageBytes(_ pointer: OpaquePointer, _ table: Table) throws(LMDBError) -> Int {
+    var stat = MDB_stat()
+    try check("mdb_stat \(table.name)", mdb_stat(pointer, table.handle, &stat))
+    return (stat.ms_branch_pages + stat.ms_leaf_pages + stat.ms_overflow_pages) * Int(stat.ms_psize)
 }
 
 private func entryCount(_ transaction: OpaquePointer, _ table: Table) throws(LMDBError) -> Int {

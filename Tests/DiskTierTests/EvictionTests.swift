@@ -109,6 +109,22 @@ extension DiskTier {
         withExtendedLifetime(reader) {}
     }
 
+    /// Bug: beyond its share, twenty went whatever their size, and with large manifests nearly all there was.
+    @Test func theIndexGivesUpNoMoreThanItMust() throws {
+        let tier = try DiskTier(folder.path, ceilingBytes: 64 << 20) { $0.inlineLimitBytes = 1 << 20 }
+        defer { tier.stop() }
+        tier.waitUntilSettled()
+        let contents = (0..<40).map { pattern(1_000_000, seed: $0) }
+        for content in contents {
+            try tier.store(content)
+            #expect(try tier.has(content))
+        }
+        let kept = try contents.count { try tier.has($0) }
+        let configuration = DiskTier.Configuration(directory: folder.path, ceilingBytes: 64 << 20)
+        let most = Int(configuration.indexShareBytes / 1_000_000)
+        #expect(kept > most * 3 / 4 && kept <= most + 1, "\(kept) of at most \(most)")
+    }
+
     private func manifest(config: [UInt8]) -> [UInt8] {
         Array(
             """
