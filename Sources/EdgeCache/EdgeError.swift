@@ -40,13 +40,17 @@ public enum EdgeError: Error, CustomStringConvertible {
         }
     }
 
-    /// The origin is down, throttles, or cannot be asked for want of credentials. That was told when it came about (`StoreEvent`), so it is
-    /// no news for each request.
+    /// The origin is down, throttles, or cannot be asked for want of credentials, or the program is about to end. That was told when it came
+    /// about (`StoreEvent`), so it is no news for each request.
     public var isOfKnownTrouble: Bool {
-        guard case .origin(.store(let error)) = self else { return false }
-        switch error.kind {
-        case .unavailable, .throttled, .noCredentials: return true
-        default: return false
+        switch self {
+        case .origin(.store(let error)):
+            switch error.kind {
+            case .unavailable, .throttled, .noCredentials: true
+            default: false
+            }
+        case .busy(Self.closingReason): true
+        default: false
         }
     }
 
@@ -56,7 +60,8 @@ public enum EdgeError: Error, CustomStringConvertible {
     }
 
     /// The program is about to end.
-    static let closing = EdgeError.busy("the server is about to end")
+    static let closing = EdgeError.busy(closingReason)
+    private static let closingReason = "the server is about to end"
 
     public var description: String {
         switch self {

@@ -317,7 +317,9 @@ private struct Parser {
     }
 
     func size(_ name: String, _ range: ClosedRange<Int>) throws(SettingsError) -> Int {
-        try read(name, "write a size from \(range.lowerBound) to \(range.upperBound) bytes, such as 64KiB") { text in
+        let example = range.contains(64 << 10) ? "64KiB" : range.contains(1 << 20) ? "1MiB" : "\(range.lowerBound)"
+        let advice = "write a size from \(range.lowerBound) to \(range.upperBound) bytes, such as \(example)"
+        return try read(name, advice) { text in
             Values.size(text).flatMap { range.contains(Int($0)) ? Int($0) : nil }
         }
     }
