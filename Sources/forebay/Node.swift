@@ -76,7 +76,8 @@ struct Node {
         do {
             try contact.conclude()
         } catch {
-            _ = stop(drain: .zero)
+            // What was cached is served already.
+            _ = stop(drain: Self.grace)
             throw Unavailable(description: "origin: \(error)")
         }
     }
