@@ -133,7 +133,7 @@ struct FramingTests {
             name: "both", fields: "Host: a\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
             status: 400
         ),
-        (name: "long", fields: "Host: a\r\nX-Long: \(String(repeating: "x", count: 17 << 10))\r\n\r\n", status: 400),
+        (name: "long", fields: "Host: a\r\nX-Long: \(String(repeating: "x", count: 9 << 10))\r\n\r\n", status: 400),
         (name: "no-host", fields: "\r\n", status: 400),
         // libmicrohttpd answers these by itself, without a name; they are counted and logged all the same.
         (name: "chunks", fields: "Host: a\r\nTransfer-Encoding: chunked\r\n\r\nnine\r\n", status: 400),
