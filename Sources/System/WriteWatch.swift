@@ -11,9 +11,6 @@ internal import Synchronization
 public final class WriteWatch: Sendable {
     /// So often a file that others change meanwhile is read again.
     private static let readings = 3
-    /// So many milliseconds it may take until it is told what has moved the time.
-    private static let newsDelay = 100
-
     fileprivate struct State {
         var underWay = 0
         var begun: UInt64 = 0
@@ -22,6 +19,8 @@ public final class WriteWatch: Sendable {
         var looks: UInt64 = 0
         /// As of the last look; `nil` before the first.
         var changed: Int64?
+        /// The same, of the time that counts at rest.
+        var written: Int64?
         /// The file is at least so long.
         var end: Int64 = 0
         var isSuspect = false
@@ -97,7 +96,9 @@ extension WriteWatch {
         }
         let status = try? fileSystem.status(of: file)
         state.withLock { state in
-            if number == state.looks { state.changed = status?.changedNanoseconds }
+            if number == state.looks {
+                (state.changed, state.written) = (status?.changedNanoseconds, status.map(written))
+            }
             if let status, status.size < end { state.isSuspect = true }
         }
     }
@@ -129,9 +130,14 @@ extension WriteWatch {
     func expect(_ status: FileStatus) {
         state.withLock { state in
             state.take(observer?.takeDeeds() ?? [])
-            state.changed = status.changedNanoseconds
+            (state.changed, state.written) = (status.changedNanoseconds, written(status))
             state.deeds.remove(.renamedOrTouched)
         }
+    }
+
+    /// What somebody has mapped and writes to, only a time tells. A new name does not move that of the last write, and may be told of late.
+    private func written(_ status: FileStatus) -> Int64 {
+        isExact ? status.modifiedNanoseconds : status.changedNanoseconds
     }
 
     private func look() throws(FileError) {
@@ -153,12 +159,9 @@ extension WriteWatch {
         try state.withLock { state throws(FileError) in
             let status = try fileSystem.status(of: file)
             state.take(observer?.takeDeeds() ?? [])
-            for _ in 0..<Self.newsDelay where isExact && !state.isAsOf(state.changed, status) && !state.isSuspect {
-                usleep(1000)
-                state.take(observer?.takeDeeds() ?? [])
-            }
-            if !state.isAsOf(state.changed, status) { state.isSuspect = true }
-            state.changed = status.changedNanoseconds
+            let isAsBefore = status.size >= state.end && state.explains(written(status))
+            if !isAsBefore { state.isSuspect = true }
+            (state.changed, state.written) = (status.changedNanoseconds, written(status))
             state.deeds.remove(.renamedOrTouched)
         }
     }
@@ -172,10 +175,9 @@ extension WriteWatch.State {
         if isAtRest ? deeds.contains(.written) : deeds.contains(.opened) { isSuspect = true }
     }
 
-    /// Whether nothing but a new name or attribute has moved the time, at rest.
-    fileprivate func isAsOf(_ changed: Int64?, _ status: FileStatus) -> Bool {
-        let isMoved = changed.map { $0 != status.changedNanoseconds } ?? false
-        return status.size >= end && (!isMoved || deeds.contains(.renamedOrTouched))
+    /// Whether nothing but somebody who set it has moved the time, at rest.
+    fileprivate func explains(_ written: Int64) -> Bool {
+        self.written == nil || self.written == written || deeds.contains(.renamedOrTouched)
     }
 }
 
@@ -216,19 +218,23 @@ extension WriteWatch {
                 state.take(observer?.takeDeeds() ?? [])
                 state.deeds = []
             }
-            let before = try fileSystem.status(of: file).changedNanoseconds
+            let before = try fileSystem.status(of: file)
+            state.withLock { $0.written = written(before) }
             guard try isRight() else { return false }
-            if try trust(ifAsOf: before) { return true }
+            if try trust() { return true }
         }
         return false
     }
 
-    private func trust(ifAsOf changed: Int64) throws(FileError) -> Bool {
+    private func trust() throws(FileError) -> Bool {
         try state.withLock { state throws(FileError) in
             let status = try fileSystem.status(of: file)
             state.take(observer?.takeDeeds() ?? [])
-            guard state.isAsOf(changed, status), !state.deeds.contains(.written) else { return false }
-            (state.changed, state.isSuspect) = (status.changedNanoseconds, false)
+            guard status.size >= state.end, state.explains(written(status)), !state.deeds.contains(.written) else {
+                return false
+            }
+            (state.changed, state.written) = (status.changedNanoseconds, written(status))
+            state.isSuspect = false
             return true
         }
     }
