@@ -38,9 +38,8 @@ public struct ServerConfiguration: Sendable {
         address = .unixSocket(path)
     }
 
-    /// What libmicrohttpd reads headers and pieces of bodies into, for each connection. It clears one and a half times that for every request,
-    /// past what the processor's first cache holds beside it: 24 KiB instead of 12 take a sixth of the small answers a second, and make an
-    /// upload no faster.
+    /// What libmicrohttpd reads headers and pieces of bodies into, for each connection. It clears one and a half times that for every request:
+    /// 24 KiB instead of 12 take 4 percent of the small answers a second, and make an upload no faster.
     var connectionMemoryBytes: Int { headerLimitBytes + 4 << 10 }
 }
 
