@@ -115,6 +115,7 @@ extension WriteWatch {
 
     /// Somebody else has written to the file since it is at rest, as far as can be told: without an observer, a new name looks like that too.
     public func isOverwritten() -> Bool {
+        // What cannot be looked at was not seen to change; whoever opens it next looks again.
         if isExact { try? look() }
         return state.withLock { $0.isSuspect }
     }
