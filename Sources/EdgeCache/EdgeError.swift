@@ -11,6 +11,8 @@ public enum EdgeError: Error, CustomStringConvertible {
     case tier(DiskTierError)
     /// Too much is under way; the same request may succeed later.
     case busy(String)
+    /// The program is about to end.
+    case closing
     /// The bytes do not have the digest they were announced with.
     case digestMismatch(expected: Digest, actual: Digest)
     /// The blob's object was replaced at the origin while it was read.
@@ -35,7 +37,7 @@ public enum EdgeError: Error, CustomStringConvertible {
     /// No other request of the client would have fared better.
     var isOurs: Bool {
         switch self {
-        case .origin, .tier, .busy: true
+        case .origin, .tier, .busy, .closing: true
         default: false
         }
     }
@@ -49,7 +51,7 @@ public enum EdgeError: Error, CustomStringConvertible {
             case .unavailable, .throttled, .noCredentials: true
             default: false
             }
-        case .busy(Self.closingReason): true
+        case .closing: true
         default: false
         }
     }
@@ -59,15 +61,12 @@ public enum EdgeError: Error, CustomStringConvertible {
         if case .origin(.store(let error)) = self { error.mayBeDone } else { true }
     }
 
-    /// The program is about to end.
-    static let closing = EdgeError.busy(closingReason)
-    private static let closingReason = "the server is about to end"
-
     public var description: String {
         switch self {
         case .origin(let error): "\(error)"
         case .tier(let error): "\(error)"
         case .busy(let what): "\(what); try again later"
+        case .closing: "the server is about to end; try again later"
         case .digestMismatch(let expected, let actual):
             "the content has the digest \(actual), not \(expected)"
         case .originChanged(let digest):

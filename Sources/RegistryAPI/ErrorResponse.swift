@@ -49,7 +49,7 @@ extension APIError {
             self.init(status: 503, code: .tooManyRequests, message: message, headers: [("Retry-After", "0")])
         case .tier:
             self.init(status: 500, code: .unsupported, message: message)
-        case .busy:
+        case .busy, .closing:
             self.init(status: 503, code: .tooManyRequests, message: message, headers: [("Retry-After", "1")])
         case .digestMismatch:
             self.init(status: 400, code: .digestInvalid, message: message)
