@@ -409,6 +409,11 @@ func overwrite(_ path: String, at offset: Int64 = 500, _ bytes: [UInt8] = [0, 1,
     /// the scrub until the next start.
     @Test(arguments: [EACCES, EPERM, EIO, EMFILE])
     func whatCannotBeOpenedKeepsTheOthersFromNothing(_ code: Int32) throws {
+        try {
+            let tier = try DiskTier(folder.path)
+            for seed in 0..<3 { try tier.store(pattern(100_000, seed: seed)) }
+            tier.close()
+        }()
         let faulty = FaultyFileSystem()
         let reports = Reports()
         let tier = try DiskTier(
@@ -419,7 +424,6 @@ func overwrite(_ path: String, at offset: Int64 = 500, _ bytes: [UInt8] = [0, 1,
             fileSystem: faulty,
             report: reports.report
         )
-        for seed in 0..<3 { try tier.store(pattern(100_000, seed: seed)) }
         faulty.failCall(1, code: code, of: ["open"])
         let done = try tier.verifyAll()
         let isTransient = code == EMFILE
