@@ -197,19 +197,14 @@ extension CacheIndex {
             return Run(number: number, trustedSince: trusted, isFirst: isFirst, wasUnclean: wasUnclean)
         }
         // No run enters so many, and none reads the queues for the last number at its start.
-        try resume(after: run.number << Self.sequenceBits)
+        lastSequence.store(run.number << Self.sequenceBits, ordering: .relaxed)
+        try recallPolicy()
         return run
     }
 
-    /// Goes on where another index of this run has ended, whose content this one has.
-    func resume(after sequence: UInt64) throws(LMDBError) {
-        lastSequence.store(sequence, ordering: .relaxed)
-        try recallPolicy()
-    }
-
-    /// A new file with what is in the index, without the pages that deletes have freed; false when that takes too long.
-    func copyCompacted(to path: String, until deadline: Deadline) throws(LMDBError) -> Bool {
-        try environment.copyCompacted(to: path, until: deadline)
+    /// Goes on with a copy of its file, without the pages that deletes have freed; false when that was not wanted to its end.
+    func compact(through path: String, while isWanted: () -> Bool, install: () -> Void) throws(LMDBError) -> Bool {
+        try environment.compact(through: path, while: isWanted, install: install)
     }
 
     /// Where the scrub stands.

@@ -174,7 +174,7 @@ extension DiskTier {
         since stamp: Stamp
     ) throws(DiskTierError) -> Bool {
         let room = try reserveInIndex(bytes.count)
-        defer { indexHasGrown(room) }
+        defer { hasGrown(room) }
         let record = BlobRecord(sequence: index.nextSequence(), run: run.number, place: .inline(bytes))
         let key = Key.digest(digest)
         let (index, stamps) = (index, stamps)

@@ -50,10 +50,6 @@ public final class DiskTier: Sendable {
         public var rebuildsIndex = false
         /// So long a start looks at what LMDB would follow blindly in an index that was not closed in order.
         public var structureCheckLimit: Duration = .milliseconds(500)
-        /// So long a start makes an index smaller that takes far more than its share.
-        public var indexShrinkingLimit: Duration = .milliseconds(500)
-        /// A share to make it smaller for that is not this one's, for which nothing is evicted.
-        public var indexShrinkingShareBytes: Int64?
         /// Files up to this size are hashed before they are answered with, where that is needed; larger ones meanwhile.
         public var verifiedAtOnceBytes: Int64 = 8 << 20
         /// From the end of one scrub to the next; zero is never.
@@ -86,6 +82,10 @@ public final class DiskTier: Sendable {
     let leftFills = LeftFills()
     let intactRecords = IntactRecords()
     let pinnedBytes = Atomic<Int64>(0)
+    /// What is about to be put into the index.
+    let incomingIndexBytes = Atomic<Int64>(0)
+    /// When making the index smaller, which failed, is tried again.
+    let nextShrinking = Atomic<UInt64>(0)
     let checks = Monitor<[FileCheck.Key: FileCheck]>([:])
     let examined = Mutex<Set<Digest>>([])
     let damagedFiles = Quarantine()
@@ -118,7 +118,9 @@ public final class DiskTier: Sendable {
         let directory = configuration.directory
         lock = try Self.prepare(directory, fileSystem)
         let lastStop = try onDisk { () throws(FileError) in try CleanMark.take(directory, fileSystem) }
-        (index, run) = try Self.beginRun(configuration, lastStop, fileSystem, report)
+        try Self.removeShrunkFile(directory, fileSystem)
+        index = try Self.openIndex(configuration, lastStop, fileSystem, report)
+        run = try Self.beginRun(index, lastStop, directory, fileSystem)
         fixedBytes = try Self.fixedBytes(directory, fileSystem)
         Self.keepStartReserve(directory, fileSystem)
         ledger = Ledger(ceilingBytes: configuration.ceilingBytes)

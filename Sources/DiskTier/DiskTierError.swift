@@ -54,8 +54,8 @@ public enum DiskTierError: Error, CustomStringConvertible {
             """
         case .indexTooLarge(let bytes, let index, let ceiling):
             """
-            no room for \(bytes) bytes: the index takes \(index) of the cache's \(ceiling); restart, which makes it smaller, or raise \
-            cache-size
+            no room for \(bytes) bytes: the index takes \(index) of the cache's \(ceiling) until it is made smaller; try again later or \
+            raise cache-size
             """
         case .uploadsBeyondShare(let bytes, let limit):
             """

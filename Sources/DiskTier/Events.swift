@@ -23,10 +23,10 @@ extension DiskTier {
         case overCeiling(Excess)
         /// Pins hold more than they may under this ceiling.
         case pinsBeyondShare(bytes: Int64, limitBytes: Int64)
-        /// The index took far more than it may under this ceiling.
+        /// The index's file took far more than it may under this ceiling.
         case shrankIndex(from: Int64, to: Int64)
-        /// It takes so many, and the start could not make it smaller.
-        case keptLargeIndex(bytes: Int64, ShrinkingObstacle)
+        /// It takes so many, and still does: there is no room for a smaller copy.
+        case keptLargeIndex(bytes: Int64, missingBytes: Int64)
         /// All content was hashed.
         case scrubbed(VerificationProgress)
 
@@ -51,9 +51,12 @@ extension DiskTier {
             case .pinsBeyondShare(let bytes, let limit):
                 "pins hold \(bytes) bytes of the \(limit) that they may, which eviction cannot take: unpin something or raise cache-size"
             case .shrankIndex(let old, let new):
-                "the cache index took \(old) bytes, more than its share of cache-size: its oldest content went, and it takes \(new) now"
-            case .keptLargeIndex(let bytes, let obstacle):
-                "the cache index takes \(bytes) bytes, more than its share of cache-size, and still does: \(obstacle)"
+                "the cache index took \(old) bytes, more than its share of cache-size, and takes \(new) now"
+            case .keptLargeIndex(let bytes, let missing):
+                """
+                the cache index takes \(bytes) bytes, more than its share of cache-size, and its smaller copy needs \(missing) bytes more for \
+                a moment: free space on its file system, unpin something, or raise cache-size
+                """
             case .scrubbed(let done):
                 "scrubbed \(done.blobs) blobs, \(done.bytes) bytes: \(done.damaged) damaged, \(done.missing) missing, \(done.unread) unread"
             }
@@ -65,24 +68,6 @@ extension DiskTier {
             case .damaged, .missing, .rebuilt, .unobserved, .failed, .overCeiling, .pinsBeyondShare, .keptLargeIndex:
                 true
             case .removedOrphans, .adopted, .shrankIndex, .scrubbed: false
-            }
-        }
-    }
-
-    /// Why an index that takes more than its share was not copied into a smaller one.
-    public enum ShrinkingObstacle: Sendable, CustomStringConvertible {
-        case noSpace(missingBytes: Int64)
-        case noTime
-
-        public var description: String {
-            switch self {
-            case .noSpace(let missing):
-                "the smaller copy needs \(missing) bytes more on its file system; free them and start again"
-            case .noTime:
-                """
-                making it smaller takes longer than a start may. Its oldest content goes meanwhile, which the next start uses; or stop the \
-                server and run 'forebay cache stat', which takes the time that it needs
-                """
             }
         }
     }

@@ -113,6 +113,7 @@ extension DiskTier {
             }
         }
         evictInSteps { () throws(DiskTierError) in try evictSmallBeyondShare(limit: Evictor.looksPerTransaction) }
+        shrinkIndex()
         // What is broken off tells nothing of what must stay.
         if !background.isStopping { tellExcess() }
     }

@@ -9,17 +9,35 @@ extension DiskTier {
     /// What one small write may add to the index: a path through each of its trees, and the list of free pages.
     static let indexGrowthBytes: Int64 = 32 * Ledger.blockBytes
 
-    /// Room for the index to grow by a value of this size, evicted for if need be. Ends with ``indexHasGrown(_:)``.
-    func reserveInIndex(_ bytes: Int) throws(DiskTierError) -> Reservation {
-        try reserve(Int64(bytes) + Self.indexGrowthBytes)
+    /// More never comes into the index at once: without so many pages in a row its file would grow far beyond its share.
+    private var largestInIndexBytes: Int64 { indexShareBytes / 8 }
+
+    /// Room for a value of this size in the index, evicted for if need be. Ends with ``hasGrown(_:)``.
+    struct IndexRoom {
+        fileprivate let bytes: Int64
+        fileprivate let reservation: Reservation
     }
 
-    /// The index takes what it takes, and the reservation is given back. Beyond its share, its oldest content goes.
+    func reserveInIndex(_ bytes: Int) throws(DiskTierError) -> IndexRoom {
+        let bytes = Int64(bytes)
+        guard bytes <= largestInIndexBytes else { throw .neverFits(bytes: bytes, ceilingBytes: ledger.ceilingBytes) }
+        let reservation = try reserve(bytes + Self.indexGrowthBytes)
+        incomingIndexBytes.add(bytes, ordering: .relaxed)
+        // What cannot be evicted now is tried again with the next insert.
+        while (try? evictSmallBeyondShare(limit: Evictor.leastSmall)) == true, bytes > Evictor.largeSmallBytes {}
+        return IndexRoom(bytes: bytes, reservation: reservation)
+    }
+
+    /// The index has taken what it takes, and the reservation is given back.
+    func hasGrown(_ room: IndexRoom) {
+        incomingIndexBytes.subtract(room.bytes, ordering: .relaxed)
+        indexHasGrown(room.reservation)
+    }
+
     func indexHasGrown(_ reservation: Reservation) {
         noteIndexSize()
         reservation.release()
-        // What cannot be evicted now is tried again with the next insert.
-        _ = try? evictSmallBeyondShare(limit: Evictor.leastSmall)
+        if mayShrinkIndex { background.press() }
     }
 
     var indexShareBytes: Int64 { configuration.indexShareBytes }
@@ -29,11 +47,13 @@ extension DiskTier {
         ledger.update { $0.indexBytes = indexBytes }
     }
 
-    /// Evicts some of what lies in the index, if that holds more than its share. False when there was nothing to take.
+    /// Evicts some of what lies in the index, if that holds more than its share with what is about to come. False when there was nothing to take.
     func evictSmallBeyondShare(limit: Int) throws(DiskTierError) -> Bool {
         var hands = evictor.smallHands.withLock { $0 }
+        // However many come at once, they do not drive out all that is there.
+        let shareBytes = max(indexShareBytes / 2, indexShareBytes - incomingIndexBytes.load(ordering: .relaxed))
         let removed = try inIndex { () throws(LMDBError) in
-            try index.evictSmall(&hands, beyond: indexShareBytes, limit: limit)
+            try index.evictSmall(&hands, beyond: shareBytes, limit: limit)
         }
         guard removed > 0 else { return false }
         evictor.smallHands.withLock { [hands] in $0 = hands }

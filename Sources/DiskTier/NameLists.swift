@@ -56,7 +56,7 @@ extension DiskTier {
         let key = Key.list(list)
         let record = PackedNames.encode(names, sequence: sequence, checkedAt: checkedAt)
         let room = try reserveInIndex(record.count)
-        defer { indexHasGrown(room) }
+        defer { hasGrown(room) }
         return try inIndex { () throws(LMDBError) in
             try index.write { transaction throws(LMDBError) in
                 guard stamps.allows(key, since: stamp) else { return false }

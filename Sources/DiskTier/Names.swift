@@ -105,7 +105,7 @@ extension DiskTier {
         since stamp: Stamp
     ) throws(DiskTierError) -> Bool {
         let room = try reserveInIndex(bytes.count)
-        defer { indexHasGrown(room) }
+        defer { hasGrown(room) }
         let key = Key.manifest(repository, digest)
         let record = CachedManifest(mediaType: mediaType, bytes: bytes)
         let header = ManifestHeader(of: record, sequence: index.nextSequence())
@@ -133,7 +133,7 @@ extension DiskTier {
         since stamp: Stamp
     ) throws(DiskTierError) -> Bool {
         let room = try reserveInIndex(bytes.count)
-        defer { indexHasGrown(room) }
+        defer { hasGrown(room) }
         let (tagKey, key) = (Key.tag(repository, tag), Key.manifest(repository, digest))
         let manifest = CachedManifest(mediaType: mediaType, bytes: bytes)
         let record = TagRecord(digest: digest, etag: etag, checkedAt: checkedAt)

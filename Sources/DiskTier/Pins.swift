@@ -63,7 +63,7 @@ extension DiskTier {
         guard 1...PinTables.nameLimitBytes ~= name.utf8.count else { throw .pinName(name) }
         let limit = pinLimitBytes
         let room = try reserveInIndex(items.count * PinTables.itemBytes)
-        defer { indexHasGrown(room) }
+        defer { hasGrown(room) }
         let index = index
         let outcome: PinTables.Outcome = try inIndex { () throws(LMDBError) in
             try index.write { transaction throws(LMDBError) in

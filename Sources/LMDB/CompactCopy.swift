@@ -1,24 +1,44 @@
 internal import CLMDB
 internal import Glibc
-public import Threading
+internal import Synchronization
+internal import Threading
 
 extension Environment {
-    /// So much is written before it is made sure that the disk has it, and that there is time for more.
+    /// So much is written before it is made sure that the disk has it, and that it is still wanted.
     private static let stepBytes = 4 << 20
 
-    /// Writes what the environment holds, without the pages that deletes have freed, to a new file, durably (`mdb_env_copyfd2`,
-    /// `MDB_CP_COMPACT`). Writers go on meanwhile; what they commit is not in it.
+    /// Goes on with a copy of the environment's file that leaves out the pages that deletes have freed (`mdb_env_copyfd2`, `MDB_CP_COMPACT`).
+    /// Writers wait meanwhile; who reads waits for the change of the files only.
     ///
-    /// - Returns: false, and nothing is left of it, when that takes longer than until the deadline.
-    public func copyCompacted(to path: String, until deadline: Deadline) throws(LMDBError) -> Bool {
+    /// - Parameters:
+    ///   - path: of the copy, in the environment's folder.
+    ///   - isWanted: asked every few MiB.
+    ///   - install: puts the copy, which is durable, in the place of the environment's file, or removes it.
+    /// - Returns: false, and nothing is left of the copy, when it was not wanted to its end.
+    public func compact(
+        through path: String,
+        while isWanted: () -> Bool,
+        install: () -> Void
+    ) throws(LMDBError) -> Bool {
+        try writing.withLock { _ throws(LMDBError) in
+            guard try copyCompacted(to: path, while: isWanted) else { return false }
+            do throws(LMDBError) {
+                try reopen(after: install)
+            } catch {
+                unlink(path)
+                throw error
+            }
+            return true
+        }
+    }
+
+    private func copyCompacted(to path: String, while isWanted: () -> Bool) throws(LMDBError) -> Bool {
         let descriptor = Glibc.open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0o644)
         guard descriptor >= 0 else { throw LMDBError(operation: "open \(path)", code: errno) }
         defer { close(descriptor) }
         do throws(LMDBError) {
-            var isWhole = false
-            try withEnvironment { env throws(LMDBError) in
-                isWhole = try Self.copyCompacted(env, to: descriptor, path, until: deadline)
-            }
+            guard let env else { throw .panic("mdb_env_copyfd2") }
+            let isWhole = try Self.copyCompacted(env, to: descriptor, path, while: isWanted)
             if !isWhole { unlink(path) }
             return isWhole
         } catch {
@@ -27,12 +47,12 @@ extension Environment {
         }
     }
 
-    /// Through a pipe: the library looks at no clock, but ends when nobody reads.
+    /// Through a pipe: the library asks nobody, but ends when nobody reads.
     private static func copyCompacted(
         _ env: OpaquePointer,
         to file: Int32,
         _ path: String,
-        until deadline: Deadline
+        while isWanted: () -> Bool
     ) throws(LMDBError) -> Bool {
         var ends: [Int32] = [0, 0]
         guard pipe(&ends) == 0 else { throw LMDBError(operation: "pipe", code: errno) }
@@ -45,7 +65,7 @@ extension Environment {
             close(input)
             copied.update { $0 = code }
         }
-        let isWhole = Result { () throws(LMDBError) in try drain(output, to: file, path, until: deadline) }
+        let isWhole = Result { () throws(LMDBError) in try drain(output, to: file, path, while: isWanted) }
         close(output)
         let code = copied.wait { $0 }
         guard try isWhole.get() else { return false }
@@ -53,12 +73,12 @@ extension Environment {
         return true
     }
 
-    /// False at the deadline.
+    /// False when it is not wanted any more.
     private static func drain(
         _ output: Int32,
         to file: Int32,
         _ path: String,
-        until deadline: Deadline
+        while isWanted: () -> Bool
     ) throws(LMDBError) -> Bool {
         var buffer = [UInt8](repeating: 0, count: 64 << 10)
         var unsynced = 0
@@ -77,7 +97,7 @@ extension Environment {
             guard unsynced >= stepBytes || count == 0 else { continue }
             guard fdatasync(file) == 0 else { throw LMDBError(operation: "fdatasync \(path)", code: errno) }
             if count == 0 { return true }
-            if deadline.hasPassed { return false }
+            guard isWanted() else { return false }
             unsynced = 0
         }
     }

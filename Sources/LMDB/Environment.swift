@@ -34,10 +34,10 @@ public final class Environment: @unchecked Sendable {
 
     private let opening: Opening
     /// `nil` while it cannot be opened again.
-    private var env: OpaquePointer?
+    private(set) var env: OpaquePointer?
     private let tables: [String: Table]
     private let readers: ReaderPool
-    private let writing = Mutex(())
+    let writing = Mutex(())
     private let writerThread = Atomic<UInt>(0)
     /// Held by whoever changes `env`, and by whoever looks at it without a transaction; with the last look.
     private let looking: Mutex<Statistics>
@@ -158,14 +158,6 @@ extension Environment {
         commitCount.wrappingAdd(1, ordering: .releasing)
         return result
     }
-
-    /// Calls `body` with the environment, which stays open meanwhile.
-    func withEnvironment(_ body: (OpaquePointer) throws(LMDBError) -> Void) throws(LMDBError) {
-        let reader = try beginReading()
-        defer { readers.release(reader) }
-        guard let env else { preconditionFailure("somebody reads what is not open") }
-        try body(env)
-    }
 }
 
 // MARK: - Opening it again
@@ -203,14 +195,17 @@ extension Environment {
     }
 
     /// With no write under way: `writing` is held. A commit that failed may be there or not, so what was read before holds no more.
-    private func reopen() throws(LMDBError) {
+    ///
+    /// - Parameter change: while it is closed.
+    func reopen(after change: () -> Void = {}) throws(LMDBError) {
         guard readers.shut(until: .after(Self.quietLimit)) else {
-            throw .panic("a read that lasts, after a failed commit")
+            throw .panic("a read that lasts, when the environment is to be opened again")
         }
         defer { readers.open(env) }
         try looking.withLock { last throws(LMDBError) in
             if let env { mdb_env_close(env) }
             env = nil
+            change()
             let opened = try opening.open()
             precondition(tables.allSatisfy { opened.tables[$0]?.handle == $1.handle }, "a table has another handle")
             env = opened.env

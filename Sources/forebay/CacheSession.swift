@@ -149,9 +149,6 @@ struct CacheSession {
         var configuration = try Node.tierConfiguration(settings)
         let wanted = configuration
         configuration.scrubInterval = .zero
-        // No client waits.
-        configuration.indexShrinkingLimit = .seconds(24 * 3600)
-        configuration.indexShrinkingShareBytes = wanted.indexShareBytes
         if request.operation != .prewarm, request.operation != .pin {
             configuration.ceilingBytes = Self.anyCeilingBytes
             configuration.minimumFreeBytes = 0

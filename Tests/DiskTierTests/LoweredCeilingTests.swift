@@ -2,6 +2,7 @@ import DiskTier
 import Glibc
 import Hashing
 import OCI
+import Synchronization
 import System
 import TestDoubles
 import Testing
@@ -17,7 +18,6 @@ import Testing
         _ change: (inout DiskTier.Configuration) -> Void = { _ in }
     ) throws -> DiskTier {
         var configuration = DiskTier.Configuration(directory: folder.path, ceilingBytes: ceilingBytes)
-        configuration.indexShrinkingLimit = .seconds(3600)
         change(&configuration)
         return try DiskTier(configuration, fileSystem: files, report: reports.report)
     }
@@ -125,7 +125,6 @@ import Testing
         let tier = try open(100 << 20)
         for seed in 0..<Self.smallCount { try tier.store(small(seed)) }
         try tier.pin("x", [PinnedItem(.blob(Digest(of: small(0))))])
-        try tier.store(pattern(100_000))
         #expect(tier.statistics.indexBytes > 9 << 20)
         tier.close()
     }
@@ -137,17 +136,14 @@ import Testing
         do {
             let tier = try open(8 << 20, reports)
             #expect(!tier.statistics.wasUnclean)
+            _ = reports.wait { if case .shrankIndex(let old, let new) = $0 { old > 4 * new } else { false } }
             #expect(tier.statistics.indexBytes < 3 << 20)
-            #expect(
-                reports.all.contains { if case .shrankIndex(let old, let new) = $0 { old > 4 * new } else { false } }
-            )
             waitUntil { tier.statistics.usedBytes <= 8 << 20 }
             #expect(try folder.allocatedBytes() <= 8 << 20)
             #expect(try tier.contents(Digest(of: small(0))) == small(0), "pinned")
             #expect(try !tier.has(small(1)), "the oldest go")
             let last = small(Self.smallCount - 1)
             #expect(try tier.contents(Digest(of: last)) == last)
-            #expect(try tier.contents(Digest(of: pattern(100_000))) == pattern(100_000))
             // It goes on as an index that has always been this one.
             for seed in 0..<20 {
                 try tier.store(pattern(200_000, seed: seed))
@@ -165,7 +161,7 @@ import Testing
         tier.close()
     }
 
-    /// What it does not fit into is named, also when the start could not make the index smaller.
+    /// What it does not fit into is named, also when the index could not be made smaller.
     @Test func anIndexThatStaysTooLargeIsNamed() throws {
         try fillIndex()
         let (files, reports) = (FaultyFileSystem(), Reports())
@@ -173,8 +169,7 @@ import Testing
         try {
             let tier = try open(8 << 20, files: files, reports)
             defer { tier.stop() }
-            #expect(files.hasFailed)
-            #expect(tier.statistics.indexBytes > 8 << 20)
+            waitUntil { files.hasFailed }
             let told = reports.wait { if case .overCeiling = $0 { true } else { false } }
             guard case .overCeiling(let excess)? = told else { return }
             #expect(excess.indexBytes > 8 << 20 && excess.ceilingBytes == 8 << 20)
@@ -190,7 +185,7 @@ import Testing
         // What never fits, whatever the index does, is still told so.
         let tier = try open(8 << 20)
         defer { tier.stop() }
-        #expect(tier.statistics.indexBytes < 3 << 20)
+        waitUntil { tier.statistics.indexBytes < 3 << 20 }
         let error = #expect(throws: DiskTierError.self) { try tier.reserve(8 << 20) }
         guard case .neverFits? = error else {
             Issue.record("\(String(describing: error))")
@@ -198,7 +193,7 @@ import Testing
         }
     }
 
-    /// A copy that a kill cut short is cleared away, and so is one that has no room.
+    /// A copy that a kill cut short is cleared away, and none is begun that has no room.
     @Test func halfACopyOfTheIndexIsOfNoUse() throws {
         try fillIndex()
         try folder.write(pattern(100_000), to: "index/data.mdb.new")
@@ -206,38 +201,70 @@ import Testing
         files.leave { 1 << 20 }
         let reports = Reports()
         try {
-            let tier = try open(8 << 20, files: files, reports)
+            let tier = try open(20 << 20, files: files, reports)
             defer { tier.stop() }
-            #expect(
-                reports.all.contains {
-                    guard case .keptLargeIndex(_, .noSpace(let missing)) = $0 else { return false }
-                    return missing > 0 && "\($0)".contains("\(missing) bytes more")
-                }
-            )
+            let told = reports.wait { if case .keptLargeIndex = $0 { true } else { false } }
+            guard case .keptLargeIndex(_, let missing)? = told else { return }
+            #expect(missing > 0 && told?.isProblem == true && "\(told!)".contains("\(missing) bytes more"))
             #expect(try LocalFileSystem().status(at: folder.path + "/index/data.mdb.new") == nil)
         }()
-        let tier = try open(8 << 20)
+        let tier = try open(20 << 20)
         defer { tier.stop() }
-        #expect(tier.statistics.indexBytes < 3 << 20)
+        waitUntil { tier.statistics.indexBytes < 6 << 20 }
         #expect(try tier.contents(Digest(of: small(0))) == small(0))
     }
 
-    /// Bug: a start waited for seconds until its index was smaller. What it has no time for goes meanwhile.
-    @Test func aStartDoesNotWaitForASmallerIndex() throws {
-        try fillIndex()
-        let reports = Reports()
+    /// Bug: the copy was not counted, and for a moment the ceiling did not hold.
+    @Test func theCopyOfTheIndexHasItsRoomBelowTheCeiling() throws {
         try {
-            let tier = try open(8 << 20, reports) { $0.indexShrinkingLimit = .zero }
-            defer { tier.close() }
-            #expect(tier.statistics.indexBytes > 8 << 20)
-            #expect(reports.all.contains { if case .keptLargeIndex(_, .noTime) = $0 { true } else { false } })
-            waitUntil { (try? !tier.has(small(1))) ?? false }
+            let tier = try open(60 << 20)
+            for seed in 0..<Self.smallCount { try tier.store(small(seed)) }
+            for seed in 0..<40 { try tier.store(pattern(1 << 20, seed: seed)) }
+            tier.close()
         }()
-        #expect(try LocalFileSystem().status(at: folder.path + "/index/data.mdb.new") == nil)
-        let tier = try open(8 << 20)
+        let (files, reports, path) = (FaultyFileSystem(), Reports(), folder.path)
+        let taken = Mutex<Int64?>(nil)
+        files.beforeCalls { operation, _ in
+            if operation == "rename" {
+                taken.withLock { if $0 == nil { $0 = try? TemporaryFolder.allocatedBytes(below: path) } }
+            }
+        }
+        let tier = try open(20 << 20, files: files, reports)
         defer { tier.stop() }
-        #expect(tier.statistics.indexBytes < 3 << 20)
-        #expect(try tier.contents(Digest(of: small(0))) == small(0), "pinned")
+        _ = reports.wait { if case .shrankIndex = $0 { true } else { false } }
+        let atItsEnd = try #require(taken.withLock { $0 })
+        #expect(atItsEnd > 10 << 20 && atItsEnd <= 20 << 20)
+        #expect(try tier.has(pattern(1 << 20, seed: 39)), "no more than it should")
+    }
+
+    private func keep(_ tier: DiskTier, _ manifest: [UInt8]) throws -> Bool {
+        let name = try RepositoryName("library/debian")
+        do throws(DiskTierError) {
+            return try tier.record(
+                manifest: Digest(of: manifest),
+                repository: name,
+                mediaType: .imageManifest,
+                bytes: manifest,
+                since: tier.stamp()
+            )
+        } catch {
+            guard case .neverFits = error else { throw error }
+            return false
+        }
+    }
+
+    /// Bug: manifests of megabytes, which need pages in a row, made the index take nearly all of a small cache until a restart.
+    @Test func largeManifestsLeaveRoomForBlobs() throws {
+        let tier = try open(48 << 20)
+        defer { tier.stop() }
+        let sizes = [1000, 100_000, 700_000, 1_100_000, 4 << 20]
+        for number in 0..<150 {
+            let bytes = Array("\(number)".utf8) + pattern(sizes[number % sizes.count])
+            #expect(try keep(tier, bytes) == (bytes.count < 48 << 20 / 40), "of \(bytes.count) bytes")
+        }
+        waitUntil { tier.statistics.indexBytes < 15 << 20 }
+        #expect(try folder.allocatedBytes() <= 48 << 20)
+        try tier.store(pattern(30 << 20))
     }
 
     // MARK: - What stays

@@ -1,4 +1,5 @@
 import LMDB
+import Synchronization
 import System
 import TestDoubles
 import Testing
@@ -134,6 +135,54 @@ import Threading
         }
         _ = total.wait { $0 == threads ? true : nil }
         #expect(failed.withLock { $0 } == 0)
+    }
+
+    /// Who reads and writes meanwhile waits, and goes on with what was there.
+    @Test func goesOnWithASmallerCopyOfItself() throws {
+        let environment = try open()
+        let table = environment.table("a")
+        for key in 0..<200 {
+            try environment.write { transaction throws(LMDBError) in
+                try transaction.put(table, [UInt8(key)], [UInt8](repeating: UInt8(key), count: 20_000))
+            }
+        }
+        try environment.write { transaction throws(LMDBError) in
+            for key in 10..<200 { try transaction.delete(table, [UInt8(key)]) }
+        }
+        let (before, commits) = (environment.statistics.usedBytes, environment.commits)
+        let ended = Monitor(0)
+        let isOver = Atomic(false)
+        for key in 0..<4 {
+            spawnThread(name: "client") {
+                while !isOver.load(ordering: .relaxed) {
+                    let value = try? environment.read { transaction throws(LMDBError) in
+                        try transaction.get(table, [UInt8(key)])
+                    }
+                    #expect(value?.count == 20_000)
+                    let isWritten: Void? = try? environment.write { transaction throws(LMDBError) in
+                        try transaction.put(table, [UInt8(200 + key)], [7])
+                    }
+                    #expect(isWritten != nil)
+                }
+                ended.update { $0 += 1 }
+            }
+        }
+        let (copy, file) = (folder.path + "/data.mdb.new", folder.path + "/data.mdb")
+        for _ in 0..<5 {
+            let isDone = try environment.compact(through: copy, while: { true }) {
+                try? LocalFileSystem().rename(copy, to: file)
+            }
+            #expect(isDone)
+        }
+        isOver.store(true, ordering: .relaxed)
+        _ = ended.wait { $0 == 4 ? true : nil }
+        #expect(environment.statistics.usedBytes < before / 4)
+        #expect(environment.commits > commits, "what was read before is looked up again")
+        try environment.read { transaction throws(LMDBError) in
+            for key in 0..<10 { #expect(try transaction.get(table, [UInt8(key)])?.count == 20_000) }
+            #expect(try transaction.get(table, [10]) == nil)
+            #expect(try transaction.get(table, [203]) == [7])
+        }
     }
 
     @Test func aReaderSeesASnapshot() throws {
