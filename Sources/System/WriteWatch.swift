@@ -21,8 +21,11 @@ public final class WriteWatch: Sendable {
         var changed: Int64?
         /// The same, of the time that counts at rest.
         var written: Int64?
-        /// The file is at least so long.
+        /// The file is at least so long; at rest, just so long.
         var end: Int64 = 0
+        /// What it took on the volume after a change of ours. A write gives no blocks back: a cut by the file's name (`truncate(2)`), which opens
+        /// nothing, does.
+        var allocated: Int64 = 0
         var isSuspect = false
         var isAtRest = false
         /// Others have opened it, and may have it open still.
@@ -52,7 +55,7 @@ extension WriteWatch {
     public func write(_ bytes: Span<UInt8>, at offset: Int64) throws(FileError) {
         try look()
         begin()
-        defer { end() }
+        defer { end(isWrite: true) }
         try fileSystem.write(bytes, to: file, at: offset)
         let end = offset + Int64(bytes.count)
         state.withLock { $0.end = max($0.end, end) }
@@ -83,13 +86,13 @@ extension WriteWatch {
         }
     }
 
-    private func end() {
-        noteChange()
+    private func end(isWrite: Bool = false) {
+        noteChange(isWrite: isWrite)
         state.withLock { $0.underWay -= 1 }
     }
 
     /// Whatever the file is now, it is by us, unless it is too short. What cannot be looked at now is looked at later.
-    private func noteChange() {
+    private func noteChange(isWrite: Bool) {
         let (number, end) = state.withLock { state in
             state.looks += 1
             return (state.looks, state.end)
@@ -98,6 +101,10 @@ extension WriteWatch {
         state.withLock { state in
             if number == state.looks {
                 (state.changed, state.written) = (status?.changedNanoseconds, status.map(written))
+                if let status {
+                    if isWrite, status.allocated < state.allocated { state.isSuspect = true }
+                    state.allocated = status.allocated
+                }
             }
             if let status, status.size < end { state.isSuspect = true }
         }
@@ -160,7 +167,7 @@ extension WriteWatch {
         try state.withLock { state throws(FileError) in
             let status = try fileSystem.status(of: file)
             state.take(observer?.takeDeeds() ?? [])
-            let isAsBefore = status.size >= state.end && state.explains(written(status))
+            let isAsBefore = status.size == state.end && state.explains(written(status))
             if !isAsBefore { state.isSuspect = true }
             (state.changed, state.written) = (status.changedNanoseconds, written(status))
             state.deeds.remove(.renamedOrTouched)
@@ -231,7 +238,7 @@ extension WriteWatch {
         try state.withLock { state throws(FileError) in
             let status = try fileSystem.status(of: file)
             state.take(observer?.takeDeeds() ?? [])
-            guard status.size >= state.end, state.explains(written(status)), !state.deeds.contains(.written) else {
+            guard status.size == state.end, state.explains(written(status)), !state.deeds.contains(.written) else {
                 return false
             }
             (state.changed, state.written) = (status.changedNanoseconds, written(status))

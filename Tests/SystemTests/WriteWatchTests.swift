@@ -33,6 +33,31 @@ import Threading
         #expect(try !watch.isSuspect())
     }
 
+    /// Bug: `truncate(2)` opens nothing: what was cut and made as long again during a write of ours went unnoticed, full of zeros.
+    @Test func aCutByNameDuringAWriteOfOursIsNoticed() throws {
+        let files = FaultyFileSystem()
+        let watch = try watched(files)
+        try watch.write([UInt8](repeating: 1, count: 100_000).span, at: 0)
+        #expect(try !watch.isSuspect())
+        files.beforeCalls { [path] operation, _ in
+            if operation == "pwrite" { _ = (truncate(path, 0), truncate(path, 100_000)) }
+        }
+        try watch.write([1, 2].span, at: 100_000)
+        #expect(try watch.isSuspect())
+    }
+
+    /// Bug: what another process appended stayed, and was served.
+    @Test func aFileThatIsTooLongIsSuspectAtRest() throws {
+        let files = FaultyFileSystem()
+        let watch = try watched(files)
+        files.beforeCalls { [path] operation, _ in if operation == "pwrite" { truncate(path, 50) } }
+        try watch.write([1, 2].span, at: 4)
+        files.beforeCalls { _, _ in }
+        watch.rest()
+        #expect(try watch.isSuspect())
+        #expect(try !watch.proves { () throws(FileError) in true }, "what is right is not all that there is")
+    }
+
     @Test func changesOfOursAreNone() throws {
         let files = LocalFileSystem()
         let file = try files.open(folder.path + "/a", .create)
