@@ -51,6 +51,8 @@ extension FillNote {
     /// Enough for 700 GiB.
     private static let limitBytes: Int64 = 64 << 20
     private static let headLimitBytes: Int64 = 4 << 10
+    /// No blob is larger; sums of what is do not overflow.
+    private static let blobLimitBytes: Int64 = 1 << 50
 
     static func path(besides path: String) -> String { path + suffix }
 
@@ -86,7 +88,7 @@ extension FillNote {
             fields[words[0]] = words[1]
         }
         guard let digest = fields["digest"].flatMap({ try? Digest(String($0)) }),
-            let size = fields["size"].flatMap({ Int64(digits: $0.utf8) })
+            let size = fields["size"].flatMap({ Int64(digits: $0.utf8) }), size <= Self.blobLimitBytes
         else { return nil }
         let first = (headEnd + 2 + Self.recordBytes - 1) / Self.recordBytes * Self.recordBytes
         self.init(

@@ -57,6 +57,13 @@ import Testing
         #expect(found == note([first[1], second[0], second[1], first[0]], etag: etag))
     }
 
+    /// Bug: sums of it overflowed, which ended the process at each request for that blob.
+    @Test(arguments: [Int64.max, Int64.max - 1, Int64(1) << 62])
+    func aNoteOfABlobThatCannotBeIsNone(_ size: Int64) throws {
+        let note = FillNote(digest: digest, size: size, etag: nil, landed: [block(0, Self.unit, 1)])
+        #expect(try found(in: ruin([note])) == nil)
+    }
+
     @Test func theLaterNoteOfABlockCounts() throws {
         let unit = Self.unit
         let blocks = [
