@@ -83,6 +83,8 @@ public final class EdgeCache: Sendable {
     let damages: DamagedBlobs
     let told: ToldContent
     let restoreFlights = SingleFlight<Digest, Result<Bool, EdgeError>>()
+    /// What was confirmed before this may have been so by an index that was lost since.
+    let confirmedSince: WallTime?
     private let origin: StoreAvailability
 
     public init(
@@ -101,6 +103,7 @@ public final class EdgeCache: Sendable {
         self.fileSystem = fileSystem
         self.time = time
         self.log = log
+        confirmedSince = tier.statistics.wasUnclean ? time.wallTime() : nil
         damages = DamagedBlobs(configuration, time: time)
         told = ToldContent(configuration, time: time)
         uploadTools = UploadTools(

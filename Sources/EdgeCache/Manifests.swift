@@ -317,12 +317,13 @@ extension EdgeCache {
         }
     }
 
-    /// Time since the origin last confirmed the tag; a clock that stepped back makes it old, not fresh.
+    /// Time since the origin last confirmed the tag; a clock that stepped back makes it old, not fresh, and so does a stop of no order.
     private func age(of cached: CachedTag) -> Duration { age(since: cached.checkedAt) }
 
     func age(since moment: WallTime) -> Duration {
-        let seconds = time.wallTime().seconds - moment.seconds
-        return seconds >= 0 ? .seconds(seconds) : configuration.tagTTL
+        let age = Duration.seconds(max(0, time.wallTime().seconds - moment.seconds))
+        let isOld = time.wallTime().seconds < moment.seconds || confirmedSince.map { moment.seconds < $0.seconds } ?? false
+        return isOld ? max(age, configuration.tagTTL) : age
     }
 
     /// What cannot be written down is asked for again: slower, never wrong.

@@ -38,6 +38,20 @@ import Threading
         #expect(try read(edge)?.bytes == second)
     }
 
+    /// Bug: with an older index put back after a kill, the tag's image of then was answered for as long as the TTL.
+    @Test func afterAKillTagsAreAskedForOnce() throws {
+        let edge = try Edge()
+        _ = try push(edge, first)
+        let other = try Edge(store: edge.store)
+        _ = try push(other, second)
+        edge.time.advance(.seconds(1))
+        let killed = try edge.killed()
+        #expect(try read(killed)?.bytes == second)
+        let gets = edge.store.calls("GET")
+        #expect(try read(killed)?.bytes == second)
+        #expect(edge.store.calls("GET") == gets)
+    }
+
     @Test func noTTLAsksEachTimeConditionally() throws {
         let edge = try Edge { $0.tagTTL = .zero }
         _ = try push(edge, first)
