@@ -202,6 +202,9 @@ extension CacheIndex {
         return run
     }
 
+    /// After a walk over all of it. What cannot be done now is of no harm.
+    func releaseMemory() { try? environment.releaseMemory() }
+
     /// Goes on with a copy of its file, without the pages that deletes have freed; false when that was not wanted to its end.
     func compact(through path: String, while isWanted: () -> Bool, install: () -> Void) throws(LMDBError) -> Bool {
         try environment.compact(through: path, while: isWanted, install: install)

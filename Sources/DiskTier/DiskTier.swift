@@ -160,8 +160,12 @@ public final class DiskTier: Sendable {
         background.stop()
     }
 
-    /// What the index and the small files beside it take, and what one more small write may add.
-    var indexBytes: Int64 { Int64(index.statistics.usedBytes) + fixedBytes }
+    /// What the index and the small files beside it take, and what one more small write may add. A file system may give a file more blocks than
+    /// it has pages.
+    var indexBytes: Int64 {
+        let blocks = (try? fileSystem.status(at: Self.indexFile(directory)))??.allocated ?? 0
+        return max(Int64(index.statistics.usedBytes), blocks) + fixedBytes
+    }
 
     private static func fixedBytes(_ directory: String, _ fileSystem: any FileSystem) throws(DiskTierError) -> Int64 {
         let readers = try onDisk { () throws(FileError) in try fileSystem.status(at: directory + "/index/lock.mdb") }

@@ -55,6 +55,7 @@ extension DiskTier {
     static let settlementPause: Duration = .milliseconds(50)
     static let settlementPauses = 200
     private static let retryInterval: Duration = .seconds(60)
+    private static let foldersBetweenReleases = 32
     private static let sweepInterval: Duration = .seconds(24 * 3600)
     /// A file younger than this may be one that is just about to be entered into the index.
     private static let orphanAgeNanoseconds: Int64 = 600_000_000_000
@@ -236,7 +237,10 @@ extension DiskTier {
     ) throws(DiskTierError) {
         for algorithm in DigestAlgorithm.allCases {
             let root = "\(configuration.directory)/blobs/\(algorithm.rawValue)"
-            for folder in try onDisk({ () throws(FileError) in try fileSystem.entries(of: root) }) {
+            let folders = try onDisk { () throws(FileError) in try fileSystem.entries(of: root) }
+            for (number, folder) in folders.enumerated() {
+                // The pages of a whole index are much memory.
+                if number % Self.foldersBetweenReleases == 0 { index.releaseMemory() }
                 guard pause.map({ background.pause($0) }) ?? !background.isStopping else { throw .cancelled }
                 do throws(DiskTierError) {
                     try body("\(root)/\(folder.name)", algorithm)
@@ -246,6 +250,7 @@ extension DiskTier {
                 }
             }
         }
+        index.releaseMemory()
     }
 
     /// A name that is no digest was never ours to serve.

@@ -29,6 +29,10 @@ public enum Durability: Sendable {
 public final class Environment: @unchecked Sendable {
     private static let open = Mutex<Set<String>>([])
 
+    /// The file is so much longer than its pages at least, or an eighth, without taking room for it: behind the end of a file some file systems
+    /// allocate far more than is written (XFS, `allocsize`).
+    private static let leastLengthAhead = 128 << 10
+
     /// How long those who read may take to let the environment be opened again.
     private static let quietLimit: Duration = .seconds(1)
 
@@ -163,6 +167,11 @@ extension Environment {
 // MARK: - Opening it again
 
 extension Environment {
+    /// Takes the file's pages out of this process' memory; those that are used come back from the kernel's. Everybody waits for a moment.
+    public func releaseMemory() throws(LMDBError) {
+        try writing.withLock { _ throws(LMDBError) in try reopen() }
+    }
+
     private func beginReading() throws(LMDBError) -> ReaderPool.Reader {
         let seen = openings.load(ordering: .acquiring)
         do throws(LMDBError) {
@@ -188,10 +197,23 @@ extension Environment {
 
     private func beginTransaction() throws(LMDBError) -> OpaquePointer {
         guard let env else { throw .panic("mdb_txn_begin") }
+        Self.lengthen(env)
         var transaction: OpaquePointer?
         try check("mdb_txn_begin", mdb_txn_begin(env, nil, 0, &transaction))
         guard let transaction else { preconditionFailure("mdb_txn_begin gave no transaction") }
         return transaction
+    }
+
+    /// Where that does not work, LMDB makes the file longer itself.
+    private static func lengthen(_ env: OpaquePointer) {
+        let statistics = Statistics(of: env)
+        var descriptor: Int32 = -1
+        var status = stat()
+        let (used, ahead) = (statistics.usedBytes, max(leastLengthAhead, statistics.usedBytes / 8))
+        guard mdb_env_get_fd(env, &descriptor) == 0, fstat(descriptor, &status) == 0,
+            Int(status.st_size) < min(statistics.mapBytes, used + ahead)
+        else { return }
+        _ = ftruncate(descriptor, off_t(min(statistics.mapBytes, used + 2 * ahead)))
     }
 
     /// With no write under way: `writing` is held. A commit that failed may be there or not, so what was read before holds no more.

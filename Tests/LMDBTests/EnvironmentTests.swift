@@ -137,6 +137,23 @@ import Threading
         #expect(failed.withLock { $0 } == 0)
     }
 
+    /// Bug: behind the end of a file XFS allocates far more than is written.
+    @Test func noPageIsWrittenBehindTheEndOfTheFile() throws {
+        let environment = try open()
+        let table = environment.table("a")
+        let path = folder.path + "/data.mdb"
+        try environment.write { transaction throws(LMDBError) in try transaction.put(table, [0], []) }
+        for key in 0..<100 {
+            let before = try #require(try LocalFileSystem().status(at: path)).size
+            try environment.write { transaction throws(LMDBError) in
+                try transaction.put(table, [UInt8(key)], [UInt8](repeating: 1, count: 50_000))
+            }
+            let (used, status) = (environment.statistics.usedBytes, try #require(try LocalFileSystem().status(at: path)))
+            #expect(used <= before && status.size <= environment.statistics.mapBytes)
+            #expect(status.allocated <= used, "it takes no room ahead")
+        }
+    }
+
     /// Who reads and writes meanwhile waits, and goes on with what was there.
     @Test func goesOnWithASmallerCopyOfItself() throws {
         let environment = try open()
