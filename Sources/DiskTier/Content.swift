@@ -201,7 +201,7 @@ extension DiskTier {
         try drop(digest, record)
     }
 
-    /// The file is in place; now the index learns of it.
+    /// The file is in place; now the index learns of it. Without its answer, or when that is false, the reservation stays the caller's.
     func enter(
         _ digest: Digest,
         _ facts: BlobRecord.FileFacts,
@@ -225,7 +225,7 @@ extension DiskTier {
             reservation.commit(facts.allocated)
             readers.release(replaced, Key.hash(key))
         }
-        indexHasGrown(reservation)
+        indexHasGrown()
         return replaced != nil
     }
 

@@ -72,7 +72,14 @@ public final class IncomingFile {
     deinit {
         guard !isCommitted, !isKept else { return }
         if isNoted { tier.discard(notePath, bytes: 0) }
-        tier.discard(file.path, bytes: reservation.held)
+        discard(file.path)
+    }
+
+    /// Its blocks are free, and count until then, when the last one who has the file open is through.
+    private func discard(_ path: String) {
+        tier.discard(path, bytes: reservation.held)
+        reservation.shrink(to: max(0, room))
+        file.keep(reservation)
     }
 
     /// Makes the bytes part of the tier, durably. The caller has verified that they have this digest.
@@ -86,6 +93,8 @@ public final class IncomingFile {
             _ = try tier.record(of: digest)
             let status = try onDisk { () throws(FileError) in
                 if isTooLarge { try watch.resize(to: size) }
+                // That was the last change, whatever fails after it.
+                watch.rest()
                 try fileSystem.createDirectory(parentDirectory(of: path))
                 tier.settlement.publishes(path)
                 return try fileSystem.publish(watch.file, from: watch.file.path, as: path, watch)
@@ -97,13 +106,22 @@ public final class IncomingFile {
             if isNoted { tier.discard(notePath, bytes: 0) }
             tier.dropLeftFill(digest)
             let isKept = try tier.enter(digest, BlobRecord.FileFacts(status), reservation, since: stamp)
-            if !isKept { tier.discard(path, bytes: status.allocated) }
+            if !isKept { discard(path) }
             return isKept
         } catch {
-            // The name may be there already.
-            if !mayBeKnown(digest) { tier.discard(path, bytes: isCommitted ? reservation.held : 0) }
+            clear(path, digest)
             tier.note(error)
             throw error
+        }
+    }
+
+    /// After a failure: the name may be there already.
+    private func clear(_ path: String, _ digest: Digest) {
+        switch (isCommitted, mayBeKnown(digest)) {
+        case (true, true): reservation.commit(room)
+        case (true, false): discard(path)
+        case (false, true): break
+        case (false, false): tier.discard(path, bytes: 0)
         }
     }
 
@@ -165,7 +183,8 @@ public final class IncomingFile {
             since: tier.time.wallTime(),
             // What cannot be looked at is. What comes after this moves the time on.
             known: knowledge((try? watch.isSuspect()) ?? true),
-            changedNanoseconds: status.changedNanoseconds
+            changedNanoseconds: status.changedNanoseconds,
+            file: file
         )
         isKept = tier.enterLeftFill(digest, entry, reservation, since: stamp)
     }

@@ -31,12 +31,12 @@ extension DiskTier {
     /// The index has taken what it takes, and the reservation is given back.
     func hasGrown(_ room: IndexRoom) {
         incomingIndexBytes.subtract(room.bytes, ordering: .relaxed)
-        indexHasGrown(room.reservation)
+        indexHasGrown()
+        room.reservation.release()
     }
 
-    func indexHasGrown(_ reservation: Reservation) {
+    func indexHasGrown() {
         noteIndexSize()
-        reservation.release()
         if mayShrinkIndex { background.press() }
     }
 

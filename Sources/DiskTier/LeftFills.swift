@@ -32,6 +32,8 @@ final class LeftFills: Sendable {
         /// What this process knows of it, so that nothing need be read, as long as nobody has touched the file since.
         var known: (any Sendable)?
         var changedNanoseconds: Int64 = 0
+        /// As long as somebody who read along with the fill has it open.
+        weak let file: File?
     }
 
     let entries = Mutex<[Digest: Entry]>([:])
@@ -90,7 +92,8 @@ extension DiskTier {
     func dropLeftFill(_ digest: Digest) {
         guard let entry = leftFills.entries.withLock({ $0.removeValue(forKey: digest) }) else { return }
         removeLeftFile(entry.path, entry.bytes)
-        ledger.update { $0.reservedBytes -= entry.bytes }
+        let reservation = Reservation(self, adopting: entry.bytes)
+        if let file = entry.file { file.keep(reservation) } else { reservation.release() }
     }
 
     /// Makes room, the oldest first; false when there is none to drop.
@@ -153,7 +156,7 @@ extension DiskTier {
             else { return false }
             let bytes = status.allocated + noteStatus.allocated
             let since = WallTime(seconds: status.modifiedNanoseconds / 1_000_000_000)
-            let entry = LeftFills.Entry(path: path, size: note.size, bytes: bytes, since: since)
+            let entry = LeftFills.Entry(path: path, size: note.size, bytes: bytes, since: since, file: nil)
             let isEntered = leftFills.enter(note.digest, entry)
             if isEntered { ledger.update { $0.reservedBytes += bytes } }
             return isEntered

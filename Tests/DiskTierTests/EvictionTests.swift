@@ -1,4 +1,5 @@
 import DiskTier
+import Glibc
 import Hashing
 import OCI
 import Synchronization
@@ -107,6 +108,60 @@ extension DiskTier {
         for seed in 0..<60 { try tier.store(pattern(300_000, seed: seed)) }
         #expect(try tier.has(content))
         withExtendedLifetime(reader) {}
+    }
+
+    enum End: CaseIterable { case deleted, failed, lateFailure, dropped, left }
+
+    /// Bug: what a delete or a failure took away while somebody read along with the fill was in no books.
+    @Test(arguments: End.allCases)
+    func whatNobodyKeepsCountsUntilItsLastReaderIsThrough(_ end: End) throws {
+        let files = FaultyFileSystem()
+        let tier = try DiskTier(folder.path, ceilingBytes: 8 << 20, files: files)
+        defer { tier.stop() }
+        let (content, stamp) = (pattern(4 << 20), tier.stamp())
+        let (digest, size) = (Digest(of: content), Int64(content.count))
+        let before = tier.statistics.usedBytes
+        var reader: File?
+        try {
+            let incoming = try tier.newFile(tier.reserve(size + 1_000_000), noteRoom: 1_000_000)
+            reader = incoming.file
+            try incoming.watch.write(content.span, at: 0)
+            switch end {
+            case .deleted:
+                try tier.remove(digest)
+                #expect(try !incoming.commit(as: digest, size: size, since: stamp))
+            case .failed:
+                files.failCall(1, code: EIO, of: ["rename"])
+                #expect(throws: DiskTierError.self) { try incoming.commit(as: digest, size: size, since: stamp) }
+            case .lateFailure:
+                files.failCall(1, code: EIO, of: ["fsync"])
+                #expect(throws: DiskTierError.self) { try incoming.commit(as: digest, size: size, since: stamp) }
+            case .dropped: break
+            case .left:
+                let block = FillNote.Block(range: 0..<FillNote.unitBytes, checksum: 1)
+                try incoming.note(FillNote(digest: digest, size: size, etag: nil, landed: [block]))
+                try incoming.leave(digest, size: size, end: size, knowing: { _ in true }, since: stamp)
+            }
+        }()
+        if end == .left { try tier.remove(digest) }
+        #expect(try folder.allocatedBytes() < 1 << 20)
+        #expect(tier.statistics.usedBytes >= before + size)
+        #expect(throws: DiskTierError.self) { try tier.reserve(4 << 20) }
+        withExtendedLifetime(reader) {}
+        reader = nil
+        #expect(tier.statistics.usedBytes < before + 100_000)
+        _ = try tier.reserve(4 << 20)
+    }
+
+    /// Bug: on file systems that give a file more blocks than were written to it (XFS), the index took more than the books said.
+    @Test func allBlocksOfTheIndexCount() throws {
+        let tier = try DiskTier(folder.path, ceilingBytes: 64 << 20)
+        defer { tier.stop() }
+        let before = tier.statistics.indexBytes
+        let file = try LocalFileSystem().open(folder.path + "/index/data.mdb", .readWrite)
+        try LocalFileSystem().allocate(file, size: 8 << 20)
+        try tier.store(pattern(1000))
+        #expect(tier.statistics.indexBytes > before + 7 << 20)
     }
 
     /// Bug: beyond its share, twenty went whatever their size, and with large manifests nearly all there was.

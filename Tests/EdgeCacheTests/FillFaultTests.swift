@@ -112,6 +112,28 @@ import Threading
         Issue.record("the disk was never left in peace")
     }
 
+    /// Bug: who read more slowly than the origin sends was broken off when the disk failed after the last byte had landed.
+    @Test func aDiskThatFailsAtTheEndOfAFillCostsNoSlowPull() throws {
+        let content = noise(5 * mebibyte / 2)
+        for failing in 1...400 {
+            let files = FaultyFileSystem()
+            let edge = try Edge(fileSystem: files, smallParts)
+            let digest = edge.seed(content)
+            files.failCall(failing, code: 28, lasting: true)  // ENOSPC
+            let opened = try #require(try edge.cache.blob(digest))
+            guard case .stream(let stream, _) = opened else { return }
+            let start = try [UInt8](capacity: 1000) { (buffer: inout OutputSpan<UInt8>) throws(EdgeError) in
+                try stream.read(at: 0, into: &buffer)
+            }
+            edge.cache.waitForFills()
+            let rest = Result { try contents(opened, from: Int64(start.count)) }
+            #expect((try? rest.get()).map { start + $0 } == content, "operation \(failing)")
+            edge.cache.close()
+            if !files.hasFailed { return }
+        }
+        Issue.record("the disk was never left in peace")
+    }
+
     @Test func aDeleteDuringAFillIsNotUndone() throws {
         let edge = try Edge(smallParts)
         let content = noise(4 * mebibyte)
