@@ -78,8 +78,7 @@ public final class IncomingFile {
     /// Its blocks are free, and count until then, when the last one who has the file open is through.
     private func discard(_ path: String) {
         tier.discard(path, bytes: reservation.held)
-        reservation.shrink(to: max(0, room))
-        file.keep(reservation)
+        file.keep(LingeringBlocks(max(0, room), in: tier.ledger))
     }
 
     /// Makes the bytes part of the tier, durably. The caller has verified that they have this digest.

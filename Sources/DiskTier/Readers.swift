@@ -68,3 +68,16 @@ final class Readers: Sendable {
         if freed > 0 { ledger.update { $0.lingeringBytes -= freed } }
     }
 }
+
+/// Blocks of a file that has no name and never was in the index. The books count them for as long as the value lives.
+final class LingeringBlocks: Sendable {
+    private let bytes: Int64
+    private let ledger: Ledger
+
+    init(_ bytes: Int64, in ledger: Ledger) {
+        (self.bytes, self.ledger) = (bytes, ledger)
+        ledger.update { $0.lingeringBytes += bytes }
+    }
+
+    deinit { ledger.update { $0.lingeringBytes -= bytes } }
+}

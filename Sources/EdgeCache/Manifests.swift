@@ -321,8 +321,9 @@ extension EdgeCache {
     private func age(of cached: CachedTag) -> Duration { age(since: cached.checkedAt) }
 
     func age(since moment: WallTime) -> Duration {
-        let age = Duration.seconds(max(0, time.wallTime().seconds - moment.seconds))
-        let isOld = time.wallTime().seconds < moment.seconds || confirmedSince.map { moment.seconds < $0.seconds } ?? false
+        let seconds = time.wallTime().seconds - moment.seconds
+        let isOld = seconds < 0 || moment.seconds < confirmedSince?.seconds ?? .min
+        let age = Duration.seconds(max(0, seconds))
         return isOld ? max(age, configuration.tagTTL) : age
     }
 

@@ -23,8 +23,8 @@ public final class WriteWatch: Sendable {
         var written: Int64?
         /// The file is at least so long; at rest, just so long.
         var end: Int64 = 0
-        /// What it took on the volume after a change of ours. A write gives no blocks back: a cut by the file's name (`truncate(2)`), which opens
-        /// nothing, does.
+        /// What it took on the volume after a change of ours. A write gives no more than a few blocks of the file's own map back: a cut by its
+        /// name (`truncate(2)`), which opens nothing, does.
         var allocated: Int64 = 0
         var isSuspect = false
         var isAtRest = false
@@ -102,7 +102,7 @@ extension WriteWatch {
             if number == state.looks {
                 (state.changed, state.written) = (status?.changedNanoseconds, status.map(written))
                 if let status {
-                    if isWrite, status.allocated < state.allocated { state.isSuspect = true }
+                    if isWrite, status.allocated < state.allocated / 16 * 15 { state.isSuspect = true }
                     state.allocated = status.allocated
                 }
             }
