@@ -35,8 +35,12 @@ public final class DiskTier: Sendable {
         public var excessPatience: Duration = .milliseconds(100)
         /// Content in the index itself may take this much of the ceiling, in percent.
         public var indexSharePercent: Int64 = 20
-        /// Pins may hold this much of the ceiling, in percent.
-        public var pinSharePercent: Int64 = 80
+        /// Pins may hold this much: 80% of the ceiling, unless something else is set.
+        public var pinLimitBytes: Int64 {
+            get { setPinLimitBytes ?? ceilingBytes * 80 / 100 }
+            set { setPinLimitBytes = newValue }
+        }
+        private var setPinLimitBytes: Int64?
         /// Unfinished uploads may hold this much of the ceiling, in percent: half, so that clients that never come back leave the other half to
         /// what is read.
         public var uploadSharePercent: Int64 = 50

@@ -61,7 +61,7 @@ extension DiskTier {
     /// - Parameter name: 1 to 400 bytes; of an image, its reference.
     public func pin(_ name: String, _ items: [PinnedItem]) throws(DiskTierError) {
         guard 1...PinTables.nameLimitBytes ~= name.utf8.count else { throw .pinName(name) }
-        let limit = pinLimitBytes
+        let limit = configuration.pinLimitBytes
         let room = try reserveInIndex(items.count * PinTables.itemBytes)
         defer { hasGrown(room) }
         let index = index
@@ -77,11 +77,10 @@ extension DiskTier {
         }
     }
 
-    private var pinLimitBytes: Int64 { ledger.ceilingBytes * configuration.pinSharePercent / 100 }
-
     /// At a start with a lower ceiling: which of them should go only the operator knows.
     func tellPinsBeyondShare(_ bytes: Int64) {
-        if bytes > pinLimitBytes { report(.pinsBeyondShare(bytes: bytes, limitBytes: pinLimitBytes)) }
+        let limit = configuration.pinLimitBytes
+        if bytes > limit { report(.pinsBeyondShare(bytes: bytes, limitBytes: limit)) }
     }
 
     /// What it held; `nil` when there is no such pin.

@@ -10,7 +10,8 @@ struct CacheCommands: AsyncParsableCommand {
         discussion: """
             Works on a running server, through the socket admin.sock in its cache directory, which only its own user may use; and on a \
             stopped server's directory, then with the directory's lock. Either way the settings that count are those of serve: give the \
-            same --cache-dir, file or environment.
+            same --cache-dir, file or environment. On a stopped server's directory, \
+            only prewarm makes room for anything.
 
             A DIGEST is sha256:… or sha512:…; an IMAGE is written as this registry knows it, without a host: REPOSITORY, REPOSITORY:TAG or \
             REPOSITORY@DIGEST, and stands for its manifest, config and layers, those of all children where it is an index.

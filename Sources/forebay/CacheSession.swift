@@ -130,8 +130,8 @@ struct CacheSession {
         if let failure { throw failure }
     }
 
-    /// The tier, and the configuration that a server on it would have. What only looks or takes away must not evict because its settings say
-    /// less than the server's.
+    /// The tier, and the configuration that a server on it would have. What fetches nothing must not evict because its settings say less than
+    /// the server's.
     private func openTier(_ request: CacheRequest) throws -> (DiskTier, DiskTier.Configuration) {
         let index = "\(settings.cacheDirectory)/index/data.mdb"
         guard try request.operation == .prewarm || exists(index) else {
@@ -149,7 +149,8 @@ struct CacheSession {
         var configuration = try Node.tierConfiguration(settings)
         let wanted = configuration
         configuration.scrubInterval = .zero
-        if request.operation != .prewarm, request.operation != .pin {
+        if request.operation != .prewarm {
+            configuration.pinLimitBytes = wanted.pinLimitBytes
             configuration.ceilingBytes = Self.anyCeilingBytes
             configuration.minimumFreeBytes = 0
         }

@@ -5,6 +5,10 @@ import Testing
 
 /// `forebay cache …` with the settings of a registry, whether that runs or not.
 private func cache(_ forebay: Forebay, _ arguments: String...) throws -> CommandResult {
+    try cache(forebay, arguments)
+}
+
+private func cache(_ forebay: Forebay, _ arguments: [String]) throws -> CommandResult {
     try runAllowingFailure(
         [Settings.binary, "cache"] + arguments + ["--cache-dir", forebay.cacheDirectory] + forebay.origin.flags,
         environment: forebay.origin.environment
@@ -127,6 +131,21 @@ struct CacheCommandTests {
             #expect(try events(left, "entry").isEmpty)
             if !running { try forebay.start() }
             #expect(try fetchedDigests(repository, "v1").count == 3, "the origin has it all")
+        }
+    }
+
+    /// Bug: pinning in a stopped server's directory evicted down to what the command's own settings said, which may be less than the server's.
+    @Test func pinningEvictsNothingWhateverTheSettingsOfTheCommand() throws {
+        try withForebay { forebay in
+            let digests = try (0..<12).map { try Repository(forebay).push(blob: noise(1 << 20, seed: UInt64($0))) }
+            #expect(try forebay.stop() == 0)
+            let less = ["--cache-size", "10MiB", "--cache-min-free", "100%"]
+            let pinned = try cache(forebay, ["pin", digests[0]] + less)
+            #expect(pinned.status == 0, "\(pinned.errors)")
+            let refused = try cache(forebay, ["pin"] + digests[1...9] + less)
+            #expect(refused.status == 1 && refused.errors.contains("pins would hold"), "\(refused.errors)")
+            let left = try cache(forebay, "ls", "--kind", "blob", "--json")
+            #expect(try events(left, "entry").count == digests.count)
         }
     }
 
