@@ -92,6 +92,8 @@ extension DiskTier {
         }
         guard let unpinned else { return nil }
         pinnedBytes.store(unpinned.leftBytes, ordering: .relaxed)
+        // It may be what a tier above its ceiling waits for.
+        background.press()
         return unpinned.pin
     }
 

@@ -60,6 +60,24 @@ import Testing
         #expect(try tier.has(pattern(1 << 20)), "no more than it should")
     }
 
+    /// Bug: what was unpinned stayed above the ceiling until somebody asked for room, or for a minute.
+    @Test func whatIsUnpinnedGoesUnderALowerCeiling() throws {
+        try {
+            let tier = try open(64 << 20)
+            let items = try (0..<20).map { PinnedItem(.blob(try tier.store(pattern(1 << 20, seed: $0)))) }
+            try tier.pin("x", items)
+            tier.close()
+        }()
+        let reports = Reports()
+        let tier = try open(8 << 20, reports)
+        defer { tier.stop() }
+        // By then eviction has found nothing that may go.
+        _ = reports.wait { if case .overCeiling = $0 { true } else { false } }
+        #expect(tier.statistics.usedBytes > 20 << 20)
+        try tier.unpin("x")
+        waitUntil { tier.statistics.usedBytes <= 8 << 20 }
+    }
+
     /// Bug: who needed room first waited until all that was above the ceiling had gone.
     @Test func nobodyWaitsForAllThatIsAboveTheCeiling() throws {
         try {
