@@ -6,14 +6,14 @@ extension CacheAdministration {
     func change(_ request: ParsedRequest, _ output: EventOutput) throws(CacheFailure) {
         try output.forEach(request.targets) { target throws(CacheFailure) in
             switch request.operation {
-            case .unpin: try unpin(target, output)
+            case .unpin: try unpin(target, request.platform, output)
             case .evict: try evict(target, request.platform, output)
             default: try pin(target, request.platform, output)
             }
         }
     }
 
-    /// Pins everything of a target under the target's own text.
+    /// Pins everything of a target under its pin's name.
     ///
     /// - Parameter sizes: of blobs that may have found no room here.
     func pin(
@@ -23,15 +23,26 @@ extension CacheAdministration {
         _ sizes: [Digest: Int64] = [:]
     ) throws(CacheFailure) {
         let items = try items(of: target, platform, output, sizes).all
-        try onDisk { () throws(DiskTierError) in try tier.pin(target.description, items) }
+        try onDisk { () throws(DiskTierError) in try tier.pin(target.pinName(platform), items) }
         output.done.add(items)
     }
 
-    private func unpin(_ target: CacheTarget, _ output: EventOutput) throws(CacheFailure) {
-        guard let pin = try onDisk({ () throws(DiskTierError) in try tier.unpin(target.description) }) else {
+    private func unpin(_ target: CacheTarget, _ platform: Platform?, _ output: EventOutput) throws(CacheFailure) {
+        let pins = try onDisk { () throws(DiskTierError) in
+            try pinNames(of: target, platform).map { name throws(DiskTierError) in try tier.unpin(name) }
+        }.compactMap(\.self)
+        guard !pins.isEmpty else {
             throw CacheFailure(.failed, "there is no such pin; `forebay cache ls --kind pin` lists them")
         }
-        output.done.add(pin.items)
+        // What several of them held was one piece of content.
+        output.done.add(Array(Set(pins.flatMap(\.items))))
+    }
+
+    /// Without a platform, all pins of an image: those of its platforms follow its own.
+    private func pinNames(of target: CacheTarget, _ platform: Platform?) throws(DiskTierError) -> [String] {
+        let name = target.pinName(platform)
+        guard platform == nil else { return [name] }
+        return [name] + (try tier.pins(after: name)).map(\.name).prefix { $0.hasPrefix("\(name) (") }
     }
 
     private func evict(_ target: CacheTarget, _ platform: Platform?, _ output: EventOutput) throws(CacheFailure) {
@@ -68,6 +79,14 @@ extension CacheAdministration {
             let fetched = image.parts.filter(\.isFetched).map(\.item)
             return (image.parts.map { PinnedItem($0.item, size: $0.size) }, Set(fetched))
         }
+    }
+}
+
+extension CacheTarget {
+    /// What a pin of it is called: its own text, with the platform where a pin holds only an image's children for that.
+    fileprivate func pinName(_ platform: Platform?) -> String {
+        guard case .image = self, let platform else { return description }
+        return "\(self) (\(platform))"
     }
 }
 

@@ -187,8 +187,8 @@ struct PinContent: AsyncParsableCommand {
         abstract: "Keep content in the cache, however full it gets.",
         discussion: """
             Pins last until they are taken away, over restarts too, and hold what comes later as well. What is not in the cache is not \
-            fetched: prewarm --pin does both. Each argument is a pin of its own name, which ls --kind pin lists; a tag's pin holds what \
-            the tag names now.
+            fetched: prewarm --pin does both. Each argument is a pin of its own name, which ls --kind pin lists, with --platform one beside \
+            the image's others: library/debian:12 (linux/amd64). A tag's pin holds what the tag names now.
 
             Examples:
               forebay cache pin library/alpine:3
@@ -214,10 +214,12 @@ struct UnpinContent: AsyncParsableCommand {
         commandName: "unpin",
         abstract: "Let eviction have content again.",
         discussion: """
-            Each argument is written as it was pinned: ls --kind pin lists them. What several pins hold stays until the last of them goes.
+            Each argument is written as it was pinned: ls --kind pin lists them. Of an image, all pins go, with --platform only that \
+            platform's. What several pins hold stays until the last of them goes.
 
-            Example:
+            Examples:
               forebay cache unpin library/alpine:3
+              forebay cache unpin --platform linux/amd64 library/debian:12
             """
     )
 

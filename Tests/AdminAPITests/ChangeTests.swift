@@ -41,6 +41,34 @@ import Testing
         #expect(try admin.tier.manifest(repository: RepositoryName("team/app"), digest: image.manifest) == nil)
     }
 
+    /// Bug: a pin for one platform silently replaced the one for another.
+    @Test func platformsArePinnedBesideEachOther() throws {
+        let admin = try Admin()
+        let (arm, amd) = (
+            admin.seedImage(nil, layers: [pattern(300_000)]), admin.seedImage(nil, layers: [pattern(200_000, seed: 1)])
+        )
+        admin.seedIndex("v1", [(arm.manifest, "linux/arm64"), (amd.manifest, "linux/amd64")])
+        func perform(_ operation: CacheRequest.Operation, _ platform: String?) throws -> CacheEvent.Done? {
+            var request = CacheRequest(operation, ["team/app:v1"])
+            request.platform = platform
+            request.pins = true
+            return try admin.events(request).last?.done
+        }
+        func pinned() throws -> [String] { try admin.tier.pins().map(\.name) }
+        for platform in ["linux/arm64", "linux/amd64", nil] { _ = try perform(.prewarm, platform) }
+        try admin.tier.pin("team/app:v1.1", [])
+        let both = ["team/app:v1 (linux/amd64)", "team/app:v1 (linux/arm64)"]
+        #expect(try pinned() == ["team/app:v1"] + both + ["team/app:v1.1"])
+        #expect(try perform(.unpin, "linux/arm64")?.blobs == 2)
+        #expect(try pinned() == ["team/app:v1", both[0], "team/app:v1.1"])
+        #expect(try perform(.unpin, "linux/arm64")?.problems == 1)
+        _ = try perform(.pin, "linux/arm64")
+        let done = try perform(.unpin, nil)
+        #expect(done?.blobs == 4 && done?.manifests == 3, "each once")
+        #expect(try pinned() == ["team/app:v1.1"])
+        #expect(try !admin.tier.isPinned(.blob(arm.blobs[1])))
+    }
+
     @Test func aDigestIsABlobOrAManifest() throws {
         let admin = try Admin()
         let image = admin.seedImage("v1", layers: [pattern(300_000)])
