@@ -118,6 +118,7 @@ struct ShowCache: AsyncParsableCommand {
             if let entry = event.entry { return table.show(entry, event) }
             if let part = event.part { return table.show(part, event) }
             if let totals = event.totals { return table.show(totals, event) }
+            if event.problem != nil { return table.showToPrograms(event) }
             return !event.isLast || table.end()
         }
     }

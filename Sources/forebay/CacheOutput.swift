@@ -159,6 +159,11 @@ final class EntryTable {
         return put(rows.compactMap { name, value in value.map { padded(name, 17) + $0 + "\n" } }.joined())
     }
 
+    /// What people are told elsewhere.
+    func showToPrograms(_ event: CacheEvent) -> Bool {
+        !isJSON || put(String(decoding: event.line, as: UTF8.self))
+    }
+
     /// Writes what is left.
     func end() -> Bool { flush() }
 

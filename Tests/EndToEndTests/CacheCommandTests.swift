@@ -134,6 +134,20 @@ struct CacheCommandTests {
         }
     }
 
+    /// Bug: `stat --json` of what is not there printed nothing.
+    @Test(arguments: [true, false])
+    func whatIsNotThereIsAProblemForProgramsToo(running: Bool) throws {
+        try withForebay { forebay in
+            if !running { try forebay.stop() }
+            for operation in ["stat", "evict", "pin", "unpin", "prewarm"] {
+                let result = try cache(forebay, operation, sha256([1]), "--json")
+                let problems = try events(result, "problem")
+                #expect(result.status == 1 && problems.map { $0["what"] as? String } == [sha256([1])], "\(operation)")
+                #expect(result.errors.isEmpty, "\(operation): \(result.errors)")
+            }
+        }
+    }
+
     /// Bug: pinning in a stopped server's directory evicted down to what the command's own settings said, which may be less than the server's.
     @Test func pinningEvictsNothingWhateverTheSettingsOfTheCommand() throws {
         try withForebay { forebay in
