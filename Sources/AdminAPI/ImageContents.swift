@@ -61,7 +61,7 @@ extension CacheAdministration {
         var image = ImageContents()
         var seen: Set<Digest> = []
         guard let top = try manifest(name, reference, source) else {
-            throw CacheFailure(.failed, "there is no such image, neither here nor at the origin")
+            throw CacheFailure(.failed, "there is no such image, \(try nowhere())")
         }
         try follow(top, nil, name, platform, source, &image, &seen)
         return image
@@ -109,7 +109,7 @@ extension CacheAdministration {
             if let found = try self.manifest(name, .digest(child.digest), source) {
                 try follow(found, child.platform, name, platform, source, &image, &seen)
             } else {
-                image.missing.append("manifest \(child.digest) is neither here nor at the origin")
+                image.missing.append("manifest \(child.digest) is \(try nowhere())")
             }
         }
         let blobs = (manifest.config.map { [($0, ImagePart.Role.config)] } ?? []) + manifest.layers.map { ($0, .layer) }
@@ -117,6 +117,9 @@ extension CacheAdministration {
             image.parts.append(ImagePart(role: role, digest: blob.digest, size: blob.size, platform: foundPlatform))
         }
     }
+
+    /// The command's settings may name another origin than the server's, or none.
+    func nowhere() throws(CacheFailure) -> String { "neither here nor at the origin, \(try edge().originName)" }
 
     private func manifest(
         _ name: RepositoryName,

@@ -19,7 +19,7 @@ extension CacheAdministration {
             switch target {
             case .digest(let digest):
                 guard let size = try atEdge({ () throws(EdgeError) in try edge.sizeAnew(digest) }) else {
-                    throw CacheFailure(.failed, "there is no such blob, neither here nor at the origin")
+                    throw CacheFailure(.failed, "there is no such blob, \(try nowhere())")
                 }
                 if seen.insert(digest).inserted { wanted.append((digest, size)) }
             case .image(let name, let reference):

@@ -68,6 +68,9 @@ public final class EdgeCache: Sendable {
     /// How often a blob that is stored and evicted again at once is looked for.
     private static let maximumLooks = 4
 
+    /// Where the truth is, for people.
+    public var originName: String { registry.store.description }
+
     let registry: Registry
     let tier: DiskTier
     let configuration: Configuration

@@ -247,6 +247,22 @@ struct CacheCommandTests {
         }
     }
 
+    /// Bug: "at the origin" was the default one where the command had not been told the server's, and it did not say so.
+    @Test func whatIsNowhereIsSaidWithTheOriginThatWasAsked() throws {
+        try withForebay { forebay in
+            try forebay.stop()
+            let origin = try TemporaryDirectory()
+            for (operation, target) in [("stat", "team/app:v1"), ("pin", "team/app:v1"), ("prewarm", sha256([1]))] {
+                let result = try runAllowingFailure([
+                    Settings.binary, "cache", operation, target, "--cache-dir", forebay.cacheDirectory, "--origin",
+                    "file://\(origin.path)",
+                ])
+                let isNamed = result.errors.contains("at the origin, file://\(origin.path)")
+                #expect(result.status == 1 && isNamed, "\(result.errors)")
+            }
+        }
+    }
+
     @Test func whatIsWrongIsSaidWithWhatToDo() throws {
         try withForebay { forebay in
             let bad = try cache(forebay, "stat", "127.0.0.1:5000/app:v1")
