@@ -109,6 +109,17 @@ public enum DiskTierError: Error, CustomStringConvertible {
         }
     }
 
+    /// For clients: what to do about it, and nothing of this machine's files.
+    public var answer: String {
+        switch self {
+        case .index(let error) where error.isMapFull:
+            "the index of this registry's cache is full; lower cache-size or inline-limit"
+        case .file where isNoSpace, .index where isNoSpace:
+            "the file system of this registry's cache is full; free space there or lower cache-size"
+        default: description
+        }
+    }
+
     /// The disk failed, which ``DiskTier/note(_:)`` tells.
     public var isOfTheDisk: Bool { noticeKind != nil }
 

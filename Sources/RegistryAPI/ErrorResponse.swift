@@ -43,7 +43,7 @@ extension APIError {
             self.init(cause)
             isKnown = error.isOfKnownTrouble
         case .tier(let error) where error.isNoSpace:
-            self.init(status: 507, code: .blobUploadInvalid, message: message)
+            self.init(status: 507, code: .blobUploadInvalid, message: error.answer, reason: message)
         case .tier(.damaged):
             // It was put aside: the same request fetches it again.
             self.init(status: 503, code: .tooManyRequests, message: message, headers: [("Retry-After", "0")])

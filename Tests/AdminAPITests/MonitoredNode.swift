@@ -30,6 +30,7 @@ final class MonitoredNode {
     init(
         accessLog: RequestObserver.AccessLog = .full,
         ceilingBytes: Int64 = 256 << 20,
+        fileSystem: any FileSystem = LocalFileSystem(),
         time: any TimeSource = SystemTime(),
         beforeLog: @escaping @Sendable () -> Bool = { true },
         adjust: (inout EdgeCache.Configuration) -> Void = { _ in }
@@ -37,13 +38,17 @@ final class MonitoredNode {
         let log = Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }
         let meter = StoreMeter()
         let metered = MeteredStore(store, meter)
-        tier = try DiskTier(DiskTier.Configuration(directory: folder.path + "/cache", ceilingBytes: ceilingBytes))
+        tier = try DiskTier(
+            DiskTier.Configuration(directory: folder.path + "/cache", ceilingBytes: ceilingBytes),
+            fileSystem: fileSystem
+        )
         var edgeConfiguration = EdgeCache.Configuration()
         adjust(&edgeConfiguration)
         cache = EdgeCache(
             registry: Registry(store: metered),
             tier: tier,
             configuration: edgeConfiguration,
+            fileSystem: fileSystem,
             time: time,
             log: log
         )
