@@ -116,6 +116,7 @@ public enum DiskTierError: Error, CustomStringConvertible {
             "the index of this registry's cache is full; lower cache-size or inline-limit"
         case .file where isNoSpace, .index where isNoSpace:
             "the file system of this registry's cache is full; free space there or lower cache-size"
+        case .file, .index: "this registry's cache failed; its log says why"
         default: description
         }
     }

@@ -47,8 +47,8 @@ extension APIError {
         case .tier(.damaged):
             // It was put aside: the same request fetches it again.
             self.init(status: 503, code: .tooManyRequests, message: message, headers: [("Retry-After", "0")])
-        case .tier:
-            self.init(status: 500, code: .unsupported, message: message)
+        case .tier(let error):
+            self.init(status: 500, code: .blobUploadInvalid, message: error.answer, reason: message)
         case .busy, .closing:
             self.init(status: 503, code: .tooManyRequests, message: message, headers: [("Retry-After", "1")])
         case .digestMismatch:
@@ -56,7 +56,8 @@ extension APIError {
         case .algorithm:
             self.init(status: 400, code: .digestInvalid, message: message)
         case .uploadDamaged:
-            self.init(status: 500, code: .blobUploadInvalid, message: message)
+            let answer = "another process, or a power cut, has changed this upload's file; begin the upload anew"
+            self.init(status: 500, code: .blobUploadInvalid, message: answer, reason: message)
         case .originChanged:
             self.init(status: 502, code: .unsupported, message: message)
         case .uploadUnknown:

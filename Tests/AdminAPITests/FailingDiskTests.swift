@@ -8,8 +8,8 @@ import Testing
 
 /// What a client is told when the cache's disk fails.
 @Suite struct FailingDiskTests {
-    /// Bug: that the disk is full was said without what to do, and with a path of the server's.
-    @Test(arguments: [(ENOSPC, 507, "free space")])
+    /// Bug: that the disk is full was said without what to do, and with a path of the server's; of another failure, that it is not supported.
+    @Test(arguments: [(ENOSPC, 507, "free space"), (EIO, 500, "its log says why")])
     func aPushIsToldWhatToDoAndNoPath(_ code: Int32, _ status: Int, _ text: String) throws {
         let files = FaultyFileSystem()
         // No upload may go past the disk.
