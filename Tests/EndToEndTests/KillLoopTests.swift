@@ -33,6 +33,7 @@ struct KillLoopTests {
                 #expect(used <= 40 << 20, "FOREBAY_TEST_SEED=\(seed), round \(round): \(used) bytes")
             }
             #expect(leftovers.allSatisfy { $0 <= 8 }, "what a kill leaves is cleared away: \(leftovers)")
+            #expect(load.unseen.isEmpty, "FOREBAY_TEST_SEED=\(seed): the load did nothing of these")
             print("kill -9: \(rounds) rounds, seed \(seed): \(load.summary)")
         }
     }
@@ -55,6 +56,12 @@ private final class MixedLoad: Sendable {
         case stored
         /// Acknowledged: it must not be there.
         case deleted
+    }
+
+    private enum Push: CaseIterable {
+        case whole, inChunks
+        /// A session, with two PATCHes.
+        case inPieces
     }
 
     private struct State {
@@ -91,6 +98,12 @@ private final class MixedLoad: Sendable {
         state = Mutex(State(truths: Array(repeating: .unknown, count: contents.count)))
     }
 
+    /// What a load is made of and did not succeed even once before a kill.
+    var unseen: [String] {
+        let wanted = Push.allCases.map { "pushed \($0)" } + ["pulled", "ranged", "deleted"]
+        return state.withLock { state in wanted.filter { state.counts[$0] == nil } }
+    }
+
     var summary: String { state.withLock { "\($0.counts.sorted { $0.key < $1.key })" } }
 
     /// What clients have seen that must not be, since the last time this was asked.
@@ -124,7 +137,10 @@ private final class MixedLoad: Sendable {
     }
 
     func pushLarge() throws {
-        for number in large { try push(number, inChunks: false) }
+        for number in large {
+            try Repository(endpoint).push(blob: contents[number])
+            change(number, to: .stored)
+        }
     }
 
     private func readLarge(_ random: inout Random) throws {
@@ -138,64 +154,90 @@ private final class MixedLoad: Sendable {
         guard state.withLock({ $0.busy.insert(number).inserted }) else { return }
         defer { state.withLock { _ = $0.busy.remove(number) } }
         switch random.below(10) {
-        case 0..<4: try push(number, inChunks: random.below(2) == 0)
+        case 0..<4: try push(number, Push.allCases[random.below(Push.allCases.count)])
         case 4..<6: try pull(number)
         case 6..<8: try pullRange(number, random.below(max(1, contents[number].count)))
         default: try delete(number)
         }
     }
 
-    private func push(_ number: Int, inChunks: Bool) throws {
-        let repository = Repository(endpoint)
+    private func push(_ number: Int, _ way: Push) throws {
         let before = change(number, to: .unknown)
-        let body: RequestBody = inChunks ? .chunked([contents[number]]) : .bytes(contents[number])
-        note(number, inChunks ? "push in chunks" : "push")
-        let response = try repository.request("POST", "blobs/uploads/?digest=\(digests[number])", body: body)
+        note(number, "push \(way)")
+        let response = try send(contents[number], digests[number], way)
         note(number, "\(response.status)")
-        if response.status == 201 {
+        switch response.status {
+        case 201:
             change(number, to: .stored)
-            count("pushed")
-        } else if response.status == 507 || response.status == 503 {
+            count("pushed \(way)")
+        case 503, 507:
             change(number, to: before)
             count("refused")
-        } else {
-            problem("push of \(number): \(response.status) \(response.text.prefix(200))", with: number)
+        // A session that was not used for a second is over.
+        case 404 where way == .inPieces:
+            change(number, to: before)
+            count("expired")
+        default: problem("push of \(number) \(way): \(response.status) \(response.text.prefix(200))", with: number)
         }
     }
 
-    private func pull(_ number: Int) throws {
+    /// The answer that a client gets in the end, or the first that is none to go on from.
+    private func send(_ content: [UInt8], _ digest: String, _ way: Push) throws -> Response {
+        let repository = Repository(endpoint)
+        let whole = "blobs/uploads/?digest=\(digest)"
+        switch way {
+        case .whole: return try repository.request("POST", whole, body: .bytes(content))
+        case .inChunks: return try repository.request("POST", whole, body: .chunked([content]))
+        case .inPieces:
+            var response = try repository.request("POST", "blobs/uploads/")
+            for piece in [content.prefix(content.count / 2), content.dropFirst(content.count / 2)] {
+                guard response.status == 202, let session = response.location else { return response }
+                response = try endpoint.request("PATCH", session, body: .bytes(Array(piece)))
+            }
+            guard response.status == 202, let session = response.location else { return response }
+            return try endpoint.request("PUT", adding("digest=\(digest)", to: session))
+        }
+    }
+
+    private func pull(_ number: Int, as done: String = "pulled") throws {
         note(number, "pull")
         let response = try Repository(endpoint).request("GET", "blobs/\(digests[number])")
         note(number, "\(response.status)")
-        judge(number, response, contents[number], "pull")
+        judge(number, response, contents[number], done)
     }
 
-    private func pullRange(_ number: Int, _ start: Int, _ length: Int = 50_000) throws {
+    private func pullRange(
+        _ number: Int,
+        _ start: Int,
+        _ length: Int = 50_000,
+        as done: String = "ranged"
+    ) throws {
         guard !contents[number].isEmpty else { return }
         let end = min(contents[number].count, start + length)
         note(number, "range")
         let response = try Repository(endpoint)
             .request("GET", "blobs/\(digests[number])", ["Range": "bytes=\(start)-\(end - 1)"])
         note(number, "\(response.status)")
-        judge(number, response, Array(contents[number][start..<end]), "range")
+        judge(number, response, Array(contents[number][start..<end]), done)
     }
 
-    private func judge(_ number: Int, _ response: Response, _ expected: [UInt8], _ what: String) {
+    private func judge(_ number: Int, _ response: Response, _ expected: [UInt8], _ done: String) {
         let truth = state.withLock { $0.truths[number] }
         switch response.status {
         case 200, 206:
             if !same(response.body, expected) {
-                problem("\(what) of \(number) (\(digests[number])): wrong bytes", with: number)
+                problem("\(number) (\(digests[number])), \(done): wrong bytes", with: number)
             }
-            if truth == .deleted { problem("\(what) of \(number): it was deleted", with: number) }
+            if truth == .deleted { problem("\(number), \(done): it was deleted", with: number) }
+            count(done)
         case 404:
-            if truth == .stored { problem("\(what) of \(number) (\(digests[number])): it is gone", with: number) }
+            if truth == .stored { problem("\(number) (\(digests[number])), not \(done): it is gone", with: number) }
+            count("absent")
         case 502, 503, 504:
             count("busy")
         default:
-            problem("\(what) of \(number): \(response.status) \(response.text.prefix(200))", with: number)
+            problem("\(number), not \(done): \(response.status) \(response.text.prefix(200))", with: number)
         }
-        count(what)
     }
 
     private func delete(_ number: Int) throws {
@@ -207,18 +249,18 @@ private final class MixedLoad: Sendable {
             return problem("delete of \(number): \(response.status) \(response.text.prefix(200))", with: number)
         }
         change(number, to: .deleted)
-        count("deleted")
+        count(response.status == 202 ? "deleted" : "absent")
     }
 
     /// After the restart: everything, against what is known.
     func check() throws -> [String] {
         // Nothing has hashed them yet.
         _ = try inParallel(4) { [self] client in
-            for number in large { try pullRange(number, client * contents[number].count / 4, 2_000_000) }
+            for number in large { try pullRange(number, client * contents[number].count / 4, 2_000_000, as: "checked") }
         }
         for number in contents.indices {
-            if number % 3 == 0 { try pullRange(number, contents[number].count / 2) }
-            try pull(number)
+            if number % 3 == 0 { try pullRange(number, contents[number].count / 2, as: "checked") }
+            try pull(number, as: "checked")
         }
         return problems
     }
