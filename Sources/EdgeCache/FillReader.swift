@@ -15,6 +15,7 @@ final class FillReader: BlobStream, @unchecked Sendable {
     private let member: FillMember
     private let fills: Fills
     private let size: Int64
+    private let object: ObjectVersion
     /// Where the client began.
     private var first: Int64?
     private var isGoingOn = false
@@ -32,6 +33,7 @@ final class FillReader: BlobStream, @unchecked Sendable {
         self.member = member
         self.fills = fills
         self.size = size
+        object = ObjectVersion(size: size, etag: member.fill.state.withLock { $0.etag })
         end = size
         unprovedEnd = size - 1
     }
@@ -109,7 +111,7 @@ final class FillReader: BlobStream, @unchecked Sendable {
     private func passBy(_ first: Int64, at offset: Int64, into buffer: inout OutputSpan<UInt8>) throws(EdgeError) {
         // What the client has may be wrong, and is not fetched again.
         guard offset == first || !isCut && !member.fill.isSuspect else { throw .tier(.damaged(member.fill.digest)) }
-        let stream = PassThrough(fills, member.fill.digest, size: size)
+        let stream = PassThrough(fills, member.fill.digest, size: size, of: offset > first ? object : nil)
         try stream.begin(offset..<end, isWhole: isWhole(from: first), isWanted: isWanted)
         fallback = stream
         try stream.read(at: offset, into: &buffer)

@@ -184,6 +184,9 @@ extension Fills {
         return state.withLock { $0.tooLarge.finding(digest, at: now) }
     }
 
+    /// The origin may have another object now.
+    func doubtSize(_ digest: Digest) { state.withLock { $0.tooLarge.remove(digest) } }
+
     /// The origin has it, whatever it said a moment ago.
     func foundPresent(_ digest: Digest) { state.withLock { $0.absent.remove(digest) } }
 

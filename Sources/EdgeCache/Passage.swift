@@ -18,6 +18,8 @@ final class Passage: Sendable {
 
     fileprivate struct State {
         var blocks: [[UInt8]] = []
+        /// What they are of, once the origin has said so.
+        var object: ObjectVersion?
         /// Of the first byte in the window, and behind the last.
         var start: Int64
         var end: Int64
@@ -39,6 +41,8 @@ final class Passage: Sendable {
     private static let lastSeat = Atomic(0)
 
     let digest: Digest
+    /// The blob's, as its clients were told.
+    let size: Int64
     let range: Range<Int64>
     let isWhole: Bool
     private let passages: Passages
@@ -47,8 +51,9 @@ final class Passage: Sendable {
     init(_ wish: Passages.Wish, of passages: Passages) {
         self.passages = passages
         switch wish {
-        case .whole(let digest, let size, _): (self.digest, range, isWhole) = (digest, 0..<size, true)
-        case .part(let digest, let range): (self.digest, self.range, isWhole) = (digest, range, false)
+        case .whole(let digest, let size, _): (self.digest, self.size, range, isWhole) = (digest, size, 0..<size, true)
+        case .part(let digest, let range, let size):
+            (self.digest, self.size, self.range, isWhole) = (digest, size, range, false)
         }
         let now = passages.time.monotonicNanoseconds()
         state = Monitor(State(start: range.lowerBound, end: range.lowerBound, movedAt: now))
@@ -86,15 +91,18 @@ final class Passage: Sendable {
         }
 
         /// Waits for bytes and appends what fits; false when another seat is to be taken for them.
+        ///
+        /// - Parameter object: what the bytes are of that the client has; `nil` while it has none.
         func read(
             at offset: Int64,
             into buffer: inout OutputSpan<UInt8>,
+            of object: inout ObjectVersion?,
             from fills: Fills,
             isWanted: () -> Bool
         ) throws(EdgeError) -> Bool {
             while true {
                 if passage.takeStart() { passage.fetch(fills) }
-                switch try passage.read(number, at: offset, into: &buffer, isWanted) {
+                switch try passage.read(number, at: offset, into: &buffer, of: &object, isWanted) {
                 case .done: return true
                 case .moved(let other): passage = other
                 case .placeGiven: return false
@@ -115,7 +123,7 @@ final class Passage: Sendable {
 
 extension Passage {
     private enum Next {
-        case bytes([UInt8], from: Int)
+        case bytes([UInt8], from: Int, of: ObjectVersion?)
         case moved(Passage)
         case placeGiven
     }
@@ -131,12 +139,15 @@ extension Passage {
         _ number: Int,
         at offset: Int64,
         into buffer: inout OutputSpan<UInt8>,
+        of object: inout ObjectVersion?,
         _ isWanted: () -> Bool
     ) throws(EdgeError) -> Reading {
         switch try next(number, at: offset, isWanted) {
         case .moved(let other): return .moved(other)
         case .placeGiven: return .placeGiven
-        case .bytes(let block, let from):
+        case .bytes(let block, let from, let found):
+            guard object == nil || object == found else { throw .originChanged(digest) }
+            object = found
             let count = buffer.append(fitting: block.span.extracting(droppingFirst: from))
             let now = passages.time.monotonicNanoseconds()
             let isAwaited = state.withLock { state in
@@ -154,7 +165,7 @@ extension Passage {
             let next: Next? = try state.wait(until: .after(Self.silence)) { state throws(EdgeError) in
                 if let other = state.moved.removeValue(forKey: number) { return .moved(other) }
                 state.places[number] = offset
-                if let (block, from) = state.block(at: offset) { return .bytes(block, from: from) }
+                if let (block, from) = state.block(at: offset) { return .bytes(block, from: from, of: state.object) }
                 if state.hasGivenPlace { return .placeGiven }
                 switch state.outcome {
                 case nil: return nil
@@ -227,9 +238,21 @@ extension Passage {
     private func fetch(_ fills: Fills) {
         spawnThread(name: "pass-through") { [self] in
             let outcome = Result { () throws(EdgeError) in try PassageTransfer(self, fills).run() }
-            // First, so that who is told of the end and comes again need not wait for it.
+            // First, so that who is told of the end and comes again need not wait for it, nor is told the same.
+            if case .failure = outcome, !isDeserted { fills.doubtSize(digest) }
             passages.ended(self)
             state.update { $0.outcome = outcome }
+        }
+    }
+
+    var object: ObjectVersion? { state.withLock { $0.object } }
+
+    /// The origin begins to send it; false when it is not what the clients were told of, or another than before.
+    func begin(_ object: ObjectVersion) -> Bool {
+        state.withLock { state in
+            let first = state.object ?? object
+            state.object = first
+            return object == first && object.size == size
         }
     }
 
@@ -275,7 +298,7 @@ extension Passage {
     /// Moves those that are too slow to a passage that has not come past them; without one they stay.
     private func leaveBehind() {
         guard let first = state.withLock({ $0.laggards.values.min() }),
-            let seat = passages.seatAtOnce(for: .whole(digest, size: range.upperBound, from: first), besides: self)
+            let seat = passages.seatAtOnce(for: .whole(digest, size: size, from: first), besides: self)
         else { return }
         state.update { state in
             for (number, place) in state.laggards where seat.passage.takeIn(number, at: place) {

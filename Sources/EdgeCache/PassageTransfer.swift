@@ -20,8 +20,6 @@ final class PassageTransfer {
     private var block: [UInt8] = []
     /// The next byte from the origin.
     private var position: Int64
-    /// What the origin said first.
-    private var object: ObjectInfo?
     private var hasChanged = false
 
     init(_ passage: Passage, _ fills: Fills) {
@@ -64,9 +62,7 @@ final class PassageTransfer {
     }
 
     private func begin(_ info: ObjectInfo) throws(Changed) {
-        let first = object ?? info
-        object = first
-        hasChanged = info.size != first.size || info.etag != first.etag
+        hasChanged = !passage.begin(ObjectVersion(info))
         if hasChanged { throw Changed() }
     }
 
@@ -86,7 +82,7 @@ final class PassageTransfer {
         guard actual != digest else { return fills.damages.remove(digest) }
         let key = fills.registry.layout.blob(digest)
         let error = EdgeError.origin(.damaged(key: key, expected: digest, actual: actual))
-        fills.damages.doubt(digest, etag: object?.etag)
+        fills.damages.doubt(digest, etag: passage.object?.etag)
         fills.counters.damaged.wrappingAdd(1, ordering: .relaxed)
         fills.log.error("the origin's content is damaged", metadata: ["digest": "\(digest)", "error": "\(error)"])
         throw error

@@ -6,14 +6,14 @@ internal import Threading
 final class Passages: Sendable {
     /// What a client wants to read.
     enum Wish: Sendable {
-        /// All of a blob, or the rest of it behind an offset.
+        /// All of a blob of the size that the client was told, or the rest of it behind an offset.
         case whole(Digest, size: Int64, from: Int64)
-        case part(Digest, Range<Int64>)
+        case part(Digest, Range<Int64>, size: Int64)
 
         var start: Int64 {
             switch self {
             case .whole(_, _, let offset): offset
-            case .part(_, let range): range.lowerBound
+            case .part(_, let range, _): range.lowerBound
             }
         }
     }
@@ -90,8 +90,8 @@ final class Passages: Sendable {
     }
 
     private func seat(for wish: Wish, besides other: Passage? = nil, _ state: inout State) -> Passage.Seat? {
-        if case .whole(let digest, _, let offset) = wish, let running = state.newest[digest], running !== other,
-            let seat = running.seat(at: offset)
+        if case .whole(let digest, let size, let offset) = wish, let running = state.newest[digest], running !== other,
+            running.size == size, let seat = running.seat(at: offset)
         {
             return seat
         }
@@ -102,11 +102,11 @@ final class Passages: Sendable {
         state.underWay += 1
         let passage = Passage(wish, of: self)
         guard let seat = passage.seat(at: wish.start) else { preconditionFailure("a new passage is at its start") }
-        guard case .whole(let digest, _, _) = wish else { return seat }
+        guard case .whole(let digest, let size, _) = wish else { return seat }
         state.newest[digest] = passage
         // Whoever waits for the same goes along.
         state.waiting.removeAll { waiter in
-            guard case .whole(digest, _, let offset) = waiter.wish, let seat = passage.seat(at: offset) else {
+            guard case .whole(digest, size, let offset) = waiter.wish, let seat = passage.seat(at: offset) else {
                 return false
             }
             call(waiter, to: seat, &state.called)

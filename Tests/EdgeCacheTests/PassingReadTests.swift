@@ -289,7 +289,8 @@ import Threading
         let edge = try edge(limit: 1)
         let digest = edge.seed(Self.content)
         #expect(try contents(answer(edge.cache, digest)) == Self.content)
-        edge.store.tamper(gets: 2) { bytes in
+        // Between the two transfers, the origin is asked for the size again.
+        edge.store.tamper(gets: 3) { bytes in
             var bytes = bytes
             bytes[bytes.count - 5] ^= 1
             return bytes
