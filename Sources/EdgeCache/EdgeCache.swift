@@ -201,7 +201,7 @@ extension EdgeCache {
         for _ in 0..<Self.maximumLooks {
             if let content = cached(digest) { return content }
             status = .miss
-            if let size = fills.sizeOfTooLarge(digest) { return passThrough(digest, size) }
+            if let size = fills.sizeOfTooLarge(digest), near < size { return passThrough(digest, size) }
             let joined = try fills.join(digest, near: near) { cachedSize(digest) != nil }
             guard let (member, isNew) = joined else { return nil }
             if !isNew { status = member.fill.verifiedSize != nil ? .hit : .joined }

@@ -322,7 +322,7 @@ extension EdgeCache {
 
     func age(since moment: WallTime) -> Duration {
         let seconds = time.wallTime().seconds - moment.seconds
-        let isOld = seconds < 0 || moment.seconds < confirmedSince?.seconds ?? .min
+        let isOld = seconds < 0 || moment.seconds <= confirmedSince?.seconds ?? .min
         let age = Duration.seconds(max(0, seconds))
         return isOld ? max(age, configuration.tagTTL) : age
     }
