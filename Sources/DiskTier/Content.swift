@@ -7,8 +7,8 @@ public import System
 public enum CachedContent: Sendable {
     /// Verified.
     case inline([UInt8])
-    /// Verified: an open file of exactly this many bytes; it stays readable when it is evicted meanwhile.
-    case file(File, size: Int64)
+    /// Verified: an open file, and what it was then; it stays readable when it is evicted meanwhile.
+    case file(File, FileStatus)
     /// A large file that is being hashed at this moment, and can be read as far as that has come.
     case checking(FileCheck)
 }
@@ -29,10 +29,10 @@ extension DiskTier {
             return try isVerified(digest, record, bytes) ? .inline(bytes) : nil
         case .file(let facts):
             guard case .file(let file, let status) = try open(digest, record, facts) else { return nil }
-            if isTrusted(record), facts.describes(status) { return .file(file, size: status.size) }
+            if isTrusted(record), facts.describes(status) { return .file(file, status) }
             let check = check(digest, record, file, status)
             guard status.size <= configuration.verifiedAtOnceBytes else { return .checking(check) }
-            return try check.verdict() == .verified ? .file(file, size: status.size) : nil
+            return try check.verdict() == .verified ? .file(file, status) : nil
         }
     }
 

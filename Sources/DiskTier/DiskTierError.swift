@@ -43,6 +43,15 @@ public enum DiskTierError: Error, CustomStringConvertible {
         }
     }
 
+    /// The content's bytes are not what they were: it is put aside, or is hashed again when it is next looked at.
+    public var isOfContent: Bool {
+        switch self {
+        case .damaged: true
+        case .file(let error): error.isOverwritten
+        default: false
+        }
+    }
+
     public var description: String {
         switch self {
         case .neverFits(let bytes, let ceiling):
@@ -116,6 +125,8 @@ public enum DiskTierError: Error, CustomStringConvertible {
             "the index of this registry's cache is full; lower cache-size or inline-limit"
         case .file where isNoSpace, .index where isNoSpace:
             "the file system of this registry's cache is full; free space there or lower cache-size"
+        case .file(let error) where error.isOverwritten:
+            "another process has changed a file of this registry's cache; ask again"
         case .file, .index: "this registry's cache failed; its log says why"
         default: description
         }

@@ -29,27 +29,28 @@ public final class FileCheck: Sendable {
         /// Bytes from the start that were hashed.
         var hashed: Int64 = 0
         var outcome: Outcome?
-        /// When the file was last written to, as the hash began.
-        var modifiedNanoseconds: Int64?
     }
 
     private static let pieceBytes = 1 << 20
 
     public let file: File
+    /// What it was when it was opened.
+    public let status: FileStatus
     let digest: Digest
-    let facts: BlobRecord.FileFacts
     private let state = Monitor(State())
     private let isUrgent = Atomic(false)
     private let isCancelled = Atomic(false)
 
-    init(_ digest: Digest, _ facts: BlobRecord.FileFacts, _ file: File) {
+    init(_ digest: Digest, _ file: File, _ status: FileStatus) {
         self.digest = digest
-        self.facts = facts
         self.file = file
+        self.status = status
     }
 
     /// In bytes.
-    public var size: Int64 { facts.size }
+    public var size: Int64 { status.size }
+
+    var facts: BlobRecord.FileFacts { BlobRecord.FileFacts(status) }
 
     var key: Key { Key(digest, facts) }
 
@@ -90,8 +91,6 @@ public final class FileCheck: Sendable {
     func hash(_ fileSystem: any FileSystem, _ pacer: Pacer?) throws(DiskTierError) -> Digest {
         var hash = ContentHash(digest.algorithm)
         var offset: Int64 = 0
-        let status = try onDisk { () throws(FileError) in try fileSystem.status(of: file) }
-        state.update { $0.modifiedNanoseconds = status.modifiedNanoseconds }
         while offset < size {
             if isCancelled.load(ordering: .relaxed) { throw .cancelled }
             let piece = try onDisk { () throws(FileError) in
@@ -106,15 +105,14 @@ public final class FileCheck: Sendable {
             }
         }
         // What was hashed first may be other bytes by now.
-        try requireAsHashed(fileSystem)
+        try requireUntouched(fileSystem)
         return hash.digest()
     }
 
-    /// Throws when somebody has written to the file since the hash began. Its change time would also tell that its name has gone.
-    public func requireAsHashed(_ fileSystem: any FileSystem) throws(DiskTierError) {
-        guard let before = state.withLock({ $0.modifiedNanoseconds }) else { return }
-        let status = try onDisk { () throws(FileError) in try fileSystem.status(of: file) }
-        guard status.modifiedNanoseconds == before else { throw .damaged(digest) }
+    /// Throws when somebody has touched the file since it was opened (``FileError/isOverwritten``).
+    public func requireUntouched(_ fileSystem: any FileSystem) throws(DiskTierError) {
+        let now = try onDisk { () throws(FileError) in try fileSystem.status(of: file) }
+        guard status.stillDescribes(now) else { throw .file(.overwritten(file.path, "pread")) }
     }
 }
 

@@ -27,11 +27,11 @@ extension DiskTier {
     ///
     /// - Parameters:
     ///   - inline: gets its bytes, which are valid until it returns. Must not do I/O.
-    ///   - file: gets the open file and its size in bytes.
+    ///   - file: gets the open file, and what it was when its bytes were last known to be right.
     public func hit(
         _ digest: Digest,
         inline: (Sighting, Span<UInt8>) -> Void,
-        file: (File, Int64) -> Void
+        file: (File, FileStatus) -> Void
     ) -> Bool {
         var facts: BlobRecord.FileFacts?
         let keyHash = digest.keyHash
@@ -56,8 +56,8 @@ extension DiskTier {
         guard isThere else { return false }
         index.policy.visit(keyHash)
         guard let facts else { return true }
-        guard let opened = openUntouched(digest, facts) else { return false }
-        file(opened, facts.size)
+        guard let (opened, status) = openUntouched(digest, facts) else { return false }
+        file(opened, status)
         return true
     }
 
@@ -123,12 +123,12 @@ extension DiskTier {
     }
 
     /// `nil` when the file is not exactly what the index says.
-    private func openUntouched(_ digest: Digest, _ facts: BlobRecord.FileFacts) -> File? {
+    private func openUntouched(_ digest: Digest, _ facts: BlobRecord.FileFacts) -> (File, FileStatus)? {
         let lease = readers.begin(digest.keyHash)
         do throws(FileError) {
             let (file, status) = try fileSystem.openRegular(path(of: digest))
             file.keep(lease)
-            return facts.describes(status) ? file : nil
+            return facts.describes(status) ? (file, status) : nil
         } catch {
             return nil
         }

@@ -53,6 +53,7 @@ extension DiskTier {
         let limit = ledger.ceilingBytes * Quarantine.sharePercent / 100
         let name = "\(digest.algorithm.rawValue)-\(digest.hex)"
         guard facts.allocated <= limit, move(path(of: digest), to: "\(quarantineDirectory)/\(name)") else {
+            cutShort(path(of: digest))
             discard(path(of: digest), bytes: facts.allocated)
             readers.release(facts.allocated, Key.hash(Key.digest(digest)))
             return report(damage: digest, kept: nil)
@@ -65,6 +66,12 @@ extension DiskTier {
             entries.quarantinedBytes += facts.allocated - freed
         }
         report(damage: digest, kept: "\(quarantineDirectory)/\(name)")
+    }
+
+    /// Tells who reads a damaged file, as far as that can be done: good ones lose their names too.
+    private func cutShort(_ path: String) {
+        guard let (file, _) = try? fileSystem.openRegular(path, .readWrite) else { return }
+        try? fileSystem.truncate(file, to: 0)
     }
 
     /// Puts aside what lies in the place of a blob's file and is none.

@@ -163,12 +163,11 @@ extension DiskTier {
         _ pacer: Pacer? = nil,
         _ notes: Verification.Notes? = nil
     ) -> FileCheck {
-        let facts = BlobRecord.FileFacts(status)
+        let new = FileCheck(digest, file, status)
         let (check, isNew) = checks.withLock { checks in
-            if let running = checks[FileCheck.Key(digest, facts)] { return (running, false) }
-            let check = FileCheck(digest, facts, file)
-            checks[check.key] = check
-            return (check, true)
+            if let running = checks[new.key] { return (running, false) }
+            checks[new.key] = new
+            return (new, true)
         }
         guard isNew else {
             // A client does not wait at the pace of a scrub.

@@ -4,8 +4,8 @@ public import System
 public enum BlobContent: Sendable {
     /// Small, in memory.
     case bytes([UInt8])
-    /// On disk, verified; `size` is the file's.
-    case file(File, size: Int64)
+    /// On disk, verified: what the file was then.
+    case file(File, FileStatus)
     /// On its way from the origin.
     case stream(any BlobStream, size: Int64)
 
@@ -13,7 +13,8 @@ public enum BlobContent: Sendable {
     public var size: Int64 {
         switch self {
         case .bytes(let bytes): Int64(bytes.count)
-        case .file(_, let size), .stream(_, let size): size
+        case .file(_, let status): status.size
+        case .stream(_, let size): size
         }
     }
 

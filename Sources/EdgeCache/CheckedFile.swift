@@ -22,7 +22,7 @@ final class CheckedFile: BlobStream {
                 throw .file(error)
             }
             // The reader is behind the hash: with the last byte it is told whether these are the bytes that were hashed.
-            if offset + count == check.size { try check.requireAsHashed(fileSystem) }
+            if offset + count == check.size { try check.requireUntouched(fileSystem) }
         } catch {
             throw .tier(error)
         }
@@ -33,7 +33,7 @@ final class CheckedFile: BlobStream {
         do throws(DiskTierError) {
             try check.waitUntilVerified()
             do throws(FileError) {
-                return .file(try check.file.duplicate(), size: check.size)
+                return .file(try check.file.duplicate(), check.status)
             } catch {
                 throw .file(error)
             }

@@ -279,7 +279,7 @@ extension EdgeCache {
         do throws(DiskTierError) {
             switch try tier.lookup(digest) {
             case .inline(let bytes): return .bytes(bytes)
-            case .file(let file, let size): return .file(file, size: size)
+            case .file(let file, let status): return .file(file, status)
             case .checking(let check): return .stream(CheckedFile(check, fileSystem), size: check.size)
             case nil: return nil
             }

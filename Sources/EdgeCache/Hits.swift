@@ -8,11 +8,11 @@ public import System
 extension EdgeCache {
     /// - Parameters:
     ///   - inline: gets the bytes of a small blob, valid until it returns.
-    ///   - file: gets an open file and its size in bytes.
+    ///   - file: gets an open file, and what it was when its bytes were last known to be right.
     public func blobHit(
         _ digest: Digest,
         inline: (DiskTier.Sighting, Span<UInt8>) -> Void,
-        file: (File, Int64) -> Void
+        file: (File, FileStatus) -> Void
     ) -> Bool {
         counted(tier.hit(digest, inline: inline, file: file))
     }

@@ -105,7 +105,7 @@ extension EdgeCache {
         guard let content = verified(digest) else { return false }
         try atOrigin { () throws(RegistryError) in
             switch content {
-            case .file(let file, let size) where size > registry.store.multipart.thresholdBytes:
+            case .file(let file, _) where size > registry.store.multipart.thresholdBytes:
                 let remote = RemoteUpload(uploadTools, id: nil)
                 remote.name(digest)
                 do throws(RegistryError) {
@@ -114,7 +114,7 @@ extension EdgeCache {
                     remote.abort()
                     throw error
                 }
-            case .file(let file, let size):
+            case .file(let file, _):
                 let body = ObjectBody.file(file, offset: 0, length: size, digest: digest)
                 try registry.pushBlob(digest, from: body, isMissing: true)
             case .bytes(let bytes):

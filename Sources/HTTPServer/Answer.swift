@@ -9,8 +9,7 @@ func queue(_ connection: OpaquePointer, _ exchange: Exchange, _ response: Respon
         let closes = closes || exchange.loop.exchanges.isDraining
         return queue(connection, response, made, closes: closes)
     }
-    // The file is shorter than the answer would announce: the client would wait for ever for the rest.
-    let refusal = exchange.refusal(status: 500, reason: "the content changed while it was opened")
+    let refusal = exchange.refusal(status: 503, reason: "the content was changed before it could be sent; ask again")
     _ = exchange.answer(refusal, closes: true)
     guard let made = make(refusal.body, connection, exchange) else { return MHD_Result.NO }
     return queue(connection, refusal, made, closes: true)
@@ -37,30 +36,24 @@ private func addHeaders(_ headers: [(name: String, value: String)], to made: Opa
     }
 }
 
-/// `nil` when a file does not have the bytes that were promised.
+/// `nil` when a file is not what was promised any more.
 private func make(_ body: Response.Body, _ connection: OpaquePointer, _ exchange: Exchange) -> OpaquePointer? {
     switch body {
     case .empty:
         return MHD_create_response_from_buffer(0, nil, .RESPMEM_PERSISTENT)
     case .bytes(let bytes):
         return makeCopy(bytes.span)
-    case .file(let file, let offset, let length):
-        var status = stat()
-        guard fstat(file.descriptor, &status) == 0, Int64(status.st_size) >= offset + length else { return nil }
+    case .file(let file, let status, let offset, let length):
+        guard offset + length <= status.size, status.stillDescribes(file.descriptor) else { return nil }
         guard isInMemory(file, offset, length) else {
-            return BodyStream(
-                FileProducer(file, offset..<offset + length, status),
-                length: length,
-                connection,
-                exchange
-            ).make()
+            return BodyStream(FileProducer(file, status, from: offset), length: length, connection, exchange).make()
         }
         let descriptor = file.takeDescriptor()
         guard let made = MHD_create_response_from_fd_at_offset64(UInt64(length), descriptor, UInt64(offset)) else {
             close(descriptor)
             return nil
         }
-        exchange.sentFile = SentFile(descriptor, connection, offset..<offset + length, status)
+        exchange.sentFile = SentFile(descriptor, status, connection, length: length)
         exchange.loop.sentFiles.began(exchange)
         return made
     case .stream(let length, let producer):
@@ -139,24 +132,20 @@ private func hasPage(_ file: File, _ offset: Int64) -> Bool {
 
 /// A file that is read by a thread that may wait for the disk.
 private final class FileProducer: BodyProducer {
-    /// Somebody has written to the file since the answer began.
-    private struct Overwritten: Error {}
-
     private let file: File
-    private let range: Range<Int64>
-    private let sight: FileSight
+    /// What it was when its bytes were known to be right.
+    private let status: FileStatus
+    private let start: Int64
 
-    init(_ file: File, _ range: Range<Int64>, _ status: stat) {
+    init(_ file: File, _ status: FileStatus, from start: Int64) {
         self.file = file
-        self.range = range
-        sight = FileSight(status, end: range.upperBound)
+        self.status = status
+        self.start = start
     }
 
     func produce(at offset: Int64, into buffer: inout OutputSpan<UInt8>) throws {
-        let start = range.lowerBound + offset
-        let count = try LocalFileSystem().read(file, at: start, count: buffer.freeCapacity, into: &buffer)
-        // The last bytes are kept back, so that the client sees that these are not what was meant.
-        if start + Int64(count) >= range.upperBound, !sight.holds(of: file.descriptor) { throw Overwritten() }
+        try LocalFileSystem().read(file, at: start + offset, into: &buffer)
+        guard status.stillDescribes(file.descriptor) else { throw FileError.overwritten(file.path, "pread") }
     }
 }
 

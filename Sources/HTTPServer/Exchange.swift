@@ -219,11 +219,11 @@ final class Exchange: @unchecked Sendable {
     func answer(_ response: Response, closes: Bool) -> Step {
         phase = .answered
         status = response.status
-        if case .file(let file, _, _) = response.body { self.file = file }
+        if case .file(let file, _, _, _) = response.body { self.file = file }
         length =
             switch response.body {
             case .bytes(let bytes): Int64(bytes.count)
-            case .file(_, _, let length), .stream(let length, _): length
+            case .file(_, _, _, let length), .stream(let length, _): length
             case .empty, .withheld, .chunked: 0
             }
         return .respond(response, closes: closes)

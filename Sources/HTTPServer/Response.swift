@@ -5,8 +5,9 @@ public struct Response {
     public enum Body {
         case empty
         case bytes([UInt8])
-        /// A part of a file, by `sendfile(2)` when it is in memory. The file is given away.
-        case file(File, offset: Int64, length: Int64)
+        /// A part of a file, by `sendfile(2)` when it is in memory. The file is given away. Its status is of when its bytes were known to be right:
+        /// who touches it after that, also before the answer begins, breaks the answer.
+        case file(File, FileStatus, offset: Int64, length: Int64)
         /// Bytes that arrive while they are sent.
         case stream(length: Int64, any BodyProducer)
         /// The same, of a length that nobody knows: a producer that appends nothing ends the body.

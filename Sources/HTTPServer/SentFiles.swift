@@ -1,33 +1,14 @@
-internal import CGlibc
 internal import CMicroHTTPD
 internal import Glibc
-
-/// What a look at a file tells of whether its bytes are still those that were meant.
-struct FileSight {
-    /// Where the body ends in it.
-    private let end: Int64
-    /// When it was last written to, as the answer began.
-    private let modified: timespec
-
-    init(_ status: stat, end: Int64) {
-        self.end = end
-        modified = status.st_mtim
-    }
-
-    func holds(of descriptor: Int32) -> Bool {
-        var status = stat()
-        guard fstat(descriptor, &status) == 0 else { return false }
-        let now = status.st_mtim
-        return Int64(status.st_size) >= end && now.tv_sec == modified.tv_sec && now.tv_nsec == modified.tv_nsec
-    }
-}
+internal import System
 
 /// A file whose bytes are an answer's body, while libmicrohttpd sends them.
 struct SentFile {
     /// libmicrohttpd's, until the answer is through.
     let descriptor: Int32
     let connection: OpaquePointer
-    private let sight: FileSight
+    /// What it was when its bytes were known to be right.
+    private let status: FileStatus
     /// What the client had on this connection before; `nil` also where that is not asked.
     let acknowledgedBefore: Int64?
     /// Among those that its loop sends.
@@ -37,20 +18,20 @@ struct SentFile {
     /// Up to here all goes into the socket at once: to ask what the client has of it if it is broken off costs more than it tells.
     private static let shortBytes = 256 << 10
 
-    init(_ descriptor: Int32, _ connection: OpaquePointer, _ range: Range<Int64>, _ status: stat) {
+    init(_ descriptor: Int32, _ status: FileStatus, _ connection: OpaquePointer, length: Int64) {
         self.descriptor = descriptor
+        self.status = status
         self.connection = connection
-        sight = FileSight(status, end: range.upperBound)
-        acknowledgedBefore = range.count > Self.shortBytes ? acknowledgedBytes(connection) : nil
+        acknowledgedBefore = length > Self.shortBytes ? acknowledgedBytes(connection) : nil
     }
 
-    fileprivate var isAsItWas: Bool { sight.holds(of: descriptor) }
+    fileprivate var isAsItWas: Bool { status.stillDescribes(descriptor) }
 }
 
 /// The answers of a loop that are being sent from files.
 ///
 /// libmicrohttpd 0.9.75 takes the early end of a file for a client that is slow: the connection would stay until it times out. So the loop looks
-/// at the files now and then, and breaks the connections of those that were cut short or written to.
+/// at the files now and then, and breaks the connections of those that were cut short or touched.
 struct SentFiles {
     private static let pauseNanoseconds: UInt64 = 250_000_000
 
@@ -82,5 +63,13 @@ struct SentFiles {
             // libmicrohttpd sees a client that hung up; the client sees that the body is not whole.
             shutdown(forebay_mhd_socket(file.connection), Int32(SHUT_RDWR))
         }
+    }
+}
+
+extension FileStatus {
+    /// Nobody has touched the file with that descriptor since, as far as can be told.
+    func stillDescribes(_ descriptor: Int32) -> Bool {
+        guard let now = FileStatus(of: descriptor) else { return false }
+        return stillDescribes(now)
     }
 }

@@ -52,8 +52,8 @@ extension RegistryHandler {
                 do throws(EdgeError) {
                     return try content.forRanges()
                 } catch {
-                    // What proved to be damaged was put aside, and nothing was sent yet: the origin has it.
-                    guard case .tier(.damaged) = error,
+                    // What proved to be damaged was put aside, and nothing was sent yet: the origin has it. What was touched is hashed again.
+                    guard case .tier(let reason) = error, reason.isOfContent,
                         let other = try edge.find(digest, near: range.lowerBound, noting: request.note(_:))
                     else { throw error }
                     return try other.forRanges()
@@ -102,8 +102,8 @@ extension BlobContent {
         case .bytes(let bytes):
             range.count == bytes.count
                 ? .bytes(bytes) : .bytes(Array(bytes[Int(range.lowerBound)..<Int(range.upperBound)]))
-        case .file(let file, _):
-            .file(file, offset: range.lowerBound, length: Int64(range.count))
+        case .file(let file, let status):
+            .file(file, status, offset: range.lowerBound, length: Int64(range.count))
         case .stream(let stream, _):
             .stream(length: Int64(range.count), StreamedBlob(stream, from: range.lowerBound))
         }

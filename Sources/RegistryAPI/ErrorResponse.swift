@@ -44,9 +44,15 @@ extension APIError {
             isKnown = error.isOfKnownTrouble
         case .tier(let error) where error.isNoSpace:
             self.init(status: 507, code: .blobUploadInvalid, message: error.answer, reason: message)
-        case .tier(.damaged):
-            // It was put aside: the same request fetches it again.
-            self.init(status: 503, code: .tooManyRequests, message: message, headers: [("Retry-After", "0")])
+        case .tier(let error) where error.isOfContent:
+            // The same request fetches it again, or has it hashed again.
+            self.init(
+                status: 503,
+                code: .tooManyRequests,
+                message: error.answer,
+                reason: message,
+                headers: [("Retry-After", "0")]
+            )
         case .tier(let error):
             self.init(status: 500, code: .blobUploadInvalid, message: error.answer, reason: message)
         case .busy, .closing:

@@ -42,8 +42,8 @@ extension RegistryHandler {
             ready =
                 prepared(asked, sighting, Content(digest: digest), blobHeaders(digest), bytes)
                 ?? answerAtOnce(digest, .bytes([UInt8](bytes)), asked)
-        } file: { file, size in
-            ready = answerAtOnce(digest, .file(file, size: size), asked)
+        } file: { file, status in
+            ready = answerAtOnce(digest, .file(file, status), asked)
         }
         if ready != nil { tell(asked, Content(digest: digest)) }
         return ready

@@ -68,7 +68,11 @@ public struct RegistryHandler: RequestHandler {
 
     public func refusal(of request: Request, status: Int, reason: String) -> Response {
         observer.began(request)
-        return finished(APIError(status: status, code: .unsupported, message: reason).response).named(request.id)
+        var error = APIError(status: status, code: .unsupported, message: reason)
+        if status == 503 {
+            error = APIError(status: 503, code: .tooManyRequests, message: reason, headers: [("Retry-After", "1")])
+        }
+        return finished(error.response).named(request.id)
     }
 
     private func route(_ request: Request) throws(APIError) -> Reply {

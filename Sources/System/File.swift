@@ -60,6 +60,8 @@ public struct FileStatus: Sendable, Equatable {
     /// Last change of bytes or attributes, in nanoseconds since 1970: nobody can set it back (`st_ctim`).
     public let changedNanoseconds: Int64
     public let inode: UInt64
+    /// How many names the file has (`st_nlink`).
+    public let links: UInt64
 
     public init(
         size: Int64,
@@ -68,7 +70,8 @@ public struct FileStatus: Sendable, Equatable {
         isRegular: Bool,
         modifiedNanoseconds: Int64,
         changedNanoseconds: Int64,
-        inode: UInt64
+        inode: UInt64,
+        links: UInt64
     ) {
         self.size = size
         self.allocated = allocated
@@ -77,6 +80,15 @@ public struct FileStatus: Sendable, Equatable {
         self.modifiedNanoseconds = modifiedNanoseconds
         self.changedNanoseconds = changedNanoseconds
         self.inode = inode
+        self.links = links
+    }
+
+    /// Nobody has touched the file since, as far as a later look at it tells. Whoever writes to it moves the change time, and so does who takes
+    /// a name from it, as when it is evicted: then the time of modification has to do.
+    public func stillDescribes(_ later: FileStatus) -> Bool {
+        guard later.size == size else { return false }
+        return later.changedNanoseconds == changedNanoseconds
+            || later.links < links && later.modifiedNanoseconds == modifiedNanoseconds
     }
 }
 

@@ -54,8 +54,8 @@ extension FileError {
         FileError(operation: "open", path: path, code: EMEDIUMTYPE)
     }
 
-    /// Nor for a file that another process has changed while it was synced.
-    public static func overwritten(_ path: String) -> FileError {
-        FileError(operation: "fdatasync", path: path, code: ETXTBSY)
+    /// Nor for a file that another process has changed while it was synced or read.
+    public static func overwritten(_ path: String, _ operation: String = "fdatasync") -> FileError {
+        FileError(operation: operation, path: path, code: ETXTBSY)
     }
 }

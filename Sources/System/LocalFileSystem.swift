@@ -288,6 +288,13 @@ func call<Result: SignedInteger>(
 }
 
 extension FileStatus {
+    /// Of an open file whose descriptor was given away (`fstat(2)`).
+    public init?(of descriptor: Int32) {
+        var raw = stat()
+        guard fstat(descriptor, &raw) == 0 else { return nil }
+        self.init(raw)
+    }
+
     fileprivate init(_ raw: stat) {
         self.init(
             size: Int64(raw.st_size),
@@ -296,7 +303,8 @@ extension FileStatus {
             isRegular: raw.st_mode & S_IFMT == S_IFREG,
             modifiedNanoseconds: Int64(raw.st_mtim.tv_sec) * 1_000_000_000 + Int64(raw.st_mtim.tv_nsec),
             changedNanoseconds: Int64(raw.st_ctim.tv_sec) * 1_000_000_000 + Int64(raw.st_ctim.tv_nsec),
-            inode: UInt64(raw.st_ino)
+            inode: UInt64(raw.st_ino),
+            links: UInt64(raw.st_nlink)
         )
     }
 }

@@ -40,7 +40,7 @@ extension DiskTier {
     func contents(_ digest: Digest, files: any FileSystem = LocalFileSystem()) throws -> [UInt8]? {
         switch try lookup(digest) {
         case .inline(let bytes): return bytes
-        case .file(let file, let size): return try files.read(file, at: 0, count: Int(size))
+        case .file(let file, let status): return try files.read(file, at: 0, count: Int(status.size))
         case .checking(let check):
             do throws(DiskTierError) {
                 try check.waitUntilVerified()
@@ -227,13 +227,13 @@ func path(_ folder: TemporaryFolder, _ digest: Digest) -> String {
     @Test func whatIsBeingReadCanBeReadToItsEnd() throws {
         let tier = try DiskTier(folder.path, ceilingBytes: 4 << 20)
         let digest = try tier.store(pattern(500_000, seed: -1))
-        guard case .file(let file, let size)? = try tier.lookup(digest) else {
+        guard case .file(let file, let status)? = try tier.lookup(digest) else {
             Issue.record("it was just stored")
             return
         }
         try tier.remove(digest)
         #expect(try tier.contents(digest) == nil)
-        #expect(try LocalFileSystem().read(file, at: 0, count: Int(size)) == pattern(500_000, seed: -1))
+        #expect(try LocalFileSystem().read(file, at: 0, count: Int(status.size)) == pattern(500_000, seed: -1))
     }
 
     @Test func smallContentIsBoundedToo() throws {

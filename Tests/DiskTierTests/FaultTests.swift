@@ -212,14 +212,3 @@ import Threading
 
 /// What `du` says; a test that cannot tell fails elsewhere.
 private func allocatedBytes(_ path: String) -> Int64 { (try? TemporaryFolder.allocatedBytes(below: path)) ?? 0 }
-
-/// Changes a byte, at a moment that the kernel's clock tells from that of the last change, and puts the time of modification back.
-private func overwriteLater(_ path: String) throws {
-    let files = LocalFileSystem()
-    let file = try files.open(path, .readWrite)
-    let before = try files.status(of: file)
-    repeat {
-        try files.write([0, 1].span, to: file, at: 1000)
-        try files.setModified(file, nanoseconds: before.modifiedNanoseconds)
-    } while try files.status(of: file).changedNanoseconds == before.changedNanoseconds
-}

@@ -26,9 +26,9 @@ import Testing
     }
 
     private func file(_ tier: DiskTier, _ digest: Digest) throws -> [UInt8]? {
-        var found: (file: File, size: Int64)?
+        var found: (file: File, status: FileStatus)?
         guard tier.hit(digest, inline: { _, _ in }, file: { found = ($0, $1) }), let found else { return nil }
-        return try LocalFileSystem().read(found.file, at: 0, count: Int(found.size))
+        return try LocalFileSystem().read(found.file, at: 0, count: Int(found.status.size))
     }
 
     private func record(_ tier: DiskTier, _ bytes: [UInt8]) throws {

@@ -91,7 +91,8 @@ let library = try! RepositoryName("library/debian")  // A literal that parses.
 func contents(_ content: BlobContent, from start: Int64 = 0, step: Int = 100_000) throws -> [UInt8] {
     switch content {
     case .bytes(let bytes): return Array(bytes[Int(start)...])
-    case .file(let file, let size): return try LocalFileSystem().read(file, at: start, count: Int(size - start))
+    case .file(let file, let status):
+        return try LocalFileSystem().read(file, at: start, count: Int(status.size - start))
     case .stream(let stream, let size):
         var bytes: [UInt8] = []
         while Int64(bytes.count) < size - start {

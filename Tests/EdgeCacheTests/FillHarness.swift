@@ -29,24 +29,6 @@ func smallParts(_ configuration: inout EdgeCache.Configuration) {
     configuration.fillPartsInFlight = 4
 }
 
-/// Writes over a file, at a moment that the kernel's clock tells from that of the last change, and puts its time of modification back.
-func overwriteLater(_ path: String, at offset: Int64, _ bytes: [UInt8]) throws {
-    let files = LocalFileSystem()
-    let file = try files.open(path, .readWrite)
-    let before = try files.status(of: file)
-    repeat {
-        try files.write(bytes.span, to: file, at: offset)
-        try files.setModified(file, nanoseconds: before.modifiedNanoseconds)
-    } while try files.status(of: file).changedNanoseconds == before.changedNanoseconds
-}
-
-/// Changes what is known of a file but not its bytes, at a moment that the kernel's clock tells from that of the last change.
-func touchLater(_ path: String) throws {
-    let files = LocalFileSystem()
-    let before = try files.status(at: path)?.changedNanoseconds
-    repeat { chmod(path, 0o640) } while try files.status(at: path)?.changedNanoseconds == before
-}
-
 /// Content that differs everywhere, made fast.
 func noise(_ count: Int, seed: UInt64 = 1) -> [UInt8] {
     var random = Seeded(state: seed)

@@ -41,14 +41,33 @@ import Testing
         try #require(chmod(path, 0o600) == 0)
         let found = try (0..<3).map { _ in try #require(try edge.cache.blob(digest)) }
         for one in found.prefix(2) {
-            guard case .file(let file, let size) = try one.forRanges() else {
+            guard case .file(let file, let status) = try one.forRanges() else {
                 Issue.record("no file")
                 continue
             }
-            #expect(size == 9_000_000)
+            #expect(status.size == 9_000_000)
             close(file.takeDescriptor())
         }
         #expect(try contents(found[2]) == content)
+    }
+
+    /// Bug: what was overwritten between the hash and the answer with a range was sent, as the answer did not know what had been hashed.
+    @Test func whatIsOverwrittenAfterTheHashIsNotWhatWasHashed() throws {
+        let edge = try Edge()
+        let content = pattern(9_000_000)
+        let digest = edge.seed(content)
+        #expect(try edge.read(digest) == content)
+        edge.cache.waitForFills()
+        let path = "\(edge.tier.directory)/blobs/sha256/\(digest.hex.prefix(2))/\(digest.hex)"
+        try touchLater(path)
+        let found = try #require(try edge.cache.blob(digest))
+        #expect(try contents(found) == content)
+        try overwriteLater(path)
+        guard case .file(let file, let status) = try found.forRanges() else {
+            Issue.record("no file")
+            return
+        }
+        #expect(try !status.stillDescribes(LocalFileSystem().status(of: file)))
     }
 
     /// The record of a session, its bytes, and what it has begun at the origin.

@@ -1,6 +1,7 @@
 import HTTPServer
 import Synchronization
 import System
+import TestDoubles
 import Testing
 import Threading
 
@@ -104,16 +105,14 @@ final class ScriptedHandler: RequestHandler {
             return .respond(Response(status: 200, body: .stream(length: 700_000, Pattern(self, length: 300_000))))
         case "/gated-stream":
             return .respond(Response(status: 200, body: .stream(length: 10, Pattern(self, length: 10, waits: true))))
-        case "/whole-file":
-            guard let opened = try? LocalFileSystem().open(file?.path ?? "", .read),
-                let size = try? LocalFileSystem().status(of: opened).size
-            else { return .respond(text("no file")) }
-            return .respond(Response(status: 200, body: .file(opened, offset: 0, length: size)))
-        case "/file":
-            guard let opened = try? LocalFileSystem().open(file?.path ?? "", .read) else {
+        case "/whole-file", "/file", "/overwritten-file":
+            guard let file, let (opened, status) = try? LocalFileSystem().openRegular(file.path) else {
                 return .respond(text("no file"))
             }
-            return .respond(Response(status: 200, body: .file(opened, offset: 3, length: 300_000)))
+            if request.path == "/overwritten-file" { try? overwriteLater(file.path) }
+            let part = request.path == "/file" ? 3..<300_003 : 0..<status.size
+            let body = Response.Body.file(opened, status, offset: part.lowerBound, length: Int64(part.count))
+            return .respond(Response(status: 200, body: body))
         default:
             return .respond(text(request.path))
         }

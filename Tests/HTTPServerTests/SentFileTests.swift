@@ -52,16 +52,28 @@ import Threading
         }
     }
 
-    /// Bug: what was not in memory, and is read by threads for that reason, had a good end.
+    /// Bugs: what was not in memory, and is read by threads for that reason, had a good end; and so had what was written to by somebody who put
+    /// the time of modification back.
     @Test(arguments: [true, false])
     func aFileThatIsWrittenToBreaksItsReaders(isInMemory: Bool) throws {
         try withSlowReaders(1, isInMemory: isInMemory) { clients, handler, file in
-            try files.write([1, 2, 3].span, to: file, at: Int64(Self.size) - 100)
+            try overwriteLater(file.path, at: Int64(Self.size) - 100)
             // The client is slow: a fast one has it all before the loop looks.
             if isInMemory { #expect(handler.waitForEnds(1)?.first?.isBroken == true) }
             #expect(throws: RawClient.Failure.self) { try clients[0].rest(Self.size) }
             #expect(!clients[0].isStuck)
             #expect(handler.waitForEnds(1)?.first?.isBroken == true)
+        }
+    }
+
+    /// Bug: what was written over a file before its answer began was not noticed, as the answer looked only then at what the file was.
+    @Test func aFileThatWasWrittenToBeforeItsAnswerIsNotSent() throws {
+        let file = try files.open(folder.path + "/sent", .create)
+        try files.write([UInt8](repeating: 7, count: 100_000).span, to: file, at: 0)
+        try withServer(ScriptedHandler(file: file)) { server, _ in
+            let client = try RawClient(port: server.port)
+            try client.send("GET /overwritten-file HTTP/1.1\r\nHost: a\r\n\r\n")
+            #expect(try client.status() == 503)
         }
     }
 

@@ -56,7 +56,8 @@ public final class FaultyFileSystem: FileSystem {
             isRegular: status.isRegular,
             modifiedNanoseconds: status.modifiedNanoseconds,
             changedNanoseconds: status.changedNanoseconds + state.withLock { $0.clockNanoseconds },
-            inode: status.inode
+            inode: status.inode,
+            links: status.links
         )
     }
 
