@@ -49,15 +49,7 @@ extension RegistryHandler {
         case .partial(let range):
             headers.append(("Content-Range", "bytes \(range.lowerBound)-\(range.upperBound - 1)/\(size)"))
             let content = try edge { () throws(EdgeError) in
-                do throws(EdgeError) {
-                    return try content.forRanges()
-                } catch {
-                    // What proved to be damaged was put aside, and nothing was sent yet: the origin has it. What was touched is hashed again.
-                    guard case .tier(let reason) = error, reason.isOfContent,
-                        let other = try edge.find(digest, near: range.lowerBound, noting: request.note(_:))
-                    else { throw error }
-                    return try other.forRanges()
-                }
+                try forRanges(digest, content, near: range.lowerBound, request)
             }
             return Response(status: 206, headers: headers, body: try body(content, range, request))
         case .unsatisfiable:
@@ -68,6 +60,27 @@ extension RegistryHandler {
                 headers: [("Content-Range", "bytes */\(size)")]
             )
         }
+    }
+
+    /// Nothing was sent yet: what was touched while it was hashed is hashed again, and what proved to be damaged was put aside; the origin has it.
+    private func forRanges(
+        _ digest: Digest,
+        _ content: BlobContent,
+        near offset: Int64,
+        _ request: Request
+    ) throws(EdgeError) -> BlobContent {
+        var content = content
+        for _ in 0..<2 {
+            do throws(EdgeError) {
+                return try content.forRanges()
+            } catch {
+                guard case .tier(let reason) = error, reason.isOfContent,
+                    let other = try edge.find(digest, near: offset, noting: request.note(_:))
+                else { throw error }
+                content = other
+            }
+        }
+        return try content.forRanges()
     }
 
     private func body(
