@@ -68,6 +68,9 @@ final class CacheIndex: Sendable {
     /// Of this run. What was read after this was read still holds as long as it is the same.
     var commitCount: UInt64 { environment.commits }
 
+    /// A hit: no reference to the policy is counted, which all loops would share.
+    func visit(_ hash: UInt64) { policy.visit(hash) }
+
     var oldestReaderNanoseconds: Int { environment.oldestReaderNanoseconds }
 
     /// How much of it holds something.

@@ -22,7 +22,7 @@ extension DiskTier {
     /// touched the file, is hashed first, once; when it is not the content, it goes into quarantine.
     public func lookup(_ digest: Digest) throws(DiskTierError) -> CachedContent? {
         guard let record = try record(of: digest) else { return nil }
-        index.policy.visit(Key.hash(Key.digest(digest)))
+        index.visit(Key.hash(Key.digest(digest)))
         switch record.place {
         case .inline(let bytes):
             if isTrusted(record), isIntact(digest, record.sequence, bytes.span) { return .inline(bytes) }

@@ -19,7 +19,7 @@ extension DiskTier {
     /// Whether looking again would find the same, as long as nothing was committed since; counts as looking does.
     public func stillHolds(_ sighting: Sighting) -> Bool {
         guard index.commitCount == sighting.commits else { return false }
-        index.policy.visit(sighting.keyHash)
+        index.visit(sighting.keyHash)
         return true
     }
 
@@ -54,7 +54,7 @@ extension DiskTier {
             }
         }
         guard isThere else { return false }
-        index.policy.visit(keyHash)
+        index.visit(keyHash)
         guard let facts else { return true }
         guard let (opened, status) = openUntouched(digest, facts) else { return false }
         file(opened, status)
@@ -146,7 +146,7 @@ extension DiskTier {
         return try key.withBytes { key throws(LMDBError) in
             try transaction.withValue(index.manifests, key) { record in
                 guard let parts = CachedManifest.parts(record) else { return false }
-                index.policy.visit(digest.keyHash)
+                index.visit(digest.keyHash)
                 let (number, content) = (bigEndianNumber(record, at: 0), record.extracting(parts.manifest))
                 guard isIntact(digest, number, content) else { return false }
                 body(number, record.extracting(parts.type), content)

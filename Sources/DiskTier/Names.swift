@@ -28,7 +28,7 @@ extension DiskTier {
 
     /// A manifest of a repository, in one look.
     public func manifest(repository: RepositoryName, digest: Digest) throws(DiskTierError) -> CachedManifest? {
-        index.policy.visit(Key.hash(Key.digest(digest)))
+        index.visit(Key.hash(Key.digest(digest)))
         let found = try inIndex { () throws(LMDBError) in
             try index.read { transaction throws(LMDBError) in try find(repository, digest, transaction) }
         }
@@ -81,7 +81,7 @@ extension DiskTier {
             }
         }
         guard let (record, manifest) = found else { return nil }
-        index.policy.visit(Key.hash(Key.digest(record.digest)))
+        index.visit(Key.hash(Key.digest(record.digest)))
         return CachedTag(
             digest: record.digest,
             etag: record.etag,

@@ -16,10 +16,27 @@ extension UnsafeRawBufferPointer {
         }
         return marks(last) != 0
     }
+
+    /// Tells them from nearly all others. Who wants to can find others with the same mark.
+    var mark: UInt64 {
+        var mark = UInt64(count)
+        var offset = 0
+        while offset + 8 <= count {
+            mark = mark.mixed(with: loadUnaligned(fromByteOffset: offset, as: UInt64.self))
+            offset += 8
+        }
+        for byte in self[offset...] { mark = mark.mixed(with: UInt64(byte)) }
+        return mark
+    }
 }
 
 extension UInt64 {
     fileprivate init(repeating byte: UInt8) { self = 0x0101_0101_0101_0101 &* UInt64(byte) }
+
+    fileprivate func mixed(with word: UInt64) -> UInt64 {
+        let product = (self ^ word) &* 0x9E37_79B9_7F4A_7C15
+        return product ^ product >> 32
+    }
 
     /// Not zero when one of its bytes is less than `limit`, which is 128 at most.
     private func marks(below limit: UInt8) -> UInt64 {

@@ -25,6 +25,11 @@ final class EventLoop: @unchecked Sendable {
     private static let longestWaitMilliseconds: UInt64 = 10_000
 
     let exchanges: Exchanges
+    /// Which of the server's loops this is.
+    let number: Int
+    /// The handler's, in boxes of the loop's own: loops that count references to the same box wait for each other.
+    let answerAtOnce: (Request) -> ReadyAnswer?
+    let ended: (Request, ExchangeEnd) -> Void
     private let idleTimeoutSeconds: UInt32
     private var daemon: OpaquePointer?
     /// Written to wake the loop: a resumed connection alone may be overlooked (`eventfd(2)`).
@@ -38,15 +43,19 @@ final class EventLoop: @unchecked Sendable {
     private var suspended = 0
     private var closedCount = 0
     private var answered = 0
-    private var hangUps = HangUps()
-    var sentFiles = SentFiles()
+    // Nothing that these call comes back to them: no turn has to find that out anew.
+    @exclusivity(unchecked) private var hangUps = HangUps()
+    @exclusivity(unchecked) var sentFiles = SentFiles()
     /// The loop's own, so that loops do not slow each other; all are added up when that is asked for.
     private let exchangesInFlight = Atomic(0)
     /// Connections here, also those on their way.
     let connections = Atomic(0)
 
-    init(_ configuration: ServerConfiguration, _ exchanges: Exchanges) throws(ServerError) {
+    init(_ configuration: ServerConfiguration, _ exchanges: Exchanges, number: Int) throws(ServerError) {
         self.exchanges = exchanges
+        self.number = number
+        answerAtOnce = { [handler = exchanges.handler] in handler.answerAtOnce($0) }
+        ended = { [handler = exchanges.handler] in handler.ended($0, $1) }
         idleTimeoutSeconds = UInt32(configuration.idleTimeoutSeconds)
         wakeup = eventfd(0, Int32(forebay_EFD_FLAGS))
         guard wakeup >= 0 else { throw ServerError(operation: "eventfd", address: "", code: errno) }

@@ -135,10 +135,17 @@ final class Exchange: @unchecked Sendable {
         do throws(Framing.Refusal) {
             body = try Framing.check(target, scan, version: version, headerLimitBytes: exchanges.headerLimitBytes)
         } catch {
-            request = Request(connection, method: method, target)
+            request = Request(connection, loop: loop.number, method: method, target)
             return answer(refusal(status: 400, reason: error.reason), closes: true)
         }
-        let request = Request(connection, method: method, target, body, isForWhole: !scan.isSelective)
+        let request = Request(
+            connection,
+            loop: loop.number,
+            method: method,
+            target,
+            body,
+            isForWhole: !scan.isSelective
+        )
         self.request = request
         guard request.hasBody else {
             phase = .ready(request)
@@ -154,7 +161,7 @@ final class Exchange: @unchecked Sendable {
     }
 
     private func answerAtOnce(_ connection: OpaquePointer, _ request: Request) -> Step {
-        guard !exchanges.isDraining, let ready = exchanges.handler.answerAtOnce(request) else {
+        guard !exchanges.isDraining, let ready = loop.answerAtOnce(request) else {
             return handOver(connection) { $0.finish() }
         }
         switch ready {
@@ -241,7 +248,7 @@ final class Exchange: @unchecked Sendable {
                 isComplete: isComplete && status != Self.unanswered,
                 isBroken: stream?.hasFailed ?? sentFile?.isBroken ?? false
             )
-            exchanges.handler.ended(request, end)
+            loop.ended(request, end)
         }
         stream = nil
         if sentFile != nil { loop.sentFiles.ended(self) }
@@ -259,7 +266,7 @@ final class Exchange: @unchecked Sendable {
         guard answered > 0 else { return }
         status = answered
         // Its method may not have been read.
-        request = request ?? Request(connection, method: "", target)
+        request = request ?? Request(connection, loop: loop.number, method: "", target)
     }
 
     /// Of a body that is no stream and was broken off; a short one does not count.

@@ -7,6 +7,8 @@ public final class Request {
     public let method: String
     /// The path as it came over the wire, percent-encoded.
     public let path: String
+    /// Tells the path from nearly all others, as long as the process runs.
+    public let pathMark: UInt64
     /// What follows the `?`, as it came; empty when there is none.
     public let query: String
     /// Of the body, in bytes; `nil` when it is chunked or there is none.
@@ -15,23 +17,37 @@ public final class Request {
     public let hasBody: Bool
     /// Neither a part nor a condition is asked for.
     public let isForWhole: Bool
+    /// Which of the server's loops it came to: they do not slow each other where each has its own of what changes with every request.
+    public let loop: Int
     /// The handler's own, from ``RequestHandler/handle(_:)`` until ``RequestHandler/ended(_:_:)``.
-    public var note: UInt64 = 0
+    public var note: UInt64 {
+        get { handlerNote }
+        set { handlerNote = newValue }
+    }
     /// What the handler calls it in logs.
-    public var id = ""
+    public var id: String {
+        get { handlerName }
+        set { handlerName = newValue }
+    }
+    // Read and written in one step.
+    @exclusivity(unchecked) private var handlerNote: UInt64 = 0
+    @exclusivity(unchecked) private var handlerName = ""
 
     private let connection: OpaquePointer
 
     init(
         _ connection: OpaquePointer,
+        loop: Int,
         method: String,
         _ target: Target,
         _ body: Framing.Body = Framing.Body(),
         isForWhole: Bool = false
     ) {
         self.connection = connection
+        self.loop = loop
         self.method = method
         path = target.path
+        pathMark = target.mark
         query = target.query
         contentLength = body.contentLength
         hasBody = body.isChunked || (body.contentLength ?? 0) > 0

@@ -86,8 +86,8 @@ public final class Server: Sendable {
         self.exchanges = exchanges
         var loops: [EventLoop] = []
         do throws(ServerError) {
-            for _ in 0..<max(1, configuration.loops ?? sysconf(Int32(_SC_NPROCESSORS_ONLN))) {
-                loops.append(try EventLoop(configuration, exchanges))
+            for number in 0..<max(1, configuration.loops ?? sysconf(Int32(_SC_NPROCESSORS_ONLN))) {
+                loops.append(try EventLoop(configuration, exchanges, number: number))
             }
         } catch {
             close(socket.descriptor)

@@ -7,21 +7,27 @@ struct Target {
     let query: String
     /// Nothing is encoded in the path, and no segment begins with a dot.
     let isPlain: Bool
+    /// The path's ``UnsafeRawBufferPointer/mark``.
+    let mark: UInt64
 
     /// Nearly every target is a plain path, which is looked through once and copied once.
     init(_ text: UnsafePointer<CChar>?) {
         guard let text else {
-            (path, query, isPlain) = ("", "", true)
+            (path, query, isPlain, mark) = ("", "", true, 0)
             return
         }
         let bytes = UnsafeRawBufferPointer(start: text, count: strlen(text))
         let target = String(decoding: bytes, as: UTF8.self)
         guard bytes.first == UInt8(ascii: "/"), Self.isPlain(bytes) else {
             (path, query) = Self.split(target)
-            isPlain = path.utf8.withContiguousStorageIfAvailable { Self.isPlain(UnsafeRawBufferPointer($0)) } ?? false
+            (isPlain, mark) =
+                path.utf8.withContiguousStorageIfAvailable {
+                    let bytes = UnsafeRawBufferPointer($0)
+                    return (Self.isPlain(bytes), bytes.mark)
+                } ?? (false, 0)
             return
         }
-        (path, query, isPlain) = (target, "", true)
+        (path, query, isPlain, mark) = (target, "", true, bytes.mark)
     }
 
     private static func isPlain(_ path: UnsafeRawBufferPointer) -> Bool {

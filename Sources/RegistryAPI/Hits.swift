@@ -11,7 +11,7 @@ extension RegistryHandler {
     public func answerAtOnce(_ request: Request) -> ReadyAnswer? {
         guard request.method == "GET" || request.method == "HEAD" else { return nil }
         observer.began(request)
-        let asked = Asked(request, isOriginDown: edge.isOriginDown, preparedAnswers)
+        let asked = Asked(request, isOriginDown: edge.isOriginDown, preparedAnswers(for: request))
         if let kept = asked.kept, edge.stillHolds(kept.sighting) {
             request.note = kept.note
             tell(asked, kept.content)
@@ -90,7 +90,7 @@ extension RegistryHandler {
         guard let place = asked.place, bytes.count <= PreparedAnswers.maximumBytes else { return nil }
         let known = asked.kept.flatMap { $0.sighting.number == sighting.number ? $0.response : nil }
         guard let response = known ?? prepared(headers(), asked.isOriginDown, bytes) else { return nil }
-        preparedAnswers.offer(place) {
+        preparedAnswers(for: asked.request).offer(place) {
             PreparedAnswer(place, sighting, content, asked.request.note, isOfOutage: asked.isOriginDown, response)
         }
         return .prepared(response)
@@ -118,7 +118,7 @@ private struct Asked {
     init(_ request: Request, isOriginDown: Bool, _ answers: PreparedAnswers) {
         self.request = request
         self.isOriginDown = isOriginDown
-        place = request.isForWhole && request.id.isEmpty ? PreparedAnswers.Place(request.path) : nil
+        place = request.isForWhole && request.id.isEmpty ? PreparedAnswers.Place(request) : nil
         kept = place.flatMap { answers[$0] }.flatMap { $0.isOfOutage == isOriginDown ? $0 : nil }
     }
 }
@@ -163,11 +163,13 @@ final class PreparedAnswer: Sendable {
 final class PreparedAnswers: Sendable {
     /// Of a body; larger ones gain nothing.
     static let maximumBytes = 16 << 10
-    /// With the largest bodies they take 16 MiB.
-    private static let places = 1024
+    /// One for each loop, unless there are more: what two processors count references to goes to and fro between them.
+    static let tables = 8
+    /// With the largest bodies those of a table take 8 MiB.
+    private static let places = 512
 
-    private let answers = InlineArray<1024, Mutex<PreparedAnswer?>> { _ in Mutex(nil) }
-    /// The hashes of their paths: most answers that are not here are not looked for, which would move what all loops share to and fro.
+    private let answers = InlineArray<512, Mutex<PreparedAnswer?>> { _ in Mutex(nil) }
+    /// The hashes of their paths: most answers that are not here are not looked for.
     private let kept = AtomicArray(count: places)
     /// The hash of the path whose answer was made last.
     private let candidates = AtomicArray(count: places)
@@ -177,9 +179,9 @@ final class PreparedAnswers: Sendable {
         private let path: String
         fileprivate let hash: UInt64
 
-        init(_ path: String) {
-            self.path = path
-            hash = UInt64(bitPattern: Int64(path.hashValue))
+        init(_ request: Request) {
+            path = request.path
+            hash = request.pathMark
         }
 
         fileprivate var index: Int { Int(hash & UInt64(places - 1)) }

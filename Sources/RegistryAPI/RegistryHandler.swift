@@ -20,7 +20,7 @@ public struct RegistryHandler: RequestHandler {
     let configuration: Configuration
     let observer: RequestObserver
     let log: Logger
-    let preparedAnswers = PreparedAnswers()
+    private let preparedAnswers = (0..<PreparedAnswers.tables).map { _ in PreparedAnswers() }
 
     public init(
         _ edge: EdgeCache,
@@ -32,6 +32,11 @@ public struct RegistryHandler: RequestHandler {
         self.configuration = configuration
         self.observer = observer
         self.log = log
+    }
+
+    /// Those of the request's loop.
+    func preparedAnswers(for request: Request) -> PreparedAnswers {
+        preparedAnswers[request.loop % PreparedAnswers.tables]
     }
 
     public func handle(_ request: Request) -> Reply {

@@ -74,6 +74,7 @@ final class ScriptedHandler: RequestHandler {
         switch request.path {
         case "/prepared": return prepared.map { .prepared($0) }
         case "/now": return .response(text("now"))
+        case "/loop": return .response(text("\(request.loop)"))
         default: return nil
         }
     }
