@@ -4,6 +4,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include <string.h>
+#include <sys/epoll.h>
 
 struct forebay_mhd_options {
     unsigned int connection_limit;
@@ -68,11 +69,13 @@ static inline unsigned int forebay_mhd_status(struct MHD_Connection *connection)
     return info ? info->http_status : 0;
 }
 
-/// What becomes readable when the daemon has something to do; -1 when it has none.
-static inline int forebay_mhd_epoll(struct MHD_Daemon *daemon)
+/// Has the daemon's wait end when `descriptor` is readable; what is to be done then is its owner's to know. The daemon takes an event without a
+/// connection for such a wake-up, as that of its own end.
+static inline bool forebay_mhd_watch(struct MHD_Daemon *daemon, int descriptor)
 {
     const union MHD_DaemonInfo *info = MHD_get_daemon_info(daemon, MHD_DAEMON_INFO_EPOLL_FD);
-    return info ? info->epoll_fd : -1;
+    struct epoll_event event = {.events = EPOLLIN, .data = {.ptr = NULL}};
+    return info && epoll_ctl(info->epoll_fd, EPOLL_CTL_ADD, descriptor, &event) == 0;
 }
 
 static const uint64_t forebay_mhd_size_unknown = MHD_SIZE_UNKNOWN;

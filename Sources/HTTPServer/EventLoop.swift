@@ -17,8 +17,8 @@ final class EventLoop: @unchecked Sendable {
         let address: ClientAddress
     }
 
-    /// After so long without a pause it lets others run: the clients' threads on the same machine wait no longer than that. Of 0.2, 0.7 and 2 ms,
-    /// the middle gave the most answers a second and the shortest tail.
+    /// After so long with requests in each turn it lets others run: the clients' threads on the same machine wait no longer than that. Of 0.2, 0.7
+    /// and 2 ms, the middle gave the most answers a second and the shortest tail.
     private static let sliceNanoseconds: UInt64 = 700_000
     private static let eventsAtOnce = 64
     /// An idle loop looks up at least this often.
@@ -32,9 +32,9 @@ final class EventLoop: @unchecked Sendable {
     let ended: (Request, ExchangeEnd) -> Void
     private let idleTimeoutSeconds: UInt32
     private var daemon: OpaquePointer?
-    /// Written to wake the loop: a resumed connection alone may be overlooked (`eventfd(2)`).
+    /// Written to wake the loop: a daemon without a thread waits on when a connection is resumed (`eventfd(2)`).
     private let wakeup: Int32
-    /// What the loop waits for: the daemon, the wake-up, and clients that hang up (`epoll(7)`).
+    /// What else the loop waits for: the wake-up, and clients that hang up (`epoll(7)`). The daemon watches it among its connections.
     private let events: Int32
     private let arrived = Mutex<[NewConnection]>([])
     private let isStopping = Atomic(false)
@@ -71,7 +71,7 @@ final class EventLoop: @unchecked Sendable {
         )
         let context = Unmanaged.passUnretained(self).toOpaque()
         daemon = forebay_mhd_start(&options, onAccess, onCompleted, onTarget, onConnection, context)
-        guard let daemon, watch(forebay_mhd_epoll(daemon), .daemon), watch(wakeup, .wakeup) else {
+        guard let daemon, forebay_mhd_watch(daemon, events), watch(wakeup, .wakeup) else {
             let code = errno
             if let daemon { MHD_stop_daemon(daemon) }
             close(events)
@@ -110,22 +110,14 @@ final class EventLoop: @unchecked Sendable {
 // MARK: - What a loop waits for
 
 private enum Watched {
-    case daemon
     case wakeup
     case connection(OpaquePointer)
 
-    init(_ mark: UInt64) {
-        switch mark {
-        case 0: self = .daemon
-        case 1: self = .wakeup
-        default: self = OpaquePointer(bitPattern: UInt(mark)).map { .connection($0) } ?? .daemon
-        }
-    }
+    init(_ mark: UInt64) { self = OpaquePointer(bitPattern: UInt(mark)).map { .connection($0) } ?? .wakeup }
 
     var event: epoll_event {
         switch self {
-        case .daemon: epoll_event(events: forebay_EPOLL_READABLE, data: epoll_data(u64: 0))
-        case .wakeup: epoll_event(events: forebay_EPOLL_READABLE, data: epoll_data(u64: 1))
+        case .wakeup: epoll_event(events: forebay_EPOLL_READABLE, data: epoll_data(u64: 0))
         case .connection(let connection):
             epoll_event(events: forebay_EPOLL_HANG_UP, data: epoll_data(u64: UInt64(UInt(bitPattern: connection))))
         }
@@ -145,21 +137,19 @@ extension EventLoop {
     private func run() {
         guard let daemon else { preconditionFailure("a loop without a daemon") }
         var now = monotonicNanoseconds()
-        var lastPause = now
+        var lastLook = now
         while !isStopping.load(ordering: .sequentiallyConsistent) || suspended > 0 {
-            // While requests keep coming, running finds the next ones; what else there is, is asked for between slices.
-            let pause = answered > 0 ? 0 : milliseconds(daemon, now)
             answered = 0
-            if pause > 0 || now - lastPause > Self.sliceNanoseconds {
-                if pause == 0 { sched_yield() }
-                wait(pause)
-                now = monotonicNanoseconds()
-                lastPause = now
-            }
-            takeArrived(daemon)
-            MHD_run(daemon)
+            MHD_run_wait(daemon, longestWaitMilliseconds(now))
             now = monotonicNanoseconds()
-            if hangUps.look(now: now) { MHD_run(daemon) }
+            // While requests keep coming, that finds the next ones; what else there is, is looked at between slices.
+            if answered == 0 || now - lastLook > Self.sliceNanoseconds {
+                if answered > 0 { sched_yield() }
+                look(daemon)
+                now = monotonicNanoseconds()
+                lastLook = now
+            }
+            hangUps.look(now: now)
             sentFiles.look(now: now)
         }
         takeArrived(daemon)
@@ -168,11 +158,9 @@ extension EventLoop {
         hasEnded.update { $0 = true }
     }
 
-    /// How long the loop may wait.
-    private func milliseconds(_ daemon: OpaquePointer, _ now: UInt64) -> Int32 {
-        var timeout: UInt64 = 0
-        let hasTimeout = MHD_get_timeout(daemon, &timeout) == .YES
-        var longest = hasTimeout ? min(timeout, Self.longestWaitMilliseconds) : Self.longestWaitMilliseconds
+    /// Connections that time out sooner end the wait by themselves.
+    private func longestWaitMilliseconds(_ now: UInt64) -> Int32 {
+        var longest = Self.longestWaitMilliseconds
         for next in [hangUps.next, sentFiles.next] {
             guard let next else { continue }
             longest = min(longest, next > now ? (next - now) / 1_000_000 + 1 : 0)
@@ -180,15 +168,16 @@ extension EventLoop {
         return Int32(longest)
     }
 
-    private func wait(_ milliseconds: Int32) {
+    /// New and resumed connections, and clients that hung up.
+    private func look(_ daemon: OpaquePointer) {
         withUnsafeTemporaryAllocation(of: epoll_event.self, capacity: Self.eventsAtOnce) { found in
-            let count = epoll_wait(events, found.baseAddress, Int32(found.count), milliseconds)
+            let count = epoll_wait(events, found.baseAddress, Int32(found.count), 0)
             for event in found.prefix(Int(max(0, count))) {
                 switch Watched(event.data.u64) {
-                case .daemon: break
                 case .wakeup:
                     var count: UInt64 = 0
                     _ = read(wakeup, &count, 8)
+                    takeArrived(daemon)
                 case .connection(let connection): hangUps.began(connection)
                 }
             }

@@ -33,18 +33,15 @@ struct HangUps {
     /// When somebody has to be looked at; `nil` when nobody does.
     var next: UInt64? { looks.isEmpty ? nil : looks.values.lazy.map(\.at).min() }
 
-    /// Makes libmicrohttpd read from those that are due. True when it has to run for that.
-    mutating func look(now: UInt64) -> Bool {
-        guard let next, next <= now else { return false }
-        var isAny = false
+    /// Makes libmicrohttpd read from those that are due, when it runs next.
+    mutating func look(now: UInt64) {
+        guard let next, next <= now else { return }
         for (connection, look) in looks where look.at <= now {
             looks[connection] = Look(at: now + look.pause, pause: look.pause * 2)
             // What waits for another thread is resumed by that.
             guard !forebay_mhd_is_suspended(connection) else { continue }
             MHD_suspend_connection(connection)
             MHD_resume_connection(connection)
-            isAny = true
         }
-        return isAny
     }
 }
