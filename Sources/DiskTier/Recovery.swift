@@ -55,7 +55,7 @@ extension DiskTier {
     static let settlementPause: Duration = .milliseconds(50)
     static let settlementPauses = 200
     private static let retryInterval: Duration = .seconds(60)
-    private static let foldersBetweenReleases = 32
+    private static let foldersBetweenReleases = 4
     private static let sweepInterval: Duration = .seconds(24 * 3600)
     /// A file younger than this may be one that is just about to be entered into the index.
     private static let orphanAgeNanoseconds: Int64 = 600_000_000_000
