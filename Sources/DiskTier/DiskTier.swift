@@ -165,7 +165,7 @@ public final class DiskTier: Sendable {
     }
 
     /// What the index and the small files beside it take, and what one more small write may add. A file system may give a file more blocks than
-    /// it has pages.
+    /// it has pages; where they cannot be asked for, the pages count.
     var indexBytes: Int64 {
         let blocks = (try? fileSystem.status(at: Self.indexFile(directory)))??.allocated ?? 0
         return max(Int64(index.statistics.usedBytes), blocks) + fixedBytes

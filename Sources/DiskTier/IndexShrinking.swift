@@ -22,14 +22,15 @@ extension DiskTier {
     func shrinkIndex() {
         guard mayShrinkIndex else { return }
         do throws(DiskTierError) {
-            if try isIndexShrunk() { return }
+            if try copyWhereItWins() { return }
         } catch {
             note(error)
         }
         nextShrinking.store(time.monotonicNanoseconds() + Self.retryNanoseconds, ordering: .relaxed)
     }
 
-    private func isIndexShrunk() throws(DiskTierError) -> Bool {
+    /// False when it would not win enough, there is no room, or the tier is about to end.
+    private func copyWhereItWins() throws(DiskTierError) -> Bool {
         let (used, live) = (Int64(index.statistics.usedBytes), Int64(try inIndex(index.liveBytes)))
         guard used - live >= max(Self.leastGainBytes, used / 3),
             let room = try roomForCopy(live + Self.indexGrowthBytes)
