@@ -43,22 +43,21 @@ func fill(_ directory: String, _ count: Int) throws {
     let tier = try DiskTier(configuration(directory), fileSystem: files)
     tier.waitUntilSettled()
     let pool = WorkerPool(name: "fill", threads: 31, queueLimit: 64)
-    let failures = Atomic(0)
+    let failure = Mutex<(any Error)?>(nil)
     pool.forEach(below: count) { number in
         do {
             let bytes = content(number)
             let file = try tier.newFile(tier.reserve(8))
-            try files.write(bytes.span, to: file.file, at: 0)
+            try file.watch.write(bytes.span, at: 0)
             _ = try file.commit(as: digest(number), size: 8, since: tier.stamp())
         } catch {
-            failures.add(1, ordering: .relaxed)
+            failure.withLock { $0 = error }
         }
     }
     pool.close()
     tier.close()
-    print(
-        "filled \(count), \(failures.load(ordering: .relaxed)) failures, index \(tier.statistics.indexBytes >> 20) MiB"
-    )
+    if let failure = failure.withLock({ $0 }) { throw failure }
+    print("filled \(count), index \(tier.statistics.indexBytes >> 20) MiB")
 }
 
 /// Microseconds each, the median of nine rounds.
