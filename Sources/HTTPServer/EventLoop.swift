@@ -20,6 +20,9 @@ final class EventLoop: @unchecked Sendable {
     /// After so long with requests in each turn it lets others run: the clients' threads on the same machine wait no longer than that. Of 0.2, 0.7
     /// and 2 ms, the middle gave the most answers a second and the shortest tail.
     private static let sliceNanoseconds: UInt64 = 700_000
+    /// While files are sent, a turn without a request has found something else than their connections if it was shorter: a piece of a file takes
+    /// ten times as long.
+    private static let shortestPieceNanoseconds: UInt64 = 3_000
     private static let eventsAtOnce = 64
     /// An idle loop looks up at least this often.
     private static let longestWaitMilliseconds: UInt64 = 10_000
@@ -140,10 +143,12 @@ extension EventLoop {
         var lastLook = now
         while !isStopping.load(ordering: .sequentiallyConsistent) || suspended > 0 {
             answered = 0
+            let before = now
             MHD_run_wait(daemon, longestWaitMilliseconds(now))
             now = monotonicNanoseconds()
-            // While requests keep coming, that finds the next ones; what else there is, is looked at between slices.
-            if answered == 0 || now - lastLook > Self.sliceNanoseconds {
+            let sends = answered > 0 || sentFiles.next != nil && now - before > Self.shortestPieceNanoseconds
+            // While requests keep coming, or files are sent, that goes on with them; what else there is, is looked at between slices.
+            if !sends || now - lastLook > Self.sliceNanoseconds {
                 if answered > 0 { sched_yield() }
                 look(daemon)
                 now = monotonicNanoseconds()
