@@ -69,7 +69,13 @@ struct CacheSession {
                 body: .bytes(request.json)
             )
             var events = EventLines()
-            try client.perform(message, isCancelled: { stop.signal != nil }) { _, piece in
+            let silence = Silence()
+            let isCancelled: @Sendable () -> Bool = {
+                silence.tell()
+                return stop.signal != nil
+            }
+            try client.perform(message, isCancelled: isCancelled) { _, piece in
+                silence.end()
                 guard try events.append(piece, each) else { throw Stopped() }
             }
             guard events.isComplete else {
@@ -94,6 +100,20 @@ struct CacheSession {
         } catch {
             throw Unavailable(description: "cache-dir: \(error); run this as the user that the server runs as")
         }
+    }
+
+    /// Tells once of a server that does not answer: one that was stopped by a signal keeps its socket.
+    private final class Silence: Sendable {
+        private static let patience: Duration = .seconds(5)
+        private let limit = Deadline.after(patience)
+        private let isOver = Atomic(false)
+
+        func tell() {
+            guard limit.hasPassed, !isOver.exchange(true, ordering: .relaxed) else { return }
+            writeToStandardError("the server has not answered for 5 s; waiting for it for a minute\n")
+        }
+
+        func end() { isOver.store(true, ordering: .relaxed) }
     }
 
     // MARK: - No server runs

@@ -318,6 +318,25 @@ struct CacheCommandTests {
         }
     }
 
+    /// Bug: a command waited for a stopped server without a word.
+    @Test func aServerThatDoesNotAnswerIsToldOf() throws {
+        try withForebay { forebay in
+            try Repository(forebay, "team/app").pushImage(tag: "v1", layerSize: 1_000)
+            let server = try #require(forebay.processIdentifier)
+            let logs = try TemporaryDirectory()
+            Glibc.kill(server, SIGSTOP)
+            defer { Glibc.kill(server, SIGCONT) }
+            let command = try Command(
+                [Settings.binary, "cache", "ls", "--cache-dir", forebay.cacheDirectory],
+                log: logs.path + "/log"
+            )
+            try poll(for: "a word about it") { text(of: command.errorsPath).contains("has not answered") ? () : nil }
+            Glibc.kill(server, SIGCONT)
+            let result = try command.wait(seconds: 30)
+            #expect(result.status == 0 && result.output.contains("team/app:v1"), "\(result)")
+        }
+    }
+
     /// Bug: a command that a signal ended while a server worked for it ended by the signal itself, without a word.
     @Test(arguments: [SIGINT, SIGTERM])
     func workOfAServerThatASignalEndsHasNotSucceeded(signal: Int32) throws {
