@@ -33,6 +33,8 @@ public final class EdgeCache: Sendable {
         public var fillReaderPatience: Duration = .milliseconds(100)
         /// A fill whose last client left goes on as long as no more than this is still to fetch.
         public var fillUnattendedBytes: Int64 = 1 << 30
+        /// How long a fill that is not to go on waits for a client to come back, before its parts on their way are ended.
+        public var fillReturnPatience: Duration = .seconds(1)
         /// How long a blob that the origin does not have is believed to be nowhere; zero asks each time.
         public var absentTTL: Duration = .seconds(3)
         /// Blobs that are remembered to be nowhere.

@@ -46,6 +46,8 @@ final class Fill: Sendable {
         var map: PartMap?
         /// Clients that read along, or are about to.
         var members = 0
+        /// When a transfer first saw that none is left.
+        var leftAt: UInt64?
         /// Offsets at which readers wait, in the order in which they came.
         var waiting: [Int64] = []
         /// Jobs of the pool that run for this fill, and those that wait for a thread.

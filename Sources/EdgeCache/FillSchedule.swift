@@ -11,6 +11,8 @@ struct FillLimits: Sendable {
     var readerPatience: Duration
     /// A fill without clients goes on as long as no more than this is still to fetch.
     var unattendedBytes: Int64
+    /// A client that comes back within this time finds the fill under way.
+    var returnPatience: Duration
 }
 
 // The jobs of a fill: each fetches a part, then goes back into the queue, so that the fills share the threads.
@@ -115,7 +117,22 @@ extension Fill.State {
 
     fileprivate func mayReadAhead(_ limits: FillLimits) -> Bool {
         guard readsAhead else { return false }
-        return members > 0 || (map?.missingBytes ?? 0) <= limits.unattendedBytes
+        return isAttended(limits)
+    }
+
+    private func isAttended(_ limits: FillLimits) -> Bool {
+        members > 0 || (map?.missingBytes ?? 0) <= limits.unattendedBytes
+    }
+
+    /// Its last client has left for good, and too much is missing.
+    fileprivate mutating func isForsaken(at now: UInt64, _ limits: FillLimits) -> Bool {
+        guard !isAttended(limits) else {
+            leftAt = nil
+            return false
+        }
+        let since = leftAt ?? now
+        leftAt = since
+        return .nanoseconds(now - min(now, since)) >= limits.returnPatience
     }
 }
 
@@ -132,8 +149,15 @@ extension Fill {
         if isAwaited { state.update { _ in } }
     }
 
-    /// Where the part ends now: readers who wait behind may have it cut.
-    func endOfPart(at start: Int64) -> Int64? { state.withLock { $0.map?.endOfPart(at: start) } }
+    /// Where the part ends now: readers who wait behind may have it cut, and what nobody wants ends with its block.
+    ///
+    /// - Parameter position: the next byte from the origin.
+    func endOfPart(at start: Int64, from position: Int64, now: UInt64, _ limits: FillLimits) -> Int64? {
+        state.withLock { state in
+            if state.isForsaken(at: now, limits) { state.map?.cutPart(at: start, behind: position) }
+            return state.map?.endOfPart(at: start)
+        }
+    }
 
     /// The rest of a part does not come.
     func finishPart(at start: Int64, upTo position: Int64) {

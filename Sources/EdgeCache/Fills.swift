@@ -55,7 +55,8 @@ final class Fills: Sendable {
             partBytes: configuration.fillPartBytes,
             partsInFlight: configuration.fillPartsInFlight,
             readerPatience: configuration.fillReaderPatience,
-            unattendedBytes: configuration.fillUnattendedBytes
+            unattendedBytes: configuration.fillUnattendedBytes,
+            returnPatience: configuration.fillReturnPatience
         )
         passages = Passages(
             limit: configuration.passingReadLimit,

@@ -113,6 +113,14 @@ struct PartMap: Sendable {
         return true
     }
 
+    /// Ends a part on its way with the block at `position`.
+    mutating func cutPart(at start: Int64, behind position: Int64) {
+        let cut = (position + FillNote.unitBytes - 1) / FillNote.unitBytes * FillNote.unitBytes
+        guard let end = flying[start], cut < end else { return }
+        flying[start] = cut
+        giveBack(cut..<end)
+    }
+
     mutating func land(_ range: Range<Int64>) {
         landed.insert(range)
         taken.insert(range)

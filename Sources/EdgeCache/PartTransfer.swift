@@ -304,11 +304,10 @@ extension PartTransfer {
 extension PartTransfer {
     /// Where the part ends now. A cut is made so far ahead that no byte behind it has come before this look.
     private func heedCut() throws(Stop) {
-        guard let now = fill.endOfPart(at: start), now < end else {
-            if isCut, position == end { throw .cut }
-            return
+        if let now = fill.endOfPart(at: start, from: position, now: writtenAt, fills.limits), now < end {
+            (end, isCut) = (now, true)
         }
-        (end, isCut) = (now, true)
+        if isCut, position == end { throw .cut }
     }
 
     /// What came before the transfer ended need not be fetched again.

@@ -182,7 +182,31 @@ import Threading
         #expect(try contents(slow) == content)
     }
 
-    /// Too much is missing: the fill stops after the parts in flight, and the next client goes on with them.
+    /// Bug: however little was to be fetched for nobody, the parts in flight came to their ends, which was all of a blob of 64 MiB.
+    @Test func whatNobodyWantsEndsWithTheBlocksInFlight() throws {
+        let edge = try Edge {
+            $0.fillPartBytes = Int64(4 * mebibyte)
+            $0.fillUnattendedBytes = Int64(mebibyte)
+            $0.fillReturnPatience = .zero
+        }
+        let content = noise(24 * mebibyte)
+        let digest = edge.seed(content)
+        let gate = Gate()
+        edge.store.hold(from: 2 * mebibyte, at: gate)
+        do {
+            let client = try edge.cache.blob(digest)
+            #expect(try edge.read(digest, 0..<1000) == Array(content[..<1000]))
+            withExtendedLifetime(client) { gate.waitForArrivals(6) }
+        }
+        gate.open()
+        edge.cache.waitForFills()
+        #expect(edge.store.deliveredBytes <= 2 * mebibyte + 6 * mebibyte)
+        #expect(try edge.read(digest) == content)
+        edge.cache.waitForFills()
+        #expect(edge.store.deliveredBytes <= content.count + mebibyte)
+    }
+
+    /// Too much is missing: the fill stops after the parts in flight, since somebody may come back meanwhile, and the next client goes on with them.
     @Test func aFillThatAllHaveLeftIsKeptForLater() throws {
         let edge = try Edge {
             smallParts(&$0)
