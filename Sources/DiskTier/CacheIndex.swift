@@ -205,8 +205,13 @@ extension CacheIndex {
         return run
     }
 
+    /// So much of it may stay in memory.
+    private static let keptBytes = 32 << 20
+
     /// After a walk over all of it. What cannot be done now is of no harm.
-    func releaseMemory() { try? environment.releaseMemory() }
+    func releaseMemory() {
+        if environment.statistics.usedBytes > Self.keptBytes { try? environment.releaseMemory() }
+    }
 
     /// Goes on with a copy of its file, without the pages that deletes have freed; false when that was not wanted to its end.
     func compact(through path: String, while isWanted: () -> Bool, install: () -> Void) throws(LMDBError) -> Bool {

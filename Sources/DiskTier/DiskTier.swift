@@ -100,6 +100,7 @@ public final class DiskTier: Sendable {
     let notices = Notices()
     let hasToldUnobserved = Atomic(false)
     let report: @Sendable (Event) -> Void
+    let folders = Folders()
     private let fixedBytes: Int64
     private let lock: ProcessLock
     private let isClosed = Atomic(false)

@@ -78,7 +78,9 @@ public final class IncomingFile {
     /// Its blocks are free, and count until then, when the last one who has the file open is through.
     private func discard(_ path: String) {
         tier.discard(path, bytes: reservation.held)
-        file.keep(LingeringBlocks(max(0, room), in: tier.ledger))
+        let blocks = max(0, room)
+        reservation.handOver(blocks)
+        file.keep(LingeringBlocks(blocks, in: tier.ledger))
     }
 
     /// Makes the bytes part of the tier, durably. The caller has verified that they have this digest.
@@ -98,6 +100,7 @@ public final class IncomingFile {
                 tier.settlement.publishes(path)
                 return try fileSystem.publish(watch.file, from: watch.file.path, as: path, watch)
             }
+            tier.measureFolder(parentDirectory(of: path))
             isCommitted = true
             // Who reads along with the fill goes on reading this file.
             file.keep(tier.readers.begin(Key.hash(Key.digest(digest))))

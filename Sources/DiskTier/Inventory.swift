@@ -80,7 +80,7 @@ extension DiskTier {
         let limit = min(limit, Self.inventoryPageLimit)
         // The least key above it.
         let start = cursor.map { $0.key + [0] } ?? prefix
-        return try inIndex { () throws(LMDBError) in
+        let page = try inIndex { () throws(LMDBError) in
             try index.read { transaction throws(LMDBError) in
                 var entries: [InventoryEntry] = []
                 var (looked, last): (Int, [UInt8]?) = (0, nil)
@@ -100,6 +100,8 @@ extension DiskTier {
                 )
             }
         }
+        if cursor != nil, page.next == nil { index.releaseMemory() }
+        return page
     }
 
     /// What is known of one blob; `nil` when it is not here.

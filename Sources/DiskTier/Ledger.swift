@@ -13,6 +13,8 @@ final class Ledger: Sendable {
         var pendingBytes: Int64 = 0
         /// The index's own file.
         var indexBytes: Int64 = 0
+        /// The folders' own blocks.
+        var folderBytes: Int64 = 0
         /// Files without a name that are still being read.
         var lingeringBytes: Int64 = 0
         /// Damaged files that were put aside.
@@ -29,7 +31,8 @@ final class Ledger: Sendable {
         }
 
         var knownBytes: Int64 {
-            committedBytes + reservedBytes + indexBytes + lingeringBytes + quarantinedBytes + strandedBytes
+            committedBytes + reservedBytes + indexBytes + folderBytes + lingeringBytes + quarantinedBytes
+                + strandedBytes
         }
 
         var landedBytes: Int64 { knownBytes - pendingBytes }

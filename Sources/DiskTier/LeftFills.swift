@@ -92,8 +92,8 @@ extension DiskTier {
     func dropLeftFill(_ digest: Digest) {
         guard let entry = leftFills.entries.withLock({ $0.removeValue(forKey: digest) }) else { return }
         removeLeftFile(entry.path, entry.bytes)
-        entry.file?.keep(LingeringBlocks(entry.bytes, in: ledger))
-        ledger.update { $0.reservedBytes -= entry.bytes }
+        let lingering = LingeringBlocks(entry.bytes, in: ledger)
+        entry.file?.keep(lingering)
     }
 
     /// Makes room, the oldest first; false when there is none to drop.

@@ -74,9 +74,13 @@ final class LingeringBlocks: Sendable {
     private let bytes: Int64
     private let ledger: Ledger
 
+    /// - Parameter bytes: reserved until now.
     init(_ bytes: Int64, in ledger: Ledger) {
         (self.bytes, self.ledger) = (bytes, ledger)
-        ledger.update { $0.lingeringBytes += bytes }
+        ledger.update { entries in
+            entries.reservedBytes -= bytes
+            entries.lingeringBytes += bytes
+        }
     }
 
     deinit { ledger.update { $0.lingeringBytes -= bytes } }

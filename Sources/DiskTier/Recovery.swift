@@ -68,6 +68,7 @@ extension DiskTier {
             ledger.update { $0.unknownBytes = max(0, min(ledger.ceilingBytes, used) - $0.usedBytes) }
         }
         _ = background.start("housekeeping", self) { tier in
+            tier.measureFolders()
             tier.settle()
             tier.background.press()
             tier.keepHouse()
@@ -125,6 +126,7 @@ extension DiskTier {
         var sweeps: UInt64 = 0
         while background.pause(Self.retryInterval) {
             retryRemovals()
+            measureFolders()
             // Others may have taken what the volume had, while nobody asked the tier for room.
             background.press()
             let seconds = (time.monotonicNanoseconds() - start) / 1_000_000_000

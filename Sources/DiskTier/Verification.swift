@@ -88,7 +88,10 @@ extension DiskTier {
                 if verdict == .missing { state.missing += 1 }
                 guard visit(state, digest, verdict) else { return state }
             }
-            guard let last = batch.last else { return state }
+            guard let last = batch.last else {
+                index.releaseMemory()
+                return state
+            }
             // The least key above it.
             next = Key.digest(last.digest) + [0]
         }

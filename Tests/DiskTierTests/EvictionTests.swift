@@ -110,6 +110,19 @@ extension DiskTier {
         withExtendedLifetime(reader) {}
     }
 
+    /// Bug: the folders' own blocks were in no books, up to 1 MiB of a ceiling of 16.
+    @Test func foldersCount() throws {
+        let tier = try DiskTier(folder.path, ceilingBytes: 16 << 20) { $0.highWatermarkPercent = 99 }
+        defer { tier.stop() }
+        tier.waitUntilSettled()
+        for seed in 0..<600 {
+            try tier.store(pattern(20_000 + seed, seed: seed))
+            if seed % 100 == 99 { #expect(try folder.allocatedBytes() <= tier.statistics.usedBytes) }
+        }
+        #expect(try LocalFileSystem().entries(of: folder.path + "/blobs/sha256").count > 200)
+        #expect(try folder.allocatedBytes() <= 16 << 20)
+    }
+
     enum End: CaseIterable { case deleted, failed, lateFailure, dropped, left }
 
     /// Bug: what a delete or a failure took away while somebody read along with the fill was in no books.

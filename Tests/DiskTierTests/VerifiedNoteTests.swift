@@ -136,5 +136,10 @@ import Testing
 
 extension TemporaryFolder {
     /// The blocks of a tier's blobs in files.
-    fileprivate func allocatedFileBytes() throws -> Int64 { try Self.allocatedBytes(below: path + "/blobs") }
+    fileprivate func allocatedFileBytes() throws -> Int64 {
+        let files = LocalFileSystem()
+        return try files.entries(of: path + "/blobs/sha256").reduce(0) { sum, folder in
+            sum + (try Self.allocatedBytes(below: path + "/blobs/sha256/\(folder.name)"))
+        }
+    }
 }

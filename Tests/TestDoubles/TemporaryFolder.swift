@@ -48,7 +48,7 @@ public final class TemporaryFolder {
         try files.write(bytes.span, to: files.open("\(path)/\(name)", .create), at: 0)
     }
 
-    /// The blocks that all files below take, in bytes: what `du` says.
+    /// The blocks that all files and folders below take, in bytes: what `du` says.
     public func allocatedBytes() throws(FileError) -> Int64 { try Self.allocatedBytes(below: path) }
 
     public static func allocatedBytes(below directory: String) throws(FileError) -> Int64 {
@@ -56,8 +56,9 @@ public final class TemporaryFolder {
         var sum: Int64 = 0
         for entry in try files.entries(of: directory) {
             let child = "\(directory)/\(entry.name)"
-            // A file may go while it is counted.
-            sum += entry.isDirectory ? try allocatedBytes(below: child) : try files.status(at: child)?.allocated ?? 0
+            // It may go while it is counted.
+            sum += try files.status(at: child)?.allocated ?? 0
+            if entry.isDirectory { sum += try allocatedBytes(below: child) }
         }
         return sum
     }
