@@ -190,7 +190,7 @@ public final class DiskTier: Sendable {
 extension DiskTier {
     public struct Statistics: Sendable {
         public let ceilingBytes: Int64
-        /// Files, reservations and the index together.
+        /// Files, reservations, the index and the folders together.
         public let usedBytes: Int64
         public let reservedBytes: Int64
         /// Of the reserved ones, those of unfinished uploads.

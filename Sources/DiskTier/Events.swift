@@ -77,6 +77,7 @@ extension DiskTier {
         public let usedBytes: Int64
         public let ceilingBytes: Int64
         public let indexBytes: Int64
+        public let folderBytes: Int64
         public let uploadBytes: Int64
         public let fillBytes: Int64
         /// Of files that are pinned or being read.
@@ -86,6 +87,7 @@ extension DiskTier {
             self.ceilingBytes = ceilingBytes
             usedBytes = entries.usedBytes
             indexBytes = entries.indexBytes
+            folderBytes = entries.folderBytes
             uploadBytes = entries.uploadBytes
             fillBytes = entries.reservedBytes - entries.uploadBytes
             fileBytes = entries.committedBytes + entries.lingeringBytes
@@ -94,7 +96,7 @@ extension DiskTier {
         public var description: String {
             """
             the cache takes \(usedBytes) bytes, \(usedBytes - ceilingBytes) more than cache-size, and nothing is left that may go: \
-            unfinished uploads \(uploadBytes), fills \(fillBytes), index \(indexBytes), pinned or read files \
+            unfinished uploads \(uploadBytes), fills \(fillBytes), index \(indexBytes), folders \(folderBytes), pinned or read files \
             \(fileBytes); finish or cancel uploads, unpin, or raise cache-size
             """
         }

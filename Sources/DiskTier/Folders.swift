@@ -30,6 +30,7 @@ extension DiskTier {
         }
     }
 
+    /// Of one that cannot be read, those in it are as before too.
     func measureFolders() {
         for name in ["", "/index", "/incoming", "/uploads", "/quarantine"] { measureFolder(directory + name) }
         for algorithm in DigestAlgorithm.allCases {
