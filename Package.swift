@@ -55,7 +55,9 @@ let package = Package(
         .target(
             name: "HTTPServer",
             dependencies: ["CGlibc", "CMicroHTTPD", "System", "Threading"],
-            swiftSettings: wrapper
+            swiftSettings: wrapper,
+            // libmicrohttpd finds it only among the executable's dynamic symbols.
+            linkerSettings: [.unsafeFlags(["-Xlinker", "--export-dynamic-symbol=sendfile64"])]
         ),
         .target(
             name: "ObjectStorage",

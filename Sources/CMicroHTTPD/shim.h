@@ -5,6 +5,7 @@
 #include <stdint.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/sendfile.h>
 
 struct forebay_mhd_options {
     unsigned int connection_limit;

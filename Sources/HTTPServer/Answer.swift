@@ -45,7 +45,7 @@ private func make(_ body: Response.Body, _ connection: OpaquePointer, _ exchange
         return makeCopy(bytes.span)
     case .file(let file, let status, let offset, let length):
         guard offset + length <= status.size, status.stillDescribes(file.descriptor) else { return nil }
-        guard isInMemory(file, offset, length) else {
+        guard SentFiles.isCalled, isInMemory(file, offset, length) else {
             return BodyStream(FileProducer(file, status, from: offset), length: length, connection, exchange).make()
         }
         let descriptor = file.takeDescriptor()
@@ -53,8 +53,8 @@ private func make(_ body: Response.Body, _ connection: OpaquePointer, _ exchange
             close(descriptor)
             return nil
         }
-        exchange.sentFile = SentFile(descriptor, status, connection, length: length)
-        exchange.loop.sentFiles.began(exchange)
+        let sent = SentFile(descriptor, status, connection, offset: offset, length: length)
+        exchange.loop.sentFiles.began(exchange, sent)
         return made
     case .stream(let length, let producer):
         return BodyStream(producer, length: length, connection, exchange).make()

@@ -139,6 +139,7 @@ extension EventLoop {
 extension EventLoop {
     private func run() {
         guard let daemon else { preconditionFailure("a loop without a daemon") }
+        becomeCurrent()
         var now = monotonicNanoseconds()
         var lastLook = now
         while !isStopping.load(ordering: .sequentiallyConsistent) || suspended > 0 {
@@ -146,7 +147,7 @@ extension EventLoop {
             let before = now
             MHD_run_wait(daemon, longestWaitMilliseconds(now))
             now = monotonicNanoseconds()
-            let sends = answered > 0 || sentFiles.next != nil && now - before > Self.shortestPieceNanoseconds
+            let sends = answered > 0 || !sentFiles.isEmpty && now - before > Self.shortestPieceNanoseconds
             // While requests keep coming, or files are sent, that goes on with them; what else there is, is looked at between slices.
             if !sends || now - lastLook > Self.sliceNanoseconds {
                 if answered > 0 { sched_yield() }
@@ -155,7 +156,6 @@ extension EventLoop {
                 lastLook = now
             }
             hangUps.look(now: now)
-            sentFiles.look(now: now)
         }
         takeArrived(daemon)
         MHD_stop_daemon(daemon)
@@ -165,12 +165,8 @@ extension EventLoop {
 
     /// Connections that time out sooner end the wait by themselves.
     private func longestWaitMilliseconds(_ now: UInt64) -> Int32 {
-        var longest = Self.longestWaitMilliseconds
-        for next in [hangUps.next, sentFiles.next] {
-            guard let next else { continue }
-            longest = min(longest, next > now ? (next - now) / 1_000_000 + 1 : 0)
-        }
-        return Int32(longest)
+        guard let next = hangUps.next else { return Int32(Self.longestWaitMilliseconds) }
+        return Int32(min(Self.longestWaitMilliseconds, next > now ? (next - now) / 1_000_000 + 1 : 0))
     }
 
     /// New and resumed connections, and clients that hung up.
@@ -262,6 +258,23 @@ extension EventLoop {
 
     /// New work is refused: the loop is about to end.
     var refusesWork: Bool { isStopping.load(ordering: .relaxed) }
+}
+
+extension EventLoop {
+    private static let key = {
+        var key = pthread_key_t()
+        precondition(pthread_key_create(&key, nil) == 0, "pthread_key_create")
+        return key
+    }()
+
+    /// The loop whose thread this is.
+    static var current: EventLoop? {
+        pthread_getspecific(key).map { Unmanaged<EventLoop>.fromOpaque($0).takeUnretainedValue() }
+    }
+
+    private func becomeCurrent() {
+        pthread_setspecific(Self.key, Unmanaged.passUnretained(self).toOpaque())
+    }
 }
 
 /// Sendable because resuming is all that is done with it on another thread.

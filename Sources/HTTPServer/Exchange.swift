@@ -251,7 +251,7 @@ final class Exchange: @unchecked Sendable {
             loop.ended(request, end)
         }
         stream = nil
-        if sentFile != nil { loop.sentFiles.ended(self) }
+        loop.sentFiles.ended(self)
         switch phase {
         case .receiving(let intake): abandon(intake)
         case .decided(.receive(let receiver)): abandon(Intake(receiver, exchanges))

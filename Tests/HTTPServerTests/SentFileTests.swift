@@ -53,13 +53,11 @@ import Threading
     }
 
     /// Bugs: what was not in memory, and is read by threads for that reason, had a good end; and so had what was written to by somebody who put
-    /// the time of modification back.
+    /// the time of modification back. What was written to a quarter of a second before the end of its answer had a good end as well.
     @Test(arguments: [true, false])
     func aFileThatIsWrittenToBreaksItsReaders(isInMemory: Bool) throws {
         try withSlowReaders(1, isInMemory: isInMemory) { clients, handler, file in
             try overwriteLater(file.path, at: Int64(Self.size) - 100)
-            // The client is slow: a fast one has it all before the loop looks.
-            if isInMemory { #expect(handler.waitForEnds(1)?.first?.isBroken == true) }
             #expect(throws: RawClient.Failure.self) { try clients[0].rest(Self.size) }
             #expect(!clients[0].isStuck)
             #expect(handler.waitForEnds(1)?.first?.isBroken == true)
@@ -81,8 +79,6 @@ import Threading
     @Test func aFileThatLosesItsNameIsSentToItsEnd() throws {
         try withSlowReaders(2) { clients, handler, file in
             try files.remove(file.path)
-            // By then the loop has looked.
-            #expect(handler.seen.wait(until: .after(.milliseconds(600))) { _ -> Bool? in nil } == nil)
             for client in clients { #expect(try client.rest(Self.size) > Self.size) }
             #expect(try #require(handler.waitForEnds(2)).allSatisfy { !$0.isBroken && $0.isComplete })
         }
