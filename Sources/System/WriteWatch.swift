@@ -53,12 +53,12 @@ public final class WriteWatch: Sendable {
 
 extension WriteWatch {
     public func write(_ bytes: Span<UInt8>, at offset: Int64) throws(FileError) {
-        try look()
-        begin()
-        defer { end(isWrite: true) }
+        // Threads that write to one file wait for each other here. What the observer has to tell stays with it until somebody wants to know.
+        try look(asksObserver: false) { begin(&$0) }
+        var reached: Int64 = 0
+        defer { end(isWrite: true, reached) }
         try fileSystem.write(bytes, to: file, at: offset)
-        let end = offset + Int64(bytes.count)
-        state.withLock { $0.end = max($0.end, end) }
+        reached = offset + Int64(bytes.count)
     }
 
     public func resize(to size: Int64) throws(FileError) {
@@ -73,27 +73,21 @@ extension WriteWatch {
     public func change<Failure: Error>(_ body: () throws(Failure) -> Void) throws(Failure) {
         // What cannot be looked at now is looked at later.
         try? look()
-        begin()
+        state.withLock { begin(&$0) }
         defer { end() }
         try body()
     }
 
-    private func begin() {
-        state.withLock { state in
-            state.underWay += 1
-            state.begun += 1
-            endRest(&state)
-        }
+    private func begin(_ state: inout State) {
+        state.underWay += 1
+        state.begun += 1
+        endRest(&state)
     }
 
-    private func end(isWrite: Bool = false) {
-        noteChange(isWrite: isWrite)
-        state.withLock { $0.underWay -= 1 }
-    }
-
-    /// Whatever the file is now, it is by us, unless it is too short. What cannot be looked at now is looked at later.
-    private func noteChange(isWrite: Bool) {
+    /// Whatever the file is now, it is by us, unless it is too short: it reaches at least so far. What cannot be looked at now is looked at later.
+    private func end(isWrite: Bool = false, _ reached: Int64 = 0) {
         let (number, end) = state.withLock { state in
+            state.end = max(state.end, reached)
             state.looks += 1
             return (state.looks, state.end)
         }
@@ -107,6 +101,7 @@ extension WriteWatch {
                 }
             }
             if let status, status.size < end { state.isSuspect = true }
+            state.underWay -= 1
         }
     }
 }
@@ -148,18 +143,21 @@ extension WriteWatch {
         isExact ? status.modifiedNanoseconds : status.changedNanoseconds
     }
 
-    private func look() throws(FileError) {
+    private func look(asksObserver: Bool = true, then next: (inout State) -> Void = { _ in }) throws(FileError) {
         let before = state.withLock { $0 }
-        guard !before.isSuspect else { return }
-        if before.isAtRest { return try lookAtRest() }
+        guard !before.isSuspect, !before.isAtRest else {
+            if !before.isSuspect { try lookAtRest() }
+            return state.withLock { next(&$0) }
+        }
         let status = try fileSystem.status(of: file)
         state.withLock { state in
-            state.take(observer?.takeDeeds() ?? [])
+            if asksObserver { state.take(observer?.takeDeeds() ?? []) }
             // It may have been a change of ours.
             let isOurs = before.underWay > 0 || state.begun != before.begun || before.changed == nil
             if !isOurs && status.changedNanoseconds != before.changed || status.size < before.end {
                 state.isSuspect = true
             }
+            next(&state)
         }
     }
 
