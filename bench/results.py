@@ -1,6 +1,7 @@
 """What the side-by-side found: rows with medians, how they stand to the goals, and the same as Markdown."""
 
 import json
+import math
 import statistics
 import time
 
@@ -85,9 +86,12 @@ def goals(samples):
             found.append({"name": goal.what, "row": str(case), "against": " or ".join(goal.against), "bound": goal.bound, "limit": goal.limit})
             if all(many and all(one["operations"] and one.get("latency") for one in many) for many in rounds):
                 value = figure(goal.what, goal.values(own, others))
-                is_met = value["value"] >= goal.limit if goal.bound == "at least" else value["value"] <= goal.limit
-                found[-1] |= value | {"isMet": is_met}
+                found[-1] |= value | {"isMet": holds(value["value"], goal.bound, goal.limit)}
     return found
+
+
+def holds(value, bound, limit):
+    return value >= limit if bound == "at least" else value <= limit
 
 
 def for_page(report, newest):
@@ -109,7 +113,9 @@ def text(run):
 
 
 def figure(name, values):
-    return {"name": name, "value": round(statistics.median(values), 4), "low": round(min(values), 4), "high": round(max(values), 4)}
+    """To six digits, however small."""
+    value, low, high = (float(f"{one:.6g}") for one in (statistics.median(values), min(values), max(values)))
+    return {"name": name, "value": value, "low": low, "high": high}
 
 
 def row(case, samples):
@@ -196,14 +202,27 @@ def merged(new, path):
 # Markdown
 
 
+def decimals(value):
+    """Three digits of most figures, and at least one of those that are small."""
+    value = abs(value)
+    return 0 if value >= 100 or not value else 1 if value >= 10 else max(2, -math.floor(math.log10(value)))
+
+
 def number(value):
-    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
+    return f"{value:,.{decimals(value)}f}"
 
 
-def with_spread(figure):
-    if figure["low"] == figure["high"]:
-        return number(figure["value"])
-    return f"{number(figure['value'])} ({number(figure['low'])}–{number(figure['high'])})"
+def with_spread(figure, value=number):
+    low, high = number(figure["low"]), number(figure["high"])
+    return value(figure["value"]) + (f" ({low}–{high})" if low != high else "")
+
+
+def beside_goal(goal):
+    """A value that is a little off its goal has as many digits more as tell that."""
+    def written(value):
+        texts = (f"{value:,.{digits}f}" for digits in range(decimals(value), 9))
+        return next((text for text in texts if holds(float(text.replace(",", "")), goal["bound"], goal["limit"]) == goal["isMet"]), number(value))
+    return with_spread(goal, written)
 
 
 def markdown(reports):
@@ -238,6 +257,6 @@ def goal_table(goals, mark):
     lines = ["", "## Goals", "", "Ratios within each round, then their median.", "", "| work | what | beside | found | goal |  |",
              "|---|---|---|---:|---:|---|"]
     for goal in goals:
-        found, verdict = (with_spread(goal), "met" if goal["isMet"] else "**missed**") if "value" in goal else ("–", "**not measured**")
+        found, verdict = (beside_goal(goal), "met" if goal["isMet"] else "**missed**") if "value" in goal else ("–", "**not measured**")
         lines.append(f"| {goal['row']}{mark(goal['run'])} | {goal['name']} | {goal['against'] or '–'} | {found} | {goal['bound']} {goal['limit']:g} | {verdict} |")
     return lines
