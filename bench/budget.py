@@ -1,18 +1,20 @@
 #!/usr/bin/env python3
 """Instructions that a warm request costs, against a recorded budget. They hardly vary, unlike times.
 
-usage: bench/budget.py [--record] [--requests 200] [--tolerance 5] [--binary .build/release/forebay]
-
-The server runs in valgrind's callgrind with N requests of each kind on one kept connection, the base, and for each kind once more with 2N of
-that. The difference, divided by N, is what one costs in user space; start, fill and stop cancel out. Fails when a kind costs more than the
-budget in bench/budget.json and the tolerance in percent, and then lists the functions where most instructions go. What seems too much is
-measured again, the base as often from the start, and the least counts: a thread that was held up costs instructions, and nothing makes fewer
-of them than are needed. Where most kinds seem to cost less, the base was too much each time, and the run fails since it could hide a kind
-that costs more. With other versions of the libraries than the budget was recorded with, the tolerance is three times as wide. --record
-measures everything as often and writes the new budget. Needs valgrind, which `make bench` installs.
+The server runs in valgrind's callgrind with N requests of each kind on one kept
+connection, the base, and for each kind once more with 2N of that. The
+difference, divided by N, is what one costs in user space; start, fill and stop
+cancel out. Fails when a kind costs more than the budget in bench/budget.json and
+the tolerance in percent, and then lists the functions where most instructions
+go. What seems too much is measured again, the base as often from the start, and
+the least counts: a thread that was held up costs instructions, and nothing makes
+fewer of them than are needed. Where most kinds seem to cost less, the base was
+too much each time, and the run fails since it could hide a kind that costs more.
+With other versions of the libraries than the budget was recorded with, the
+tolerance is three times as wide. --record measures everything as often and
+writes the new budget. Needs valgrind and binutils, which `make bench` installs.
 """
 
-import argparse
 import http.client
 import json
 import os
@@ -26,7 +28,8 @@ import sys
 import tempfile
 import time
 
-from peers import ENVIRONMENT, MANIFEST_TYPE, REPOSITORY, ROOT, find, free_port, push_blob, push_manifest, tree
+from peers import ENVIRONMENT, MANIFEST_TYPE, REPOSITORY, find, free_port, push_blob, push_manifest, tree
+from program import ROOT, Options, at_least, run
 
 BUDGET = ROOT / "bench/budget.json"
 ATTEMPTS = 3
@@ -129,11 +132,10 @@ def paths(server, requests):
 
 
 def main():
-    options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    options.add_argument("--record", action="store_true", help="write what was measured as the new budget")
-    options.add_argument("--requests", type=int, default=200)
-    options.add_argument("--tolerance", type=float, default=5, help="percent above the budget that pass")
-    options.add_argument("--binary", default=str(ROOT / ".build/release/forebay"))
+    options = Options(__doc__)
+    options.add_argument("--record", action="store_true", help="write what was measured as the new budget, whatever it is")
+    options.add_argument("--requests", type=at_least(1), default=200, metavar="N", help="of each kind; fewer are quicker and vary more (%(default)s)")
+    options.add_argument("--tolerance", type=at_least(0, float), default=5, metavar="PERCENT", help="above the budget that pass (%(default)s)")
     options = options.parse_args()
     recorded = json.loads(BUDGET.read_text()) if BUDGET.exists() else {}
     budget, here = recorded.get("instructions", {}), environment()
@@ -172,4 +174,4 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -1,26 +1,29 @@
 #!/usr/bin/env python3
 """Cold pulls through Forebay from an origin of known speed, and what slow clients cost.
 
-usage: bench/cold_pull.py [--binary .build/release/forebay] [--rounds 5] [--only coalescing first-byte parallel slow oversize]
-
-The origin is a small S3 server of this script: it serves one blob, with ranges, each connection at a limited rate, and counts its bytes.
-Everything runs on loopback, in a temporary folder. Prints, as medians:
+The origin is a small S3 server of this script: it serves one blob, with ranges,
+each connection at a limited rate, and counts its bytes. Everything runs on
+loopback, in a temporary folder, which takes 3 GiB. Prints, as medians:
 
 - coalescing: 64 clients on one cold blob, beside one client: origin bytes, time.
-- first-byte: time to the first byte of a cold blob, beside that of the origin itself.
+- first-byte: time to the first byte of a cold blob, beside that of the origin.
 - parallel: a cold pull from an origin that limits each connection to 40 MB/s.
-- slow: the server's resident memory with 1,000 clients that read 100 KB/s, of a warm and of a cold blob.
-- oversize: 50 clients at once on a blob that is larger than the cache: origin bytes, time, resident memory.
+- slow: the server's resident memory with 1,000 clients that read 100 KB/s, of a
+  warm and of a cold blob.
+- oversize: 50 clients at once on a blob that is larger than the cache: origin
+  bytes, time, resident memory.
 """
 
-import argparse
+import atexit
 import hashlib
 import multiprocessing
 import os
 import pathlib
 import re
+import resource
 import select
 import shutil
+import signal
 import socket
 import statistics
 import subprocess
@@ -29,28 +32,15 @@ import tempfile
 import threading
 import time
 
+from peers import free_port
+from program import Options, at_least, run
+
 SCRATCH = bytearray(1 << 20)
 
 
 def discard(connection):
     """Takes bytes off a connection without copying them; how many."""
     return connection.recv_into(SCRATCH, len(SCRATCH), socket.MSG_TRUNC)
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def wait_for(port):
-    for _ in range(200):
-        try:
-            socket.create_connection(("127.0.0.1", port), timeout=1).close()
-            return
-        except OSError:
-            time.sleep(0.05)
-    sys.exit(f"nothing listens on port {port}")
 
 
 class Origin:
@@ -65,6 +55,8 @@ class Origin:
         self.process.start()
 
     def run(self):
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # as `stop` ends it
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
         while True:
             connection, _ = self.listener.accept()
             threading.Thread(target=self.serve, args=(connection,), daemon=True).start()
@@ -140,7 +132,17 @@ class Forebay:
             [binary, "serve", "--listen", f"127.0.0.1:{self.port}", "--cache-dir", str(self.folder / "cache"), "--cache-size", "4GiB",
              "--origin", "s3://bench/", "--s3-endpoint", f"http://127.0.0.1:{origin.port}", *settings],
             stderr=(self.folder / "log").open("w"), env=environment)
-        wait_for(self.port)
+        atexit.register(self.stop)
+        self.wait()
+
+    def wait(self):
+        while self.process.poll() is None:
+            try:
+                socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
+                return
+            except OSError:
+                time.sleep(0.05)
+        sys.exit(f"the server does not start:\n{(self.folder / 'log').read_text()[-2000:]}")
 
     @property
     def memory(self):
@@ -151,7 +153,8 @@ class Forebay:
     def stop(self):
         self.process.terminate()
         self.process.wait()
-        shutil.rmtree(self.folder)
+        shutil.rmtree(self.folder, ignore_errors=True)
+        atexit.unregister(self.stop)
 
 
 def request(port, path):
@@ -300,7 +303,7 @@ class Bench:
             while not done.wait(0.05):
                 peaks.append(server.memory)
 
-        watcher = threading.Thread(target=watch)
+        watcher = threading.Thread(target=watch, daemon=True)
         watcher.start()
         seconds = pull(server.port, f"/v2/bench/blobs/sha256:{name}", 50)
         done.set()
@@ -336,24 +339,24 @@ class Bench:
 
 
 def main():
-    options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    options.add_argument("--binary", default=".build/release/forebay")
-    options.add_argument("--rounds", type=int, default=5)
-    options.add_argument("--rounds-large", type=int, default=1, help="of the pulls by 64 clients")
-    options.add_argument("--coalescing-rate", type=int, default=40, help="MB/s of the origin, so low that 64 clients can be served")
-    options.add_argument("--slow-clients", type=int, default=1000)
-    options.add_argument("--slow-seconds", type=float, default=15)
+    options = Options(__doc__)
+    options.add_argument("--rounds", type=at_least(1), default=5, metavar="N", help="of parallel; four times as many of first-byte (%(default)s)")
+    options.add_argument("--rounds-large", type=at_least(1), default=1, metavar="N", help="of coalescing (%(default)s)")
+    options.add_argument("--coalescing-rate", type=at_least(1), default=40, metavar="MB/S",
+                         help="of the origin of coalescing, so low that 64 clients can be served (%(default)s)")
+    options.add_argument("--slow-clients", type=at_least(1), default=1000, metavar="N", help="of slow (%(default)s)")
+    options.add_argument("--slow-seconds", type=at_least(0.25, float), default=15, metavar="SECONDS", help="for which they read (%(default)s)")
     parts = ["coalescing", "first-byte", "parallel", "slow", "oversize"]
-    options.add_argument("--only", nargs="+", choices=parts, default=parts)
+    options.add_argument("--only", nargs="+", choices=parts, default=parts, metavar="PART", help="some of the parts above (all)")
     options = options.parse_args()
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (limit[1], limit[1]))
     folder = pathlib.Path(tempfile.mkdtemp(prefix="forebay-bench-"))
-    try:
-        print("| what | median |\n|---|---|")
-        for part in options.only:
-            getattr(Bench(options, folder), part.replace("-", "_"))()
-    finally:
-        shutil.rmtree(folder)
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    print("| what | median |\n|---|---|")
+    for part in options.only:
+        getattr(Bench(options, folder), part.replace("-", "_"))()
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

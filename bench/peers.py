@@ -19,7 +19,8 @@ import sys
 import tempfile
 import time
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
+from program import ROOT, ignore_signals
+
 TICKS = os.sysconf("SC_CLK_TCK")
 REPOSITORY = "bench"
 MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
@@ -120,6 +121,27 @@ def version(*command):
 # The origin
 
 
+RGW = ROOT / "Tests/Servers/rgw.sh"
+
+
+def start_rgw(environment):
+    """Ceph's gateway: what the script prints. Interrupted, nothing of the script goes on; its daemons end by its `stop`."""
+    process = subprocess.Popen([RGW, "start"], env=environment, text=True, stdout=subprocess.PIPE, start_new_session=True)
+    try:
+        output, _ = process.communicate()
+    except BaseException:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        raise
+    if process.returncode:
+        sys.exit("the S3 server does not start: `make bench` installs what it needs")
+    return output
+
+
+def stop_rgw(environment):
+    subprocess.run([RGW, "stop"], env=environment, stdout=subprocess.DEVNULL)
+
+
 class Counters:
     """Requests to Ceph's gateway, and the bytes of objects in them, as it counts them itself: nothing stands in the way that costs time."""
 
@@ -166,7 +188,7 @@ class Bench:
     """The folder, the processes in it, and the origin. A context manager, which ends everything also after a failure."""
 
     def __init__(self, binary):
-        self.binary = str(pathlib.Path(binary).resolve())
+        self.binary = binary
         self.servers = []
         self.processes = []
         self.counters = None
@@ -177,8 +199,6 @@ class Bench:
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="forebay-bench-"))
         self.folder.chmod(0o755)  # nginx's workers are another user's
         atexit.register(self.close)
-        for number in signal.SIGTERM, signal.SIGHUP, signal.SIGINT:
-            signal.signal(number, end)
         return self
 
     def __exit__(self, *_):
@@ -200,7 +220,7 @@ class Bench:
                 process.wait()
         self.processes = []
         if self.s3:
-            subprocess.run([ROOT / "Tests/Servers/rgw.sh", "stop"], env=self.s3, stdout=subprocess.DEVNULL)
+            stop_rgw(self.s3)
             self.s3 = None
         shutil.rmtree(self.folder, ignore_errors=True)
 
@@ -231,12 +251,8 @@ class Bench:
         units = {"GiB": 2**30, "MiB": 2**20}
         environment = dict(ENVIRONMENT, RGW_DIR=str(self.folder / "rgw"), RGW_PORT=str(free_ports(5)),
                            RGW_SIZE=str(int(size[:-3]) * units[size[-3:]]))
-        script = ROOT / "Tests/Servers/rgw.sh"
-        started = subprocess.run([script, "start"], env=environment, text=True, stdout=subprocess.PIPE)
         self.s3 = environment
-        if started.returncode:
-            sys.exit("the S3 server does not start")
-        exports = dict(line[7:].split("=", 1) for line in started.stdout.splitlines() if line.startswith("export "))
+        exports = dict(line[7:].split("=", 1) for line in start_rgw(environment).splitlines() if line.startswith("export "))
         self.keys = {name: value for name, value in exports.items() if name.startswith("AWS_")}
         self.s3_port = int(environment["RGW_PORT"])
         self.counters = Counters(self.folder / "rgw/run/client.rgw.asok")
@@ -409,17 +425,6 @@ sub vcl_backend_response {{ set beresp.ttl = 1h; set beresp.do_stream = true; }}
         if result.returncode and not (allow_failure and result.stdout):
             raise Failure(f"forebay bench {server.name} {' '.join(map(str, flags))}: {result.stderr.strip()}")
         return json.loads(result.stdout)
-
-
-def ignore_signals():
-    for number in signal.SIGTERM, signal.SIGHUP, signal.SIGINT:
-        signal.signal(number, signal.SIG_IGN)
-
-
-def end(*_):
-    """Whoever ends a process group may ask twice; once is enough to clean up."""
-    ignore_signals()
-    sys.exit("ended by a signal")
 
 
 def free_ports(count):

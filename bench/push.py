@@ -1,25 +1,36 @@
 #!/usr/bin/env python3
 """Pushes through Forebay beside boto3's own uploads and CNCF distribution, to one S3 server, in alternating rounds.
 
-usage: make build && bench/push.py [--binary .build/release/forebay] [--only large|small|parallel] [--mib 16 256 1024] [--rounds 5] [--ahead] [--forebay-flags=...]
+The S3 server is the one that FOREBAY_TEST_S3_ENDPOINT (http://127.0.0.1:PORT)
+and the AWS variables name, for example what `Tests/Servers/openstack-swift.sh
+start` prints; without them, Tests/Servers/rgw.sh is started for the run.
+Everything is on loopback. Each push has bytes of its own; what was pushed is
+deleted again, outside of what is measured. Prints medians of wall time, of the
+CPU of the program that pushes (the client of a registry not counted), and of the
+connections to S3 that it opened, and their ratios:
 
-The S3 server is the one that FOREBAY_TEST_S3_ENDPOINT (http://127.0.0.1:PORT) and the AWS variables name, for example what
-`Tests/Servers/openstack-swift.sh start` prints; without them, Tests/Servers/rgw.sh is started for the run. Everything is on loopback. Each
-push has bytes of its own; what was pushed is deleted again, outside of what is measured. Prints medians of wall time, of the CPU of the
-program that pushes (the client of a registry not counted), and of the connections to S3 that it opened, and their ratios. Small blobs are sent by threads over raw connections, so that the client costs next to nothing; plain PUTs, which
-are signed beforehand, are the hardest measure, and boto3's are what a program does. Needs curl, python3-venv and, for its part, docker-registry.
+- large: one blob of each size by one client.
+- small: blobs of 16 KiB by threads over raw connections, so that the client
+  costs next to nothing; plain PUTs, which are signed beforehand, are the hardest
+  measure, and boto3's are what a program does.
+- parallel: 8 pushes of 256 MiB at once, and what they take in memory.
+
+Needs curl, python3-venv and Ceph's gateway, which `make test` installs, and for
+its part docker-registry, which `make bench` does.
 """
 
-import argparse
+import concurrent.futures
 import datetime
+import functools
 import hashlib
 import hmac
 import json
 import os
 import pathlib
 import random
+import re
+import shlex
 import shutil
-import signal
 import socket
 import statistics
 import subprocess
@@ -30,8 +41,10 @@ import time
 import urllib.parse
 import urllib.request
 
+from peers import RGW, start_rgw, stop_rgw
+from program import ROOT, Options, at_least, run
+
 TICKS = os.sysconf("SC_CLK_TCK")
-ROOT = pathlib.Path(__file__).resolve().parent.parent
 MIB = 1 << 20
 
 
@@ -189,21 +202,28 @@ for line in sys.stdin:
 
 class Bench:
     def __init__(self, options, folder):
-        self.options, self.folder, self.processes = options, folder, []
+        self.options, self.folder, self.processes, self.gateway = options, folder, [], None
+
+    def start(self):
         environment = dict(os.environ)
         if "FOREBAY_TEST_S3_ENDPOINT" not in environment:
             environment = self.start_gateway(environment)
+        elif not re.fullmatch(r"http://127\.0\.0\.1:\d+", environment["FOREBAY_TEST_S3_ENDPOINT"]):
+            sys.exit("FOREBAY_TEST_S3_ENDPOINT is not http://127.0.0.1:PORT: only what is on loopback is measured")
+        elif missing := [name for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY") if name not in environment]:
+            sys.exit(f"FOREBAY_TEST_S3_ENDPOINT is set, but not {' and '.join(missing)}: set what goes with it, or unset it")
         self.environment = environment
-        self.s3 = S3(environment["FOREBAY_TEST_S3_ENDPOINT"], environment)
+        try:
+            self.s3 = S3(environment["FOREBAY_TEST_S3_ENDPOINT"], environment)
+        except OSError as error:
+            sys.exit(f"the S3 server at {environment['FOREBAY_TEST_S3_ENDPOINT']} makes no bucket: {error}")
 
     def start_gateway(self, environment):
         environment |= {"RGW_DIR": str(self.folder / "rgw"), "RGW_PORT": "0", "RGW_SIZE": str(10 << 30),
                         "RGW_CONF": "rgw_gc_obj_min_wait = 1\nrgw_gc_processor_period = 1"}
-        script = str(ROOT / "Tests/Servers/rgw.sh")
-        if subprocess.run([script, "start"], env=environment, stdout=subprocess.DEVNULL).returncode:
-            sys.exit("there is no S3 server: Tests/Servers/rgw.sh could not start one")
-        self.gateway = lambda: subprocess.run([script, "stop"], env=environment, stdout=subprocess.DEVNULL)
-        lines = subprocess.run([script, "env"], env=environment, check=True, capture_output=True, text=True).stdout
+        self.gateway = environment
+        start_rgw(environment)
+        lines = subprocess.run([RGW, "env"], env=environment, check=True, capture_output=True, text=True).stdout
         return environment | dict(line.removeprefix("export ").split("=", 1) for line in lines.splitlines())
 
     def start_forebay(self, *flags):
@@ -222,6 +242,7 @@ class Bench:
     def start_distribution(self):
         program = shutil.which("docker-registry")
         if not program:
+            print("docker-registry is not installed: distribution is left out", file=sys.stderr)
             return None
         port = free_port()
         (self.folder / "registry.yml").write_text(f"""
@@ -255,7 +276,9 @@ http: {{addr: "127.0.0.1:{port}", secret: bench}}
             connections = connections_to(self.s3.port)
             process.stdin.write(json.dumps(task) + "\n")
             process.stdin.flush()
-            return *json.loads(process.stdout.readline()), len(connections_to(self.s3.port) - connections)
+            if not (line := process.stdout.readline()):
+                sys.exit("boto3 failed, as it says above")
+            return *json.loads(line), len(connections_to(self.s3.port) - connections)
 
         return run
 
@@ -270,8 +293,8 @@ http: {{addr: "127.0.0.1:{port}", secret: bench}}
         for process in self.processes:
             process.terminate()
             process.wait()
-        if hasattr(self, "gateway"):
-            self.gateway()
+        if self.gateway:
+            stop_rgw(self.gateway)
 
     # One blob of each size by one client.
     def large(self):
@@ -382,13 +405,9 @@ http: {{addr: "127.0.0.1:{port}", secret: bench}}
                     peak[0] = max(peak[0], resident_bytes(process.pid))
 
             def run():
-                pushes = [threading.Thread(target=push, args=(port, blob, digest)) for blob, digest in zip(blobs, digests)]
-                for thread in pushes:
-                    thread.start()
-                for thread in pushes:
-                    thread.join()
+                together([functools.partial(push, port, blob, digest) for blob, digest in zip(blobs, digests)])
 
-            watcher = threading.Thread(target=watch)
+            watcher = threading.Thread(target=watch, daemon=True)
             watcher.start()
             wall, cpu, connections = self.counted(process.pid, 2, run)
             is_over.set()
@@ -441,43 +460,41 @@ def send_all(port, messages, statuses, clients):
                 if status != expected:
                     sys.exit(f"status {status} instead of {expected}")
 
-    threads = [threading.Thread(target=client) for _ in range(clients)]
     start = time.monotonic()
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    together([client] * clients)
     return time.monotonic() - start
 
 
+def together(bodies):
+    """Each in a thread of its own; a failure in one is the caller's."""
+    with concurrent.futures.ThreadPoolExecutor(len(bodies)) as pool:
+        for running in [pool.submit(body) for body in bodies]:
+            running.result()
+
+
 def main():
-    options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    options.add_argument("--binary", default=str(ROOT / ".build/release/forebay"), help="what `make build` makes")
-    options.add_argument("--only", choices=["large", "small", "parallel"])
-    options.add_argument("--mib", type=int, nargs="+", default=[1024], help="sizes of the large blobs")
-    options.add_argument("--blobs", type=int, default=1000)
-    options.add_argument("--clients", type=int, default=16)
-    options.add_argument("--rounds", type=int, default=5)
-    options.add_argument("--ahead", action="store_true", help="measure push-ahead known and always, too")
+    options = Options(__doc__)
+    options.add_argument("--only", choices=["large", "small", "parallel"], help="of the parts above (all)")
+    options.add_argument("--mib", type=at_least(1), nargs="+", default=[1024], metavar="MIB", help="sizes of the large blobs (1024)")
+    options.add_argument("--blobs", type=at_least(1), default=1000, metavar="N", help="small ones (%(default)s)")
+    options.add_argument("--clients", type=at_least(1), default=16, metavar="N", help="that push small ones (%(default)s)")
+    options.add_argument("--rounds", type=at_least(1), default=5, metavar="N", help="of large and small (%(default)s)")
+    options.add_argument("--ahead", action="store_true", help="measure large ones with --push-ahead known and always, too")
     options.add_argument("--no-distribution", action="store_true", help="leave the slowest out")
-    options.add_argument("--boto3", help="a virtual environment with boto3; made when missing")
-    options.add_argument("--forebay-flags", nargs="*", default=[])
+    options.add_argument("--boto3", metavar="FOLDER", help="a virtual environment with boto3, made where it is missing (a temporary one)")
+    options.add_argument("--forebay-flags", type=shlex.split, default=[], metavar="FLAGS", help="more for `forebay serve`: --forebay-flags='--tag-ttl 1h'")
     options = options.parse_args()
-    if not os.access(options.binary, os.X_OK):
-        sys.exit(f"{options.binary}: there is no such program; run `make build` first")
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by a signal"))
     folder = pathlib.Path(tempfile.mkdtemp(prefix="forebay-bench-"))
-    bench = None
+    bench = Bench(options, folder)
     try:
-        bench = Bench(options, folder)
+        bench.start()
         for name in ["large", "small", "parallel"]:
             if options.only in (None, name):
                 getattr(bench, name)()
     finally:
-        if bench:
-            bench.close()
+        bench.close()
         shutil.rmtree(folder, ignore_errors=True)
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -177,6 +177,15 @@ def run_of(started, about):
             "machine": ", ".join([about["processor"], f"{about['cores']} cores", about["memory"], about["system"], about["kernel"]])}
 
 
+def earlier(path):
+    """What earlier runs found, by server."""
+    reports = {report["label"]: report for report in json.loads(path.read_text())} if path.exists() else {}
+    for report in reports.values():
+        for one in report["rows"] + report.get("goals", []):
+            one.setdefault("run", run_of(report["startedAt"], report["machine"]))
+    return reports
+
+
 def merged(new, path):
     """With the rows of earlier runs that this one did not measure."""
     def key(row):
@@ -184,16 +193,13 @@ def merged(new, path):
 
     def goal_key(goal):
         return goal["name"], goal["row"], goal["against"]
-    earlier = {report["label"]: report for report in json.loads(path.read_text())} if path.exists() else {}
-    for report in earlier.values():
-        for one in report["rows"] + report.get("goals", []):
-            one.setdefault("run", run_of(report["startedAt"], report["machine"]))
+    old_ones = earlier(path)
     for report in new:
-        old = earlier.pop(report["label"], None)
+        old = old_ones.pop(report["label"], None)
         if old:
             measured = {key(row) for row in report["rows"]}
             report["rows"] = [row for row in old["rows"] if key(row) not in measured] + report["rows"]
-    both = new + list(earlier.values())
+    both = new + list(old_ones.values())
     reached = {goal_key(goal): goal for report in reversed(both) for goal in report.pop("goals", [])}
     both[0]["goals"] = list(reached.values())
     return both

@@ -1,19 +1,21 @@
 #!/usr/bin/env python3
 """Forebay beside what one would use instead: on the same bytes, one server at a time, in alternating rounds.
 
-usage: bench/side_by_side.py [--short] [--rounds N] [--cases WORDS] [--binary .build/release/forebay] [--results bench/results]
+Writes results.json, results.md and results.html, and for each server a file
+that `forebay bench report` reads, after each case. Medians, with the slowest and
+the fastest round. Large transfers are measured with `forebay bench`, requests
+for a few KiB with wrk, whose client costs a tenth: on one machine, the client
+takes its share from the server. nginx as a file server has each file under the
+path of its request: once as it is shipped, and once with open_file_cache. A
+server that fails has that as its error, and the others go on. --cases keeps
+those whose name holds one of the words, and leaves the results of others where
+they are, marked as older: with when, how often, with what and where they were
+measured.
 
-Writes results.json, results.md and results.html, and for each server a file that `forebay bench report` reads, after each case. Medians, with
-the slowest and the fastest round. Large transfers are measured with `forebay bench`, requests for a few KiB with wrk, whose client costs a
-tenth: on one machine, the client takes its share from the server. nginx as a file server has each file under the path of its request: once
-as it is shipped, and once with open_file_cache. A server that fails has that as its error, and the others go on. --cases keeps those whose
-name holds one of the words, and leaves the results of others where they are, marked as older: with when, how often, with what and where they
-were measured.
-
-Needs nginx, varnishd, docker-registry, wrk, curl and Ceph's gateway, which `make bench` installs.
+Needs nginx, varnishd, docker-registry, wrk, curl and Ceph's gateway,
+which `make bench` installs, and 40 GiB free in TMPDIR, 12 with --short.
 """
 
-import argparse
 import contextlib
 import hashlib
 import json
@@ -26,8 +28,9 @@ import tempfile
 import time
 
 from clients import fetch_each, idle_connections, wrk
-from peers import FAR, MANIFEST_TYPE, REPOSITORY, ROOT, Bench, Failure, cpu_seconds, peak_mib, push_blob, push_manifest, reset_peak
-from results import FAR_RATE, FEW, MANY, failed, for_page, markdown, merged, newest_run, reports
+from peers import FAR, MANIFEST_TYPE, REPOSITORY, Bench, Failure, cpu_seconds, find, peak_mib, push_blob, push_manifest, reset_peak
+from program import ROOT, Options, at_least, run
+from results import FAR_RATE, FEW, MANY, earlier, failed, for_page, markdown, merged, newest_run, reports
 
 FAILURES = Failure, OSError, ValueError
 
@@ -61,7 +64,7 @@ class SideBySide:
     def __init__(self, options):
         self.options = options
         self.samples = {}  # (case, server) to a list of samples
-        self.cases = []
+        self.cases, self.every = [], []  # those to measure, and the names of all
         self.pushed = set()  # sizes
         self.unprepared = {}  # (case, server) to a failure
         self.seconds = 1 if options.short else 2  # of a round of short requests
@@ -149,6 +152,7 @@ class SideBySide:
 
     def add(self, *arguments, **hooks):
         case = Case(*arguments, **hooks)
+        self.every.append(str(case))
         if not self.options.cases or any(word in str(case) for word in self.options.cases):
             self.cases.append(case)
 
@@ -330,28 +334,44 @@ class SideBySide:
             return sample | extra
 
 
-def check_space(options):
+PROGRAMS = "nginx", "varnishd", "docker-registry", "wrk", "curl", "radosgw"
+
+
+def check_options(options):
+    """What would fail only after the first case."""
     needed = (12 if options.short else 40) << 30
     if shutil.disk_usage(tempfile.gettempdir()).free < needed:
         sys.exit(f"{tempfile.gettempdir()} has less than {needed >> 30} GiB free: set TMPDIR to a place that has")
+    for program in PROGRAMS:
+        find(program)
+    folder = options.results
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+        if options.cases:
+            earlier(folder / "results.json")
+    except OSError as error:
+        sys.exit(f"results cannot be written to {folder}: {error.strerror}; name another folder with --results")
+    except (AttributeError, KeyError, TypeError, ValueError):
+        sys.exit(f"{folder / 'results.json'} holds no results that --cases could add to: name another folder with --results")
 
 
 def main():
-    options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    options.add_argument("--short", action="store_true", help="fewer sizes and clients, fewer and shorter rounds: under 10 minutes")
-    options.add_argument("--rounds", type=int, help="of each case, in turns: 5, or 3 with --short")
-    options.add_argument("--cases", nargs="+", help="words of which a case's name must hold one; results of others stay")
-    options.add_argument("--binary", default=str(ROOT / ".build/release/forebay"))
-    options.add_argument("--results", type=pathlib.Path, default=ROOT / "bench/results")
+    options = Options(__doc__)
+    options.add_argument("--short", action="store_true", help="fewer sizes and clients, fewer and shorter rounds: under 10 minutes instead of half an hour")
+    options.add_argument("--rounds", type=at_least(1), metavar="N", help="of each case, in turns (5, with --short 3)")
+    options.add_argument("--cases", nargs="+", metavar="WORDS", help="of which a case's name must hold one, as in results.md: 'manifest by tag' (all cases)")
+    options.add_argument("--results", type=pathlib.Path, default=ROOT / "bench/results", metavar="FOLDER",
+                         help="where to write (bench/results of this checkout)")
     options = options.parse_args()
     options.rounds = options.rounds or (3 if options.short else 5)
-    check_space(options)
+    check_options(options)
     side_by_side, started = SideBySide(options), time.time()
     with Bench(options.binary) as bench:
         side_by_side.start(bench)
         side_by_side.plan()
         if not side_by_side.cases:
-            sys.exit(f"no case has one of these words: {' '.join(options.cases)}")
+            sys.exit(f"no case has one of these words: {' '.join(options.cases)}. There are:\n" + "\n".join(side_by_side.every))
         for _ in side_by_side.run():
             found = write(reports(side_by_side.samples, started, options.rounds), options)
     print(markdown(found))
@@ -377,4 +397,4 @@ def write(found, options):
 
 
 if __name__ == "__main__":
-    main()
+    run(main)
