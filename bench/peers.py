@@ -96,13 +96,30 @@ def machine():
             "kernel": f"Linux {os.uname().release}"}
 
 
-def build():
-    """What was checked out, where git knows."""
-    try:
-        found = subprocess.run(["git", "-C", ROOT, "describe", "--always", "--dirty"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-    except OSError:
-        return "an unknown build"
-    return found.stdout.strip() or "an unknown build"
+def build(binary):
+    """What is measured, as the binary itself has it; and the commit, where it is certain to be made of that."""
+    return f"{version(binary, '--version')} ({', '.join([identity(binary), *commit_of(binary)])})"
+
+
+def identity(binary):
+    notes = subprocess.run([find("readelf"), "--notes", binary], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True).stdout
+    found = re.search(r"Build ID: (\w+)", notes)
+    return f"build {found[1][:12]}" if found else f"SHA-256 {hashlib.sha256(pathlib.Path(binary).read_bytes()).hexdigest()[:12]}"
+
+
+def commit_of(binary):
+    """Where the binary is this checkout's own, nothing is changed in it, and no source is newer."""
+    own = ROOT / ".build/release/forebay"
+    if not own.exists() or not own.samefile(binary):
+        return []
+    made = own.stat().st_mtime
+    sources = [ROOT / "Package.swift", *(path for path in (ROOT / "Sources").rglob("*") if ".docc" not in str(path))]
+    with contextlib.suppress(OSError, subprocess.SubprocessError):
+        status, commit = (subprocess.run(["git", "-C", ROOT, *command], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, check=True).stdout
+                          for command in (["status", "--porcelain"], ["describe", "--always"]))
+        if not status and all(path.stat().st_mtime <= made for path in sources):
+            return [f"commit {commit.strip()}"]
+    return []
 
 
 def find(program):

@@ -5,7 +5,7 @@ import math
 import statistics
 import time
 
-from peers import REPOSITORY, build, machine
+from peers import REPOSITORY, machine
 
 
 def speed(sample):
@@ -154,10 +154,10 @@ def costs(case, samples):
                       figure("origin MiB", [s["asked"] for s in samples])]
 
 
-def reports(samples, started, rounds):
+def reports(samples, started, rounds, build):
     """One for each server, in the form of `forebay bench --json`. The goals are with the first."""
     made = []
-    about = machine() | {"build": build()}
+    about = machine() | {"build": build}
     run = run_of(time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(started)), about | {"rounds": str(rounds)})
     for label, server in {server.label: server for _, server in samples}.items():
         rows = [row(case, rounds_of) | {"run": run} for (case, other), rounds_of in samples.items() if other.label == label]

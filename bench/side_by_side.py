@@ -10,9 +10,11 @@ path of its request: once as it is shipped, and once with open_file_cache. A
 server that fails has that as its error, and the others go on. --cases keeps
 those whose name holds one of the words, and leaves the results of others where
 they are, marked as older: with when, how often, with what and where they were
-measured.
+measured. A build is named by what the binary has of itself: its version and its
+build ID, or else its SHA-256; the commit stands beside it where the binary is
+this checkout's own, nothing is changed there, and no source is newer.
 
-Needs nginx, varnishd, docker-registry, wrk, curl and Ceph's gateway,
+Needs nginx, varnishd, docker-registry, wrk, curl, readelf and Ceph's gateway,
 which `make bench` installs, and 40 GiB free in TMPDIR, 12 with --short.
 """
 
@@ -28,7 +30,7 @@ import tempfile
 import time
 
 from clients import fetch_each, idle_connections, wrk
-from peers import FAR, MANIFEST_TYPE, REPOSITORY, Bench, Failure, cpu_seconds, find, peak_mib, push_blob, push_manifest, reset_peak
+from peers import FAR, MANIFEST_TYPE, REPOSITORY, Bench, Failure, build, cpu_seconds, find, identity, peak_mib, push_blob, push_manifest, reset_peak
 from program import ROOT, Options, at_least, run
 from results import FAR_RATE, FEW, MANY, earlier, failed, for_page, markdown, merged, newest_run, reports
 
@@ -334,7 +336,7 @@ class SideBySide:
             return sample | extra
 
 
-PROGRAMS = "nginx", "varnishd", "docker-registry", "wrk", "curl", "radosgw"
+PROGRAMS = "nginx", "varnishd", "docker-registry", "wrk", "curl", "readelf", "radosgw"
 
 
 def check_options(options):
@@ -367,13 +369,16 @@ def main():
     options.rounds = options.rounds or (3 if options.short else 5)
     check_options(options)
     side_by_side, started = SideBySide(options), time.time()
+    measured, name = identity(options.binary), build(options.binary)
     with Bench(options.binary) as bench:
         side_by_side.start(bench)
         side_by_side.plan()
         if not side_by_side.cases:
             sys.exit(f"no case has one of these words: {' '.join(options.cases)}. There are:\n" + "\n".join(side_by_side.every))
         for _ in side_by_side.run():
-            found = write(reports(side_by_side.samples, started, options.rounds), options)
+            if identity(options.binary) != measured:
+                sys.exit(f"{options.binary} was replaced while it was measured: measure again, or a copy of it with --binary")
+            found = write(reports(side_by_side.samples, started, options.rounds, name), options)
     print(markdown(found))
     print(f"written to {options.results}", file=sys.stderr)
     if failures := {server.name for (_, server), samples in side_by_side.samples.items() if not all(one["operations"] for one in samples)}:
