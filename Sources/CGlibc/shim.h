@@ -27,9 +27,7 @@ enum {
     forebay_EPOLL_FLAGS = EPOLL_CLOEXEC,
     forebay_INOTIFY_FLAGS = IN_CLOEXEC | IN_NONBLOCK,
     forebay_F_SETSIG = 10,
-    forebay_F_SETLEASE = 1024,
-    // Where `tcpi_bytes_acked` is in linux/tcp.h's `struct tcp_info`; netinet/tcp.h knows only its beginning.
-    forebay_TCP_INFO_BYTES_ACKED = 120
+    forebay_F_SETLEASE = 1024
 };
 static const uint32_t forebay_EPOLL_READABLE = EPOLLIN;
 static const uint32_t forebay_EPOLL_HANG_UP = EPOLLRDHUP | EPOLLET;

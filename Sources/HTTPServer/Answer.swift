@@ -1,6 +1,7 @@
 internal import CGlibc
 internal import CMicroHTTPD
 internal import Glibc
+internal import Synchronization
 internal import System
 
 /// Hands an answer to libmicrohttpd.
@@ -45,7 +46,7 @@ private func make(_ body: Response.Body, _ connection: OpaquePointer, _ exchange
         return makeCopy(bytes.span)
     case .file(let file, let status, let offset, let length):
         guard offset + length <= status.size, status.stillDescribes(file.descriptor) else { return nil }
-        guard SentFiles.isCalled, isInMemory(file, offset, length) else {
+        guard SentFiles.isUsable.load(ordering: .relaxed), isInMemory(file, offset, length) else {
             return BodyStream(FileProducer(file, status, from: offset), length: length, connection, exchange).make()
         }
         let descriptor = file.takeDescriptor()
@@ -53,7 +54,7 @@ private func make(_ body: Response.Body, _ connection: OpaquePointer, _ exchange
             close(descriptor)
             return nil
         }
-        let sent = SentFile(descriptor, status, connection, offset: offset, length: length)
+        let sent = SentFile(descriptor, status, offset: offset, length: length)
         exchange.loop.sentFiles.began(exchange, sent)
         return made
     case .stream(let length, let producer):
@@ -114,19 +115,44 @@ private let residencySamples: Int64 = 64
 private let residencyStepBytes: Int64 = 256 << 10
 
 /// Whether `sendfile(2)` would find the part in memory, as far as samples tell (`preadv2(2)` with `RWF_NOWAIT`). From the disk it would hold up
-/// every connection of the loop.
+/// every connection of the loop. Where the volume cannot say so, as overlayfs and tmpfs, its pages are asked (`mincore(2)`).
 private func isInMemory(_ file: File, _ offset: Int64, _ length: Int64) -> Bool {
     guard length > 0 else { return true }
-    let step = max(residencyStepBytes, length / residencySamples)
-    for place in stride(from: offset, to: offset + length, by: Int(step)) where !hasPage(file, place) { return false }
-    return hasPage(file, offset + length - 1)
+    var code: Int32 = 0
+    let isFound = samples(offset, length) { place in
+        code = readError(file, place)
+        return code == 0
+    }
+    return isFound || code == EOPNOTSUPP && hasPages(file, offset, length)
 }
 
-private func hasPage(_ file: File, _ offset: Int64) -> Bool {
+private func samples(_ offset: Int64, _ length: Int64, _ isThere: (Int64) -> Bool) -> Bool {
+    let step = max(residencyStepBytes, length / residencySamples)
+    for place in stride(from: offset, to: offset + length, by: Int(step)) where !isThere(place) { return false }
+    return isThere(offset + length - 1)
+}
+
+/// Why a byte cannot be read at once; 0 when it can.
+private func readError(_ file: File, _ offset: Int64) -> Int32 {
     var byte: UInt8 = 0
     return withUnsafeMutableBytes(of: &byte) { memory in
         var vector = iovec(iov_base: memory.baseAddress, iov_len: 1)
-        return preadv2(file.descriptor, &vector, 1, off_t(offset), Int32(forebay_RWF_NOWAIT)) == 1
+        let count = preadv2(file.descriptor, &vector, 1, off_t(offset), Int32(forebay_RWF_NOWAIT))
+        return count == 1 ? 0 : count == 0 ? EAGAIN : errno
+    }
+}
+
+private func hasPages(_ file: File, _ offset: Int64, _ length: Int64) -> Bool {
+    let pageBytes = Int64(sysconf(Int32(_SC_PAGESIZE)))
+    let start = offset / pageBytes * pageBytes
+    let size = Int(offset + length - start)
+    guard let map = mmap(nil, size, PROT_READ, MAP_SHARED, file.descriptor, off_t(start)), map != MAP_FAILED else {
+        return false
+    }
+    defer { munmap(map, size) }
+    return samples(offset, length) { place in
+        var page: UInt8 = 0
+        return mincore(map + Int((place - start) / pageBytes * pageBytes), 1, &page) == 0 && page & 1 == 1
     }
 }
 
@@ -149,13 +175,8 @@ private final class FileProducer: BodyProducer {
     }
 }
 
-/// How many bytes on a connection its client has acknowledged (`TCP_INFO` of `tcp(7)`); `nil` where that is not known, as on a Unix-domain socket.
-func acknowledgedBytes(_ connection: OpaquePointer) -> Int64? {
-    withUnsafeTemporaryAllocation(of: UInt64.self, capacity: Int(forebay_TCP_INFO_BYTES_ACKED) / 8 + 1) { info in
-        let wanted = socklen_t(info.count * 8)
-        var length = wanted
-        let result = getsockopt(forebay_mhd_socket(connection), Int32(IPPROTO_TCP), TCP_INFO, info.baseAddress, &length)
-        guard result == 0, length == wanted, let acknowledged = info.last else { return nil }
-        return Int64(clamping: acknowledged)
-    }
+/// How many bytes of what was sent on a connection its client has yet to acknowledge (`SIOCOUTQ` of `tcp(7)`).
+func unacknowledgedBytes(_ connection: OpaquePointer) -> Int64 {
+    var count: Int32 = 0
+    return ioctl(forebay_mhd_socket(connection), UInt(TIOCOUTQ), &count) == 0 ? Int64(count) : 0
 }

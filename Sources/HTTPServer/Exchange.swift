@@ -269,10 +269,10 @@ final class Exchange: @unchecked Sendable {
         request = request ?? Request(connection, loop: loop.number, method: "", target)
     }
 
-    /// Of a body that is no stream and was broken off; a short one does not count.
+    /// Of a body that was broken off: what its client has or, where we did it, is to get. Of one that is no file it is not known.
     private func lengthSent(_ connection: OpaquePointer) -> Int64 {
-        guard let before = sentFile?.acknowledgedBefore, let now = acknowledgedBytes(connection) else { return 0 }
-        return min(max(0, now - before), length)
+        guard let sentFile else { return 0 }
+        return sentFile.isBroken ? sentFile.given : max(0, sentFile.given - unacknowledgedBytes(connection))
     }
 
     private func abandon(_ intake: Intake) {

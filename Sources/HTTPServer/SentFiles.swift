@@ -1,5 +1,6 @@
 internal import CMicroHTTPD
 internal import Glibc
+internal import Synchronization
 internal import System
 
 /// A file whose bytes are an answer's body, while libmicrohttpd sends them.
@@ -9,39 +10,47 @@ struct SentFile {
     /// What it was when its bytes were known to be right.
     private let status: FileStatus
     private let part: Range<Int64>
-    /// What the client had on this connection before; `nil` also where that is not asked.
-    let acknowledgedBefore: Int64?
-    fileprivate(set) var isBroken = false
+    /// How much of the part went into the socket.
+    private(set) var given: Int64 = 0
+    private(set) var isBroken = false
 
-    /// Up to here all goes into the socket at once: to ask what the client has of it if it is broken off costs more than it tells.
-    private static let shortBytes: Int64 = 256 << 10
     /// At most so much goes into the socket at once. libmicrohttpd asks for 128 KiB where it does not have a thread for each connection: a tenth
     /// more CPU.
     private static let pieceBytes: Int64 = 1 << 20
 
-    init(_ descriptor: Int32, _ status: FileStatus, _ connection: OpaquePointer, offset: Int64, length: Int64) {
+    init(_ descriptor: Int32, _ status: FileStatus, offset: Int64, length: Int64) {
         self.descriptor = descriptor
         self.status = status
         part = offset..<offset + length
-        acknowledgedBefore = length > Self.shortBytes ? acknowledgedBytes(connection) : nil
     }
 
-    /// Sends at least what is asked for, and more where there is. A file that was cut short or touched ends its connection: libmicrohttpd 0.9.75
-    /// takes the early end of a file for a client that is slow, and would wait.
+    /// Sends at least what is asked for, and more where there is. A file that was cut short or touched ends its connection.
     fileprivate mutating func send(to socket: Int32, from offset: UnsafeMutablePointer<Int>, _ asked: Int) -> Int {
-        // The first piece follows at once on the look with which the answer began.
-        guard Int64(offset.pointee) == part.lowerBound || status.stillDescribes(descriptor) else { return breakOff() }
+        guard status.stillDescribes(descriptor) else { return breakOff() }
         let rest = part.upperBound - Int64(offset.pointee)
         // The last piece is libmicrohttpd's: with that it has the socket's last bytes go out at once.
         let wanted = max(asked, Int(min(Self.pieceBytes, rest - Int64(asked))))
-        let sent = sendfile(socket, descriptor, offset, wanted)
-        guard sent >= 0, sent < wanted, !status.stillDescribes(descriptor) else { return sent }
-        return breakOff()
+        defer { given = Int64(offset.pointee) - part.lowerBound }
+        var sent = 0
+        while sent < wanted {
+            let count = sendfile(socket, descriptor, offset, wanted - sent)
+            guard count <= 0 else {
+                sent += count
+                continue
+            }
+            guard count < 0 else { return breakOff() }
+            guard errno == EAGAIN || errno == EINTR else { return breakOff(errno) }
+            return sent > 0 ? sent : -1
+        }
+        return sent
     }
 
-    /// The error that has libmicrohttpd close the connection: the client sees that the body is not whole.
-    private mutating func breakOff() -> Int {
-        isBroken = true
+    /// The error that has libmicrohttpd close the connection: the client sees that the body is not whole. After others it would go on by reading,
+    /// and where it got less than it asked for, wait for room in the socket.
+    private mutating func breakOff(_ code: Int32 = EIO) -> Int {
+        // Others are of the connection.
+        isBroken = code == EIO
+        if code == EINVAL || code == EOPNOTSUPP { SentFiles.isUsable.store(false, ordering: .relaxed) }
         errno = EBADF
         return -1
     }
@@ -49,8 +58,8 @@ struct SentFile {
 
 /// The answers of a loop that are being sent from files.
 struct SentFiles {
-    /// Whether libmicrohttpd finds ``sendPiece(_:_:_:_:)``; where it does not, files are sent as streams.
-    static let isCalled = dlsym(nil, "sendfile64") == unsafeBitCast(address, to: UnsafeMutableRawPointer.self)
+    /// Whether libmicrohttpd finds ``sendPiece(_:_:_:_:)``, and the cache's volume knows `sendfile(2)`; where not, files are sent as streams.
+    static let isUsable = Atomic(dlsym(nil, "sendfile64") == unsafeBitCast(address, to: UnsafeMutableRawPointer.self))
     private static let address: @convention(c) (Int32, Int32, UnsafeMutablePointer<Int>?, Int) -> Int = sendPiece
 
     private var byDescriptor: [Exchange?] = []

@@ -74,6 +74,21 @@ final class RawClient {
         }
     }
 
+    /// Sends it again and again, and reads nothing, until the server takes no more.
+    func sendUntilStuck(_ text: String) throws {
+        var limit = timeval(tv_sec: 1, tv_usec: 0)
+        // From a large buffer, a good part has to go before there is room again.
+        var bufferBytes: Int32 = 32_768
+        setsockopt(descriptor, SOL_SOCKET, SO_SNDBUF, &bufferBytes, socklen_t(MemoryLayout<Int32>.size))
+        setsockopt(descriptor, SOL_SOCKET, SO_SNDTIMEO, &limit, socklen_t(MemoryLayout<timeval>.size))
+        let bytes = Array(String(repeating: text, count: 100).utf8)
+        var sent = 0
+        repeat {
+            sent = Glibc.send(descriptor, bytes, bytes.count, Int32(MSG_NOSIGNAL))
+        } while sent == bytes.count
+        guard sent >= 0 || errno == EAGAIN else { throw Failure(operation: "send") }
+    }
+
     func get(_ path: String, method: String = "GET") throws -> Answer {
         try send("\(method) \(path) HTTP/1.1\r\nHost: a\r\n\r\n")
         return try answer(hasBody: method != "HEAD")

@@ -106,12 +106,17 @@ final class ScriptedHandler: RequestHandler {
             return .respond(Response(status: 200, body: .stream(length: 700_000, Pattern(self, length: 300_000))))
         case "/gated-stream":
             return .respond(Response(status: 200, body: .stream(length: 10, Pattern(self, length: 10, waits: true))))
-        case "/whole-file", "/file", "/overwritten-file":
+        case "/whole-file", "/file", "/overwritten-file", "/small-part":
             guard let file, let (opened, status) = try? LocalFileSystem().openRegular(file.path) else {
                 return .respond(text("no file"))
             }
             if request.path == "/overwritten-file" { try? overwriteLater(file.path) }
-            let part = request.path == "/file" ? 3..<300_003 : 0..<status.size
+            let part: Range<Int64> =
+                switch request.path {
+                case "/file": 3..<300_003
+                case "/small-part": 3..<103
+                default: 0..<status.size
+                }
             let body = Response.Body.file(opened, status, offset: part.lowerBound, length: Int64(part.count))
             return .respond(Response(status: 200, body: body))
         default:

@@ -25,9 +25,13 @@ import Threading
 
     /// libmicrohttpd reads the file and sends what it has read, unless it is told that we see to SIGPIPE. Where a loop drives it, it sends 128 KiB at
     /// once, unless it finds our function.
-    @Test(.enabled(if: Written() != nil, "the kernel does not count a thread's I/O"))
-    func aFileInMemoryGoesOutBySendfileInLargePieces() throws {
-        let path = "/tmp/forebay-http-\(getpid())-sent"
+    /// Bug: on a volume that does not tell `preadv2(2)` what is in memory, as tmpfs and overlayfs, all was read by threads: a quarter of the throughput.
+    @Test(
+        .enabled(if: Written() != nil, "the kernel does not count a thread's I/O"),
+        arguments: ["/tmp", "/dev/shm"].filter { (folder: String) in access(folder, W_OK) == 0 }
+    )
+    func aFileInMemoryGoesOutBySendfileInLargePieces(folder: String) throws {
+        let path = "\(folder)/forebay-http-\(getpid())-sent"
         let file = try LocalFileSystem().open(path, .create)
         defer { unlink(path) }
         let size = 8 << 20

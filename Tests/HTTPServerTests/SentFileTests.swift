@@ -64,6 +64,23 @@ import Threading
         }
     }
 
+    /// Bug: an answer that had to wait before its first byte went into the socket was sent without another look at the file.
+    @Test func aFileThatIsWrittenToBeforeItsFirstByteIsSentBreaksItsReader() throws {
+        let file = try files.open(folder.path + "/sent", .create)
+        try files.write([UInt8](repeating: 7, count: 100_000).span, to: file, at: 0)
+        try withServer(ScriptedHandler(file: file)) { server, handler in
+            let client = try RawClient(port: server.port)
+            try client.sendUntilStuck("GET /small-part HTTP/1.1\r\nHost: a\r\n\r\n")
+            let ended = handler.seen.withLock { $0.ends.count }
+            try overwriteLater(file.path, at: 50)
+            #expect(throws: RawClient.Failure.self) { try client.rest(.max) }
+            #expect(!client.isStuck)
+            let ends = try #require(handler.waitForEnds(ended + 1))
+            #expect(ends.count == ended + 1 && ends.last?.isBroken == true)
+            #expect(ends.dropLast().allSatisfy { $0.isComplete })
+        }
+    }
+
     /// Bug: what was written over a file before its answer began was not noticed, as the answer looked only then at what the file was.
     @Test func aFileThatWasWrittenToBeforeItsAnswerIsNotSent() throws {
         let file = try files.open(folder.path + "/sent", .create)
