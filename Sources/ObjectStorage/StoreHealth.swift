@@ -42,7 +42,7 @@ public struct StoreHealth: Sendable, Equatable {
 extension ObjectStore {
     public func check() throws(StoreError) { try check(isCancelled: { false }) }
 
-    /// A store without a network is up.
+    /// A store that is never looked at is up.
     public var health: StoreHealth { StoreHealth() }
     public var availability: StoreAvailability { .always }
 }

@@ -200,5 +200,10 @@ func traceparent(of request: Request) -> String? {
         default: 48...57 ~= byte || 97...102 ~= byte
         }
     }
-    return isValid && !text.hasPrefix("ff") ? text : nil
+    // Version ff is none, and all zeros are no trace and no span.
+    let parts = text.utf8.split(separator: UInt8(ascii: "-"))
+    guard isValid, !text.hasPrefix("ff"), parts[1...2].allSatisfy({ $0.contains { $0 != UInt8(ascii: "0") } }) else {
+        return nil
+    }
+    return text
 }

@@ -110,8 +110,6 @@ final class OriginContact: Sendable {
 
     /// What an attempt finds out counts for all: the store says when it went down and when it is back.
     private func keep() {
-        // A directory is there or not, whenever it is looked for.
-        guard registry.store.health.connections != nil else { return }
         var (rest, due) = (Self.interval, Deadline.after(Self.checkInterval))
         while pause(rest) {
             rest = Self.interval

@@ -18,12 +18,44 @@ private let new = pattern(700_000)
             let key = try ObjectKey("a/b")
             #expect(try store.head(key) == nil)
             try LocalFileSystem().rename("\(root)/origin", to: "\(root)/elsewhere")
-            let error = #expect(throws: StoreError.self) { try store.head(key) }
-            guard case .unreachable? = error?.kind else {
-                Issue.record("\(String(describing: error))")
-                return
-            }
+            try expectUnreachable { _ = try store.head(key) }
         }
+    }
+
+    /// Bug: a listing of one that was gone, or of the empty place where it had been mounted, was empty, and the store counted as up.
+    @Test(arguments: [false, true])
+    func aDirectoryThatIsGoneIsNotListed(leavesItsPlace: Bool) throws {
+        try withTemporaryDirectory { root in
+            let (path, files) = ("\(root)/origin", LocalFileSystem())
+            let store = try DirectoryStore(root: path)
+            try store.put(key("a/b"), .bytes(old))
+            try store.check()
+            #expect(!store.availability.isDown && store.health.outages == 0)
+            try files.rename(path, to: "\(root)/elsewhere")
+            if leavesItsPlace { try files.createDirectory(path) }
+            for prefix in ["", "a/"] { try expectUnreachable { _ = try list(store, prefix) } }
+            for _ in 0..<2 { try expectUnreachable { try store.check() } }
+            #expect(store.availability.isDown && store.health.outages == 1)
+            if leavesItsPlace { #expect(rmdir(path) == 0) }
+            try files.rename("\(root)/elsewhere", to: path)
+            try store.check()
+            #expect(!store.availability.isDown && store.health.outages == 1)
+            #expect(try list(store, "a/").count == 1)
+            #expect(try list(store, "none/").isEmpty)
+        }
+    }
+
+    private func list(_ store: DirectoryStore, _ prefix: String) throws -> [ListedObject] {
+        try store.list(prefix: prefix, delimiter: nil, after: nil, continuation: nil, limit: 10).objects
+    }
+
+    private func expectUnreachable(_ body: () throws -> Void) throws {
+        let error = #expect(throws: StoreError.self) { try body() }
+        guard case .unreachable? = error?.kind else {
+            Issue.record("\(String(describing: error))")
+            return
+        }
+        #expect("\(try #require(error))".contains("is gone: is the volume mounted?"))
     }
 
     @Test func anObjectIsAFileOfItsName() throws {
@@ -176,12 +208,12 @@ private let new = pattern(700_000)
             let root = "\(outer)/volume"
             let store = try DirectoryStore(root: root)
             try LocalFileSystem().rename(root, to: "\(outer)/elsewhere")
-            for operation: () throws -> Void in [{ try store.put(key("a/b"), .bytes(old)) }, { try store.check() }] {
-                guard case .file(let error) = failureKind(operation), error.isNotFound else {
-                    Issue.record("written nowhere")
-                    continue
-                }
+            let kind = failureKind { try store.put(key("a/b"), .bytes(old)) }
+            guard case .file(let error) = kind, error.isNotFound else {
+                Issue.record("written nowhere")
+                return
             }
+            try expectUnreachable { try store.check() }
             #expect(try LocalFileSystem().status(at: root) == nil)
         }
     }

@@ -57,7 +57,11 @@ extension DirectoryStore {
     private func names(in directory: String, _ listing: Listing) throws -> [String] {
         let path = directory.isEmpty ? root : "\(root)/\(Substring(directory.utf8.dropLast()))"
         let entries = try fileSystem.entries(of: path)
-        guard !entries.isEmpty, try isInside(path) else { return [] }
+        guard !entries.isEmpty else {
+            try checkPresence(.list)
+            return []
+        }
+        guard try isInside(path) else { return [] }
         var names: [String] = []
         for entry in entries where !entry.isLink && !(directory.isEmpty && entry.name == Self.ownFolder) {
             let name = entry.isDirectory ? "\(directory)\(entry.name)/" : "\(directory)\(entry.name)"

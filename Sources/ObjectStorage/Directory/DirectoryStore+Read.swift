@@ -51,7 +51,7 @@ extension DirectoryStore {
     }
 
     /// A volume that is not mounted has no objects, and says nothing of what there is.
-    private func checkPresence(_ operation: StoreError.Operation) throws {
+    func checkPresence(_ operation: StoreError.Operation) throws {
         guard try fileSystem.status(at: "\(root)/\(Self.ownFolder)") == nil else { return }
         throw failure(operation, nil, .unreachable, "\(root)/\(Self.ownFolder) is gone: is the volume mounted?")
     }

@@ -17,6 +17,9 @@ public final class DirectoryStore: ObjectStore {
     private let time: any TimeSource
     let random: any RandomSource
     private let keepsContentType: Bool
+    /// As of the last ``check(isCancelled:)``. Whatever is asked for is tried all the same.
+    public let availability = StoreAvailability(isDown: false)
+    private let outages = Atomic(0)
 
     static let contentTypeAttribute = "user.forebay.content_type"
     static let contentTypeLimitBytes = 1_024
@@ -71,13 +74,27 @@ public final class DirectoryStore: ObjectStore {
     /// Everything is known without trying.
     public func probe(at key: ObjectKey) throws(StoreError) -> StoreCapabilities { capabilities }
 
-    /// Creates a file and removes it.
+    /// Creates a file and removes it. What comes of it is the store's ``availability``: nothing else asks the directory's volume.
     public func check(isCancelled: @escaping @Sendable () -> Bool) throws(StoreError) {
-        try reporting(.check, nil) {
-            let path = temporaryPath()
-            _ = try fileSystem.open(path, .create)
-            try fileSystem.remove(path)
+        do throws(StoreError) {
+            try reporting(.check, nil) {
+                try checkPresence(.check)
+                let path = temporaryPath()
+                _ = try fileSystem.open(path, .create)
+                try fileSystem.remove(path)
+            }
+            availability.set(isDown: false)
+        } catch {
+            if !availability.isDown { outages.add(1, ordering: .relaxed) }
+            availability.set(isDown: true)
+            throw error
         }
+    }
+
+    public var health: StoreHealth {
+        var health = StoreHealth()
+        health.outages = outages.load(ordering: .relaxed)
+        return health
     }
 
     // MARK: Paths
