@@ -16,7 +16,7 @@ struct SentFile {
 
     /// At most so much goes into the socket at once. libmicrohttpd asks for 128 KiB where it does not have a thread for each connection: a tenth
     /// more CPU.
-    private static let pieceBytes: Int64 = 1 << 20
+    private static let pieceBytes: Int64 = 2 << 20
 
     init(_ descriptor: Int32, _ status: FileStatus, offset: Int64, length: Int64) {
         self.descriptor = descriptor
