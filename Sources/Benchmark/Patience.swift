@@ -1,5 +1,6 @@
 internal import HTTPClient
 internal import Synchronization
+internal import System
 internal import Threading
 
 /// Waits where a registry says that it is asked too often, for a minute in which it says nothing else.
@@ -15,8 +16,14 @@ final class Patience: Sendable {
             return since
         }
         guard let start, .now - start < Self.limit else { return nil }
-        let seconds = response.header("Retry-After").flatMap { Double($0) } ?? 1
+        let seconds =
+            response.header("Retry-After").flatMap { Self.seconds($0, at: SystemTime().wallTime().seconds) } ?? 1
         return .seconds(min(max(seconds, 0.1), 30))
+    }
+
+    /// A number, or a date (RFC 9110, section 10.2.3).
+    static func seconds(_ text: String, at now: Int64) -> Double? {
+        Double(text) ?? WallTime(httpDate: text).map { Double($0.seconds - now) }
     }
 }
 

@@ -251,3 +251,12 @@ struct ChallengeTests {
         #expect(Challenge("") == nil)
     }
 }
+
+@Suite("Patience")
+struct PatienceTests {
+    /// Bug: a date counted as no value, and the wait was a second.
+    @Test(arguments: [("7", 7.0), ("0.5", 0.5), ("Thu, 23 Apr 2026 08:15:30 GMT", 20), ("soon", nil)])
+    func readsNumbersAndDates(text: String, seconds: Double?) {
+        #expect(Patience.seconds(text, at: 1_776_932_110) == seconds)
+    }
+}
