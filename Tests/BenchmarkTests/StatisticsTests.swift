@@ -127,6 +127,14 @@ struct LoadTests {
         #expect(latency.min >= 1_990)
     }
 
+    /// Bug: 20 at 100/s were 105/s, since the pause behind the last was no time.
+    @Test func aRateIsNoMoreThanWasAskedFor() {
+        let schedule = Schedule(clients: 1, loop: .open, rate: 100, operations: 20)
+        let result = Load.run(schedule, stop: StopFlag()) { _, _, _ in }
+        #expect(RunReport.Row(result, "warm pull", "1 B", schedule).operationsPerSecond <= 100)
+        #expect(result.main.latencies.count == 20 && result.seconds >= 0.2)
+    }
+
     /// Of 50 that are due in 50 ms, those that a first one of 60 ms kept from being sent have waited until then.
     @Test func whatAnOpenLoopDidNotSendInTimeCounts() throws {
         let schedule = Schedule(clients: 1, loop: .open, rate: 1_000, seconds: 0.05)
