@@ -113,5 +113,5 @@ func shortText(_ value: Double) -> String {
 }
 
 func withoutZero(_ value: Double) -> String {
-    value == value.rounded() ? String(Int64(value)) : String(value)
+    Int64(exactly: value).map { String($0) } ?? String(value)
 }

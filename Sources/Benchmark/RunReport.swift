@@ -56,7 +56,7 @@ public struct RunReport: Codable, Sendable, Equatable {
         self.notes = notes
     }
 
-    public var errorCount: Int { rows.reduce(0) { $0 + ($1.isPart == true ? 0 : $1.errorCount) } }
+    public var errorCount: Int { sum(rows.map { $0.isPart == true ? 0 : $0.errorCount }) }
     /// No operation failed, and nothing is left behind.
     public var isFlawless: Bool { errorCount == 0 && (left ?? 0) == 0 }
 
@@ -155,9 +155,17 @@ public struct Latency: Codable, Sendable, Equatable {
 }
 
 extension RunReport.Row {
-    public var errorCount: Int { errors.values.reduce(0, +) }
+    public var errorCount: Int { sum(errors.values) }
     /// Cores that the client kept busy.
     public var clientCores: Double { seconds > 0 ? clientCPUSeconds / seconds : 0 }
+}
+
+/// What a file says may be anything: no sum of it goes beyond the greatest number.
+private func sum(_ counts: some Sequence<Int>) -> Int {
+    counts.reduce(0) { sum, count in
+        let (next, overflow) = sum.addingReportingOverflow(count)
+        return overflow ? .max : next
+    }
 }
 
 extension RunReport {

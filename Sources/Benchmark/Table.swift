@@ -23,7 +23,7 @@ extension RunReport {
             let entries = runs.flatMap { run in run.rows.filter { Key($0) == key }.map { (run.label, $0) } }
             return entries.map { label, row in
                 let first = entries[0].1
-                let isInBytes = first.bytes >= 32_768 * Int64(first.operations)
+                let isInBytes = Double(first.bytes) >= 32_768 * Double(first.operations)
                 let (own, base) =
                     isInBytes
                     ? (row.mibPerSecond, first.mibPerSecond) : (row.operationsPerSecond, first.operationsPerSecond)
@@ -71,7 +71,7 @@ extension RunReport {
         }
         return [row.title, row.detail, String(row.clients), String(row.operations), String(row.errorCount)]
             + [row.bytes > 0 ? numberText(row.mibPerSecond) : "–", row.operationsText]
-            + latencies + [row.clientCPUSeconds > 0 ? "\(Int((row.clientCores * 100).rounded())) %" : "–"]
+            + latencies + [row.clientCPUSeconds > 0 ? "\(withoutZero((row.clientCores * 100).rounded())) %" : "–"]
     }
 
     private var legend: String {
@@ -114,6 +114,6 @@ func numberText(_ value: Double) -> String {
     switch value {
     case ..<10: withoutZero(value.rounded(toPlaces: 2))
     case ..<100: withoutZero(value.rounded(toPlaces: 1))
-    default: String(Int64(value.rounded()))
+    default: withoutZero(value.rounded())
     }
 }

@@ -155,6 +155,21 @@ struct ReportTests {
         #expect(runs.map(\.label) == ["one (no. 1)", "one (no. 2)"])
     }
 
+    /// Bug: numbers in a file that no run could have ended the program.
+    @Test func numbersMayBeAnything() throws {
+        var huge = report()
+        (huge.rows[0].mibPerSecond, huge.rows[0].operationsPerSecond, huge.rows[0].clientCPUSeconds) = (
+            1e300, -1e30, 1e40
+        )
+        (huge.rows[0].operations, huge.rows[0].bytes, huge.rows[0].rate) = (.max, .max, 1e25)
+        huge.rows[0].seconds = 1e-300
+        huge.rows[0].latency?.max = .max
+        huge.rows[0].errors = ["a": .max, "b": .max]
+        let read = try RunReport(json: huge.json(), name: "x")
+        #expect(read.errorCount == .max && !read.isFlawless)
+        #expect(read.table().contains("1e+300") && RunReport.comparison([read, report()]).contains("at 1e+25/s"))
+    }
+
     @Test(arguments: ["", "{}", "[]", #"{"format": 2}"#])
     func whatIsNoneIsNamed(text: String) {
         let error = #expect(throws: UnreadableReport.self) { try RunReport(json: Array(text.utf8), name: "file.json") }
