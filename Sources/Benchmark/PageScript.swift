@@ -21,7 +21,8 @@ let pageScript = #"""
     const figure = (row, name) => (row.figures || []).find(candidate => candidate.name === name);
 
     const factsOf = run => Object.fromEntries([["target", run.target === run.label ? null : run.target], ["content from", run.origin], ["started", run.startedAt],
-      ["client", run.program], ...Object.entries(run.machine), ["seed", run.seed], ["content", run.isVerified ? "every byte compared" : "not compared"],
+      ["client", run.program], ...Object.entries(run.machine), ["seed", run.seed],
+      ["content", run.rows.some(row => row.name !== "push" && row.bytes) && (run.isVerified ? "every byte compared" : "not compared")],
       ["ended", run.isInterrupted ? "early, by the user" : null]].filter(([, value]) => value));
     const listOf = facts => el("dl", {}, ...Object.entries(facts).flatMap(([name, value]) => [el("dt", {}, name), el("dd", {}, value)]));
 

@@ -113,7 +113,12 @@ public final class Run {
     }
 
     private func cleanUp() {
-        if plan.isPushed { return explain("nothing was pushed: the content of this seed was there") }
+        if plan.isPushed {
+            let hasFound = report.rows.contains { $0.operations > 0 }
+            return explain(
+                "nothing was pushed: \(hasFound ? "what was pulled was there" : "no content of this seed was found")"
+            )
+        }
         if plan.isKept { report.notes.append("kept in \(plan.repository), as --keep says") }
         let remains = ledger.clean(plan.isKept ? [.session] : Ledger.Kind.allCases, progress: progress)
         report.notes += remains.notes

@@ -9,6 +9,10 @@ extension RunReport {
         ]
         var text = rows.isEmpty ? [] : Self.aligned([head] + rows.map(Self.cells), left: 2)
         text.append(rows.isEmpty ? "Nothing was measured. seed \(seed)." : legend)
+        if isInterrupted {
+            let what = ": the last row is of the time until then, and what was to follow is missing"
+            text.append("Ended early\(rows.isEmpty ? "" : what).")
+        }
         text += notes.map { "- \(printable($0))" }
         return text.joined(separator: "\n") + "\n"
     }
@@ -18,7 +22,9 @@ extension RunReport {
         let head = ["workload", "of", "clients", "run", "errors", "MiB/s", "ops/s", "", "p50", "p99", "max"]
         var keys: [Key] = []
         for key in runs.flatMap({ $0.rows.map(Key.init) }) where !keys.contains(key) { keys.append(key) }
-        guard !keys.isEmpty else { return "Nothing was measured.\n" }
+        let early = runs.filter(\.isInterrupted).map(\.label)
+        let ends = early.isEmpty ? [] : ["Ended early: \(printable(early.joined(separator: ", ")))."]
+        guard !keys.isEmpty else { return (["Nothing was measured."] + ends).joined(separator: "\n") + "\n" }
         let lines = keys.flatMap { key in
             let entries = runs.flatMap { run in run.rows.filter { Key($0) == key }.map { (run.label, $0) } }
             return entries.map { label, row in
@@ -37,7 +43,7 @@ extension RunReport {
         let legend =
             "× compares the throughput with the first run's: in bytes where operations have 32 KiB or more, else in operations. "
             + "What is at a rate was asked for at that rate (open loop)."
-        return (aligned([head] + lines, left: 2) + [legend]).joined(separator: "\n") + "\n"
+        return (aligned([head] + lines, left: 2) + [legend] + ends).joined(separator: "\n") + "\n"
     }
 
     private struct Key: Equatable {
@@ -88,9 +94,11 @@ extension RunReport {
             sentences.append("of fewer than a hundred, the p99 is the slowest")
         }
         if errorCount > 0 { sentences.append("failed operations count where they took longer than the median") }
-        return "latencies: \(sentences.joined(separator: "; ")). seed \(seed). "
-            + (isVerified ? "Every byte was compared." : "Bytes were not compared.")
+        let compared = isVerified ? " Every byte was compared." : " Bytes were not compared."
+        return "latencies: \(sentences.joined(separator: "; ")). seed \(seed)." + (hasPulled ? compared : "")
     }
+
+    private var hasPulled: Bool { rows.contains { $0.name != Workload.push.title && $0.bytes > 0 } }
 }
 
 extension RunReport.Row {

@@ -364,6 +364,9 @@ struct RunTests {
         )
         #expect(report.isInterrupted && report.errorCount == 0)
         #expect(report.rows.map(\.name) == ["warm pull"], "what was to come does not")
+        // Bug: the table of a run that was ended looked complete.
+        #expect(report.table().contains("Ended early"))
+        #expect(RunReport.comparison([report]).contains("Ended early: \(report.label)."))
         #expect(registry.isEmpty)
     }
 
@@ -376,7 +379,7 @@ struct RunTests {
         #expect(report.isInterrupted && report.rows.isEmpty, "\(report.rows)")
         #expect(report.table().hasPrefix("Nothing was measured."))
         #expect(!report.table().contains("compared") && !report.table().contains("latencies"))
-        #expect(RunReport.comparison([report]) == "Nothing was measured.\n")
+        #expect(RunReport.comparison([report]) == "Nothing was measured.\nEnded early: \(report.label).\n")
         #expect(registry.isEmpty)
     }
 
@@ -465,6 +468,27 @@ struct RunTests {
         let pushes = registry.contents.requests.map(\.line).filter { $0.hasPrefix("POST") }
         #expect(pushes.count == registry.contents.blobs.count, "each blob was pushed once")
         #expect(!registry.contents.requests.contains { $0.line.hasPrefix("DELETE") })
+    }
+
+    /// Bug: where nothing of the seed was there, the report said that it was, and that every byte had been compared.
+    @Test func whatIsNotThereIsNotSaidToBe() throws {
+        let registry = try FakeRegistry()
+        let report = try run(
+            plan(registry) {
+                $0.workloads = [.cold]
+                $0.isPushed = true
+            }
+        )
+        #expect(try row(report, "cold pull").errors == ["status 404": 6])
+        #expect(report.notes.contains("nothing was pushed: no content of this seed was found"), "\(report.notes)")
+        #expect(!report.table().contains("compared"))
+    }
+
+    @Test(arguments: [(Workload.push, false), (.cold, true)])
+    func onlyWhatWasPulledWasCompared(workload: Workload, isCompared: Bool) throws {
+        let registry = try FakeRegistry()
+        let report = try run(plan(registry) { $0.workloads = [workload] })
+        #expect(report.table().contains("Every byte was compared.") == isCompared)
     }
 
     @Test func nobodyThereIsSaidAtOnce() throws {
