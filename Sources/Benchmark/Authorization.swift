@@ -59,7 +59,7 @@ struct Challenge: Equatable {
 /// The token flow is that of the distribution project: the challenge names a realm, which gives a token for a scope.
 final class Authorizer: Sendable {
     private let target: Target
-    private let credentials: BenchCredentials?
+    let credentials: BenchCredentials?
     private let client: Client
     private let current = Mutex<String?>(nil)
 

@@ -18,17 +18,25 @@ final class Ledger: Sendable {
         let url: String
         let registry: RegistryClient
         var isUnanswered = false
+        /// Of a session: nothing was sent to it.
+        var isEmpty = false
+    }
+
+    /// A session that nobody knows: where it may be, and why.
+    private struct Loss: Hashable {
+        let place: String
+        let reason: String
     }
 
     private let entries = Mutex<[String: Entry]>([:])
-    private let unanswered = Mutex<[String: Int]>([:])
+    private let losses = Mutex<[Loss: Int]>([:])
 
     /// False when it was noted before.
     @discardableResult
-    func note(_ kind: Kind, _ url: String, in registry: RegistryClient) -> Bool {
+    func note(_ kind: Kind, _ url: String, in registry: RegistryClient, isEmpty: Bool = false) -> Bool {
         entries.withLock { entries in
             guard entries[url] == nil else { return false }
-            entries[url] = Entry(kind: kind, url: url, registry: registry)
+            entries[url] = Entry(kind: kind, url: url, registry: registry, isEmpty: isEmpty)
             return true
         }
     }
@@ -40,8 +48,8 @@ final class Ledger: Sendable {
     func noteUnanswered(_ url: String) { entries.withLock { $0[url]?.isUnanswered = true } }
 
     /// A session may have been opened that nobody knows.
-    func noteUnansweredSession(in registry: RegistryClient) {
-        unanswered.withLock { $0[registry.place, default: 0] += 1 }
+    func noteLostSession(in registry: RegistryClient, _ reason: String) {
+        losses.withLock { $0[Loss(place: registry.place, reason: reason), default: 0] += 1 }
     }
 
     /// What is still there, or may be.
@@ -57,11 +65,13 @@ final class Ledger: Sendable {
         let sweep = Sweep()
         for kind in kinds { sweep.delete(noted.filter { $0.kind == kind }, progress) }
         sweep.deleteLate(progress)
-        return unanswered.withLock { $0 }.sorted { $0.key < $1.key }.reduce(into: sweep.remains) { remains, entry in
-            remains.count += entry.value
-            let what = counted(entry.value, Kind.session.rawValue)
-            remains.notes.append("may be left in \(entry.key): \(what), whose start was not answered")
-        }
+        var remains = sweep.remains
+        let losses = losses.withLock { $0 }
+        remains.count += losses.values.reduce(0, +)
+        remains.notes += losses.map { loss, count in
+            "may be left in \(loss.place): \(counted(count, Kind.session.rawValue)), \(loss.reason)"
+        }.sorted()
+        return remains
     }
 }
 
@@ -71,12 +81,18 @@ private final class Sweep: Sendable {
         let place: String
         let kind: Ledger.Kind
         let reason: String
+
+        init(_ entry: Ledger.Entry, _ failure: Failure) {
+            (place, kind, reason) = (entry.registry.place, entry.kind, failure.reason)
+        }
     }
 
     private let refusals = Mutex<[Refusal: Int]>([:])
     private let silent = Mutex<[String: Failure]>([:])
     /// Not there, and may appear.
     private let late = Mutex<[Ledger.Entry]>([])
+    /// Sessions that may be found a little later, and what was said of them.
+    private let hidden = Mutex<[(session: Ledger.Entry, failure: Failure)]>([])
 
     /// No interrupt ends it, since mostly one led here.
     func delete(_ entries: [Ledger.Entry], _ progress: (String) -> Void) {
@@ -89,13 +105,10 @@ private final class Sweep: Sendable {
         }
     }
 
-    /// A registry may work on after a push was cut off: what it had whole is looked for a few times.
+    /// A registry may work on after a push was cut off: what it had whole is looked for a few times, and so are sessions.
     func deleteLate(_ progress: (String) -> Void) {
         for pause in [Duration.milliseconds(500), .seconds(1), .seconds(2)] {
-            let entries = late.withLock { late in
-                defer { late = [] }
-                return late
-            }
+            let entries = late.withLock { take(&$0) } + hidden.withLock { take(&$0) }.map(\.session)
             guard !entries.isEmpty else { return }
             pauseThread(pause)
             delete(entries, progress)
@@ -109,18 +122,24 @@ private final class Sweep: Sendable {
             if let failure = silent.withLock({ $0[place] }) { throw failure }
             let isBusy = { (failure: Failure) in failure.isTransient || entry.kind == .session && failure.isConflict }
             let wasThere = try insisting(on: isBusy) { () throws(Failure) in
-                try entry.registry.delete(entry.url, isPatient: true)
+                entry.kind == .session
+                    ? try entry.registry.endSession(entry.url, isEmpty: entry.isEmpty, isPatient: true)
+                    : try entry.registry.delete(entry.url, isPatient: true)
             }
             if !wasThere, entry.isUnanswered { late.withLock { $0.append(entry) } }
         } catch {
             if error.isSilence { silent.withLock { $0[place] = error } }
-            let refusal = Refusal(place: place, kind: entry.kind, reason: error.kind)
-            refusals.withLock { $0[refusal, default: 0] += 1 }
+            if entry.kind == .session, error.isNotFound {
+                hidden.withLock { $0.append((entry, error)) }
+            } else {
+                refusals.withLock { $0[Refusal(entry, error), default: 0] += 1 }
+            }
         }
     }
 
     var remains: Ledger.Remains {
-        let refusals = refusals.withLock { $0 }
+        let hidden = hidden.withLock { $0.map { (Refusal($0.session, $0.failure), 1) } }
+        let refusals = refusals.withLock { $0.merging(hidden, uniquingKeysWith: +) }
         var remains = Ledger.Remains(
             count: refusals.reduce(0) { $0 + ($1.key.kind == .copy ? 0 : $1.value) },
             notes: refusals.map { refusal, count in
@@ -137,6 +156,11 @@ private final class Sweep: Sendable {
         }
         return remains
     }
+}
+
+private func take<Element>(_ elements: inout [Element]) -> [Element] {
+    defer { elements = [] }
+    return elements
 }
 
 private func counted(_ count: Int, _ noun: String) -> String { "\(count) \(noun)\(count == 1 ? "" : "s")" }

@@ -1,3 +1,4 @@
+internal import FoundationEssentials
 internal import HTTPClient
 internal import System
 
@@ -7,7 +8,12 @@ struct Failure: Error, Sendable, CustomStringConvertible {
     let kind: String
     let detail: String
     private let status: Int?
+    /// The registry's own, such as `DENIED`.
+    private let code: String?
     private let transfer: TransferError?
+
+    /// Of a registry's own words, in bytes.
+    static let wordsLimit = 300
 
     /// The run was ended before the request was sent.
     static let cancelled = Failure(TransferError("", .cancelled))
@@ -24,19 +30,28 @@ struct Failure: Error, Sendable, CustomStringConvertible {
 
     /// A status that was not hoped for, with the registry's own words.
     init(_ operation: String, status: Int, body: [UInt8] = []) {
-        let words = String(decoding: body.prefix(300), as: UTF8.self).filter { !$0.isNewline }
+        let words = String(decoding: body.prefix(Self.wordsLimit), as: UTF8.self).filter { !$0.isNewline }
         let detail = "\(operation): status \(status)\(words.isEmpty ? "" : ": \(words)")"
-        self.init("status \(status)", detail, status: status, transfer: nil)
+        self.init("status \(status)", detail, status: status, code: errorCode(in: body), transfer: nil)
     }
 
-    private init(_ kind: String, _ detail: String, status: Int?, transfer: TransferError?) {
+    private init(_ kind: String, _ detail: String, status: Int?, code: String? = nil, transfer: TransferError?) {
         self.kind = kind
         self.detail = printable(detail)
         self.status = status
+        self.code = code
         self.transfer = transfer
     }
 
+    /// The same failure, with more to say.
+    func explained(_ more: String, kind: String? = nil) -> Failure {
+        Failure(kind ?? self.kind, "\(detail); \(more)", status: status, code: code, transfer: transfer)
+    }
+
     var description: String { detail }
+
+    /// Its kind with the registry's own code.
+    var reason: String { code.map { "\(kind) \(printable($0))" } ?? kind }
 
     /// What may help, where a flag does.
     var advice: String {
@@ -60,6 +75,9 @@ struct Failure: Error, Sendable, CustomStringConvertible {
 
     /// It is in use: a session by a request that was cut off, which the registry has not noticed yet.
     var isConflict: Bool { status == 409 }
+
+    /// Of a session that is known to be there: it changes while what was sent arrives.
+    var isNotFound: Bool { status == 404 }
 
     /// The whole answer came, and it was shorter or longer than what was pushed.
     var isWrongLength: Bool { transfer == nil && (kind == "cut short" || kind == "too long") }
@@ -94,4 +112,13 @@ struct Failure: Error, Sendable, CustomStringConvertible {
         case .invalid, .receiver, .source, .other: "failed"
         }
     }
+}
+
+/// The code of the first error in a registry's answer (distribution-spec, "Error Codes"); `nil` when there is none to read.
+func errorCode(in body: [UInt8]) -> String? {
+    struct Answer: Decodable {
+        struct Entry: Decodable { let code: String }
+        let errors: [Entry]
+    }
+    return try? JSONDecoder().decode(Answer.self, from: Data(body)).errors.first?.code  // no such answer: no code
 }

@@ -50,17 +50,40 @@ final class RegistryClient: Sendable {
         isPatient = true
     }
 
+    /// At another place of the same host, with the same credentials.
+    convenience init(_ other: RegistryClient, movedTo target: Target) {
+        self.init(other, target, Authorizer(target, other.authorizer.credentials, other.client))
+    }
+
+    /// Where `place` is, with its token.
+    convenience init(_ other: RegistryClient, movedTo place: RegistryClient) {
+        self.init(other, place.target, place.authorizer)
+    }
+
+    private init(_ other: RegistryClient, _ target: Target, _ authorizer: Authorizer) {
+        self.target = target
+        self.authorizer = authorizer
+        repository = other.repository
+        client = other.client
+        stop = other.stop
+        patience = other.patience
+        timeoutMilliseconds = other.timeoutMilliseconds
+        isPatient = other.isPatient
+    }
+
     var place: String { "\(target)/\(repository)" }
     private var path: String { "\(target)/v2/\(repository)" }
     func blobURL(_ digest: Digest) -> String { "\(path)/blobs/\(digest)" }
     func manifestURL(_ reference: String) -> String { "\(path)/manifests/\(reference)" }
 
-    /// The version check: a registry is there, and lets us in.
-    func check() throws(Failure) {
+    /// The version check: a registry is there, and lets us in. Returns where it is, when that is another place of the same host.
+    func check() throws(Failure) -> Target? {
         var request = Request("GET", "\(target)/v2/")
         request.totalTimeoutMilliseconds = Self.promptMilliseconds
-        let (response, body) = try exchange(request)
-        guard response.status == 200 else { throw Failure("GET \(target)/v2/", status: response.status, body: body) }
+        let answer = try exchange(request)
+        if let moved = target.moved(to: answer.url) { return moved }
+        guard answer.status == 200 else { throw refusal("GET \(request.url)", answer) }
+        return nil
     }
 
     /// In one session and one request.
@@ -76,7 +99,10 @@ final class RegistryClient: Sendable {
             try put(upload, "push of \(content.digest)", .blob, blobURL(content.digest), ledger, passage)
         } catch {
             // A registry that cannot take it back now is asked again at the end.
-            if (try? delete(session, isPatient: false)) == nil { ledger.note(.session, session, in: self) }
+            let isEmpty = !passage.hasBegun
+            if (try? endSession(session, isEmpty: isEmpty, isPatient: false)) == nil {
+                ledger.note(.session, session, in: self, isEmpty: isEmpty)
+            }
             throw error
         }
     }
@@ -86,13 +112,15 @@ final class RegistryClient: Sendable {
         guard !stop.isSet else { throw Failure.cancelled }
         let url = "\(path)/blobs/uploads/"
         do throws(Failure) {
-            let (response, body) = try exchange(Request("POST", url), onStop: .endSoon)
-            guard response.status == 202, let location = response.header("Location") else {
-                throw Failure("POST \(url)", status: response.status, body: body)
+            let answer = try exchange(Request("POST", url), onStop: .endSoon)
+            guard answer.status == 202 else { throw refusal("POST \(url)", answer) }
+            guard let session = answer.location else {
+                ledger.noteLostSession(in: self, "whose place was not told")
+                throw Failure("no Location", "POST \(url): status 202 with no Location in the answer")
             }
-            return target.resolve(location)
+            return session
         } catch {
-            if error.isUnanswered { ledger.noteUnansweredSession(in: self) }
+            if error.isUnanswered { ledger.noteLostSession(in: self, "whose start was not answered") }
             throw error
         }
     }
@@ -120,8 +148,8 @@ final class RegistryClient: Sendable {
     ) throws(Failure) {
         let isNew = ledger.note(kind, noted, in: self)
         do throws(Failure) {
-            let (response, body) = try exchange(request, onStop: passage.map { .endSoonOnceSent($0) } ?? .endSoon)
-            guard response.status == 201 else { throw Failure(name, status: response.status, body: body) }
+            let answer = try exchange(request, onStop: passage.map { .endSoonOnceSent($0) } ?? .endSoon)
+            guard answer.status == 201 else { throw refusal(name, answer) }
         } catch {
             if isNew, error.isRefusal { ledger.forget(noted) }
             if error.isUnanswered, passage?.isSent ?? true { ledger.noteUnanswered(noted) }
@@ -131,17 +159,15 @@ final class RegistryClient: Sendable {
 
     /// The whole manifest, which must be `expected` unless that is `nil`.
     func pull(manifest reference: String, expecting expected: [UInt8]?, passage: Passage) throws(Failure) {
-        let (response, body) = try exchange(manifestRequest("GET", reference))
-        guard response.status == 200 else {
-            throw Failure("GET of manifest \(reference)", status: response.status, body: body)
-        }
-        passage.add(bytes: body.count)
-        if let expected, expected != body { throw Failure.wrongBytes("manifest \(reference)") }
+        let answer = try exchange(manifestRequest("GET", reference))
+        guard answer.status == 200 else { throw refusal("GET of manifest \(reference)", answer) }
+        passage.add(bytes: answer.body.count)
+        if let expected, expected != answer.body { throw Failure.wrongBytes("manifest \(reference)") }
     }
 
     func checkManifest(_ reference: String) throws(Failure) {
-        let (response, _) = try exchange(manifestRequest("HEAD", reference))
-        guard response.status == 200 else { throw Failure("HEAD of manifest \(reference)", status: response.status) }
+        let answer = try exchange(manifestRequest("HEAD", reference))
+        guard answer.status == 200 else { throw refusal("HEAD of manifest \(reference)", answer) }
     }
 
     private func manifestRequest(_ method: String, _ reference: String) -> Request {
@@ -164,8 +190,12 @@ final class RegistryClient: Sendable {
         }
         let status = range == nil ? 200 : 206
         var offset = wanted.lowerBound
-        let response = try follow(request, .end, isPatient) { response, piece throws(Failure) in
-            guard response.status == status else { return }
+        var words: [UInt8] = []
+        var answer = try follow(request, .end, isPatient) { response, piece throws(Failure) in
+            guard response.status == status else {
+                if words.count < Failure.wordsLimit { words.append(piece) }
+                return
+            }
             guard offset + Int64(piece.count) <= wanted.upperBound else {
                 throw Failure("too long", "GET of \(digest): more than \(wanted.count) bytes")
             }
@@ -173,24 +203,91 @@ final class RegistryClient: Sendable {
             offset += Int64(piece.count)
             passage.add(bytes: piece.count)
         }
-        guard response.status == status else {
-            if response.status == 200 { throw Failure("range ignored", "GET of \(digest): a range came as the whole") }
-            throw Failure("GET of \(digest)", status: response.status)
+        answer.body = words
+        guard answer.status == status else {
+            if answer.status == 200 { throw Failure("range ignored", "GET of \(digest): a range came as the whole") }
+            throw refusal("GET of \(digest)", answer)
         }
+        if range != nil { try check(answer.response.header("Content-Range"), wanted, of: content) }
         guard offset == wanted.upperBound else {
             throw Failure("cut short", "GET of \(digest): \(offset - wanted.lowerBound) of \(wanted.count) bytes")
         }
     }
 
-    /// Works on after the run was stopped. False when it was not there, and need not be deleted.
-    @discardableResult
+    /// RFC 9110, section 14.4.
+    private func check(_ header: String?, _ wanted: Range<Int64>, of content: Content) throws(Failure) {
+        let part = "bytes \(wanted.lowerBound)-\(wanted.upperBound - 1)/"
+        guard let header, [part + String(content.length), part + "*"].contains(header.lowercased()) else {
+            let found = header.map { "'\($0)'" } ?? "none"
+            throw Failure(
+                "wrong range",
+                "GET of \(content.digest): Content-Range is \(found), not \(part)\(content.length)"
+            )
+        }
+    }
+
+    /// False when it was not there, and need not be deleted.
     func delete(_ url: String, isPatient: Bool) throws(Failure) -> Bool {
-        var request = Request("DELETE", url)
-        request.stallSeconds = 20
-        let (response, body) = try exchange(request, onStop: .goOn, isPatient: isPatient)
-        if [404, 410].contains(response.status) { return false }
-        guard 200..<300 ~= response.status else { throw Failure("DELETE", status: response.status, body: body) }
+        let answer = try cleanUp("DELETE", url, isPatient)
+        if [404, 410].contains(answer.status) { return false }
+        guard 200..<300 ~= answer.status else { throw refusal("DELETE", answer) }
         return true
+    }
+
+    /// Ends an upload, where it is now when that changes with what it has taken in. False when the registry does not know it.
+    @discardableResult
+    func endSession(_ url: String, isEmpty: Bool, isPatient: Bool) throws(Failure) -> Bool {
+        let first = try cleanUp("DELETE", url, isPatient)
+        if let wasThere = wasSession(first, isEmpty) { return wasThere }
+        guard first.status == 404, let place = try cleanUp("GET", url, isPatient).location else {
+            throw refusal("DELETE of an upload session", first)
+        }
+        let second = try cleanUp("DELETE", place, isPatient)
+        guard let wasThere = wasSession(second, isEmpty) else { throw refusal("DELETE of an upload session", second) }
+        return wasThere
+    }
+
+    /// What the answer to a session's DELETE tells; `nil` when it may be there still. 404 is no word on that where its reason is another:
+    /// docker-registry gives it for a session that holds more than its URL says.
+    private func wasSession(_ answer: Answer, _ isEmpty: Bool) -> Bool? {
+        switch answer.status {
+        case 200..<300: return true
+        case 410: return false
+        case 404:
+            let code = errorCode(in: answer.body)
+            return code == ErrorCode.blobUploadUnknown.rawValue || code == nil && isEmpty ? false : nil
+        default: return nil
+        }
+    }
+
+    /// Works on after the run was stopped.
+    private func cleanUp(_ method: String, _ url: String, _ isPatient: Bool) throws(Failure) -> Answer {
+        var request = Request(method, url)
+        request.stallSeconds = 20
+        return try exchange(request, onStop: .goOn, isPatient: isPatient)
+    }
+
+    /// The last answer to a request, and the URL that gave it.
+    private struct Answer {
+        let response: Response
+        let url: String
+        var body: [UInt8] = []
+
+        var status: Int { response.status }
+        /// What the answer names, if it does.
+        var location: String? {
+            response.header("Location").map { WebAddress(url)?.resolve($0) ?? $0 }
+        }
+    }
+
+    /// A status that was not hoped for.
+    private func refusal(_ operation: String, _ answer: Answer) -> Failure {
+        let failure = Failure(operation, status: answer.status, body: answer.body)
+        guard !target.holds(answer.url), let there = WebAddress(answer.url) else { return failure }
+        let way = "\(target.root) led to \(there.scheme)://\(there.authority)"
+        guard answer.status == 401 else { return failure.explained(way) }
+        let reason = "\(way), but credentials go to \(target.root) only: if it is the same registry, use that URL"
+        return failure.explained(reason, kind: "status 401 elsewhere")
     }
 
     /// What an interrupt does to a request.
@@ -210,13 +307,14 @@ final class RegistryClient: Sendable {
         _ request: Request,
         onStop: OnStop = .end,
         isPatient: Bool? = nil
-    ) throws(Failure) -> (Response, [UInt8]) {
+    ) throws(Failure) -> Answer {
         var body: [UInt8] = []
-        let response = try follow(request, onStop, isPatient ?? self.isPatient) { _, piece throws(Failure) in
+        var answer = try follow(request, onStop, isPatient ?? self.isPatient) { _, piece throws(Failure) in
             guard body.count + piece.count <= 8 << 20 else { throw Failure("bad response", "an answer above 8 MiB") }
             body.append(piece)
         }
-        return (response, body)
+        answer.body = body
+        return answer
     }
 
     /// Follows redirects, answers challenges and waits where it should; `receive` sees the last answer only.
@@ -225,12 +323,12 @@ final class RegistryClient: Sendable {
         _ onStop: OnStop,
         _ isPatient: Bool,
         receive: (Response, Span<UInt8>) throws(Failure) -> Void
-    ) throws(Failure) -> Response {
+    ) throws(Failure) -> Answer {
         var url = request.url
         var redirects = 0
         var authorization = authorizer.authorization
         while redirects <= Self.redirectLimit {
-            let isOurs = url == target.root || url.hasPrefix(target.root + "/")
+            let isOurs = target.holds(url)
             var attempt = request
             attempt.url = url
             if let timeoutMilliseconds, onStop.canEnd { attempt.totalTimeoutMilliseconds = timeoutMilliseconds }
@@ -239,7 +337,7 @@ final class RegistryClient: Sendable {
             let response = try send(attempt, onStop) { response, piece throws(Failure) in
                 let isChallenge = response.status == 401 && isOurs
                 let isThrottled = isPatient && response.asksForPatience
-                if !isChallenge, !isThrottled, response.redirect == nil { try receive(response, piece) }
+                if !isChallenge, !isThrottled, !response.isRedirect { try receive(response, piece) }
             }
             if response.status == 401, isOurs {
                 try authorizer.answer(response.challenges, &authorization) { self.mustEnd(onStop) }
@@ -248,11 +346,11 @@ final class RegistryClient: Sendable {
             authorizer.share(&authorization)
             if isPatient, let pause = patience.pause(after: response) {
                 try wait(pause, onStop)
-            } else if let location = response.redirect {
+            } else if response.isRedirect, let location = Answer(response: response, url: url).location {
                 redirects += 1
-                url = target.resolve(location)
+                url = location
             } else {
-                return response
+                return Answer(response: response, url: url)
             }
         }
         throw Failure("too many redirects", "\(request.method) \(request.url.prefix { $0 != "?" }): too many redirects")
@@ -289,9 +387,7 @@ final class RegistryClient: Sendable {
 }
 
 extension Response {
-    fileprivate var redirect: String? {
-        [301, 302, 303, 307, 308].contains(status) ? header("Location") : nil
-    }
+    fileprivate var isRedirect: Bool { [301, 302, 303, 307, 308].contains(status) && header("Location") != nil }
 
     fileprivate var challenges: [String] {
         headers.filter { $0.name.lowercased() == "www-authenticate" }.map(\.value)
@@ -360,6 +456,9 @@ final class Passage: Sendable {
         meter.add(bytes: bytes)
         passed.withLock { $0[meter.sampleNumber, default: 0] += Int64(bytes) }
     }
+
+    /// Something of a push has gone out, or was about to.
+    var hasBegun: Bool { passed.withLock { !$0.isEmpty } }
 
     /// The last byte of a push has gone out.
     var isSent: Bool { sent.load(ordering: .relaxed) }

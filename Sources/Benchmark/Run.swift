@@ -7,11 +7,11 @@ public final class Run {
     let plan: Plan
     let stop: StopFlag
     let maker: ContentMaker
-    let target: RegistryClient
+    private(set) var target: RegistryClient
     /// The target, for what is not measured.
-    let patientTarget: RegistryClient
+    private(set) var patientTarget: RegistryClient
     /// Where content is pushed that is pulled through the target.
-    let source: RegistryClient
+    private(set) var source: RegistryClient
     let ledger = Ledger()
     private var report: RunReport
     private let clients: [Client]
@@ -93,21 +93,36 @@ public final class Run {
     /// - Throws: ``Impossible`` when the registry cannot be reached, or lets nobody in.
     public func execute() throws(Impossible) -> RunReport {
         defer { for client in clients { client.close() } }
-        for registry in plan.origin == nil ? [patientTarget] : [patientTarget, source] where !stop.isSet {
-            try check(registry)
-        }
+        try findTarget()
+        if plan.origin != nil, let there = try check(source) { source = there }
         for workload in plan.workloads where !stop.isSet { execute(workload) }
         report.isInterrupted = stop.isSet
         cleanUp()
         return report
     }
 
-    private func check(_ registry: RegistryClient) throws(Impossible) {
+    /// Where redirects lead to is what is measured, when it is the same host: elsewhere a redirect for each request is part of it.
+    private func findTarget() throws(Impossible) {
+        guard let there = try check(patientTarget) else { return }
+        target = RegistryClient(target, movedTo: there)
+        patientTarget = there
+        if plan.origin == nil { source = there }
+        explain("\(plan.target) redirects to \(there.target), which was measured")
+    }
+
+    /// Returns the registry where it has moved to, checked as well.
+    private func check(_ registry: RegistryClient) throws(Impossible) -> RegistryClient? {
+        guard !stop.isSet else { return nil }
         progress("waiting for \(registry.target)")
         do throws(Failure) {
-            try registry.check()
+            guard let place = try registry.check() else { return nil }
+            let there = RegistryClient(registry, movedTo: place)
+            if let next = try there.check() {
+                throw Failure("too many redirects", "\(place) redirects to \(next): use that URL")
+            }
+            return there
         } catch {
-            guard !stop.isSet else { return }
+            guard !stop.isSet else { return nil }
             throw Impossible(description: "no registry at \(registry.target): \(error)\(error.advice)")
         }
     }

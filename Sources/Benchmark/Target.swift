@@ -24,7 +24,21 @@ public struct Target: Sendable, Hashable, CustomStringConvertible {
             throw Invalid(description: "credentials do not belong into a URL: use --credentials FILE")
         }
         description = String(base)
+        guard Self.isAuthority(authority) else {
+            throw Invalid(
+                description: "'\(Self.shown(text))' is no URL of a registry: write http://HOST:PORT, and [::1] for IPv6"
+            )
+        }
         root = scheme + authority
+    }
+
+    /// A name or an address, in brackets where it has colons, and a port.
+    private static func isAuthority(_ text: Substring) -> Bool {
+        let isBracketed = text.hasPrefix("[")
+        let end = isBracketed ? text.firstIndex(of: "]").map { text.index(after: $0) } : text.firstIndex(of: ":")
+        guard let end = end ?? (isBracketed ? nil : text.endIndex), end > text.startIndex else { return false }
+        let port = text[end...]
+        return port.isEmpty || port.hasPrefix(":") && UInt16(port.dropFirst()) != nil
     }
 
     /// Without the scheme: host, port, and the path if there is one.
@@ -34,10 +48,19 @@ public struct Target: Sendable, Hashable, CustomStringConvertible {
 
     var isEncrypted: Bool { root.hasPrefix("https://") }
 
-    /// What a `Location` means.
-    func resolve(_ location: String) -> String {
-        if location.contains("://") { return location }
-        return root + (location.hasPrefix("/") ? "" : "/") + location
+    /// Whether a URL leads to the same scheme, host and port, which alone get the credentials.
+    func holds(_ url: String) -> Bool {
+        url.hasPrefix(root + "/") || WebAddress(url).map { $0.origin == WebAddress(root)?.origin } ?? false
+    }
+
+    /// Where the registry is whose version check a redirect led to, when it is another port or scheme of the same host, and the credentials
+    /// are as safe there.
+    func moved(to url: String) -> Target? {
+        guard !holds(url), let there = WebAddress(url), there.host == WebAddress(root)?.host,
+            there.scheme == "https" || !isEncrypted, there.path.hasSuffix("/v2/") || there.path.hasSuffix("/v2")
+        else { return nil }
+        // What is no registry's URL is no other place.
+        return try? Target("\(there.scheme)://\(there.authority)\(there.path)")
     }
 
     /// Without what may be a password.

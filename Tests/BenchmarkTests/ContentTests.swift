@@ -62,7 +62,8 @@ struct TargetTests {
     @Test(arguments: [
         ("http://127.0.0.1:5000", "http://127.0.0.1:5000"),
         ("https://registry.example.com/", "https://registry.example.com"),
-        ("http://h/v2/", "http://h"), ("https://h/some/prefix", "https://h/some/prefix"),
+        ("http://[::1]:5000", "http://[::1]:5000"), ("http://[::1]/", "http://[::1]"), ("http://h/v2/", "http://h"),
+        ("https://h/some/prefix", "https://h/some/prefix"),
     ])
     func readsURLs(text: String, base: String) throws {
         #expect(try Target(text).description == base)
@@ -70,6 +71,8 @@ struct TargetTests {
 
     @Test(arguments: [
         "", "127.0.0.1:5000", "ftp://h", "http://", "http:///x", "http://h?x=1", "http://h/#x", "http://h ost",
+        // Bug: these were found out when nobody could be reached there.
+        "http://[::1", "http://[::1]x", "http://::1", "http://h:port", "http://h:65536", "http://:5000",
     ])
     func refusesWhatIsNone(text: String) {
         #expect(throws: Target.Invalid.self) { try Target(text) }
@@ -79,6 +82,43 @@ struct TargetTests {
         let error = #expect(throws: Target.Invalid.self) { try Target("https://name:hidden-secret@h") }
         #expect(error?.description.contains("hidden-secret") == false)
         #expect(error?.description.contains("--credentials") == true)
+    }
+}
+
+@Suite("Web addresses")
+struct WebAddressTests {
+    /// Bug: what had `://` anywhere was absolute, and what began with no slash stood below the root. The pairs are those of RFC 3986,
+    /// section 5.4, but for the schemes without an authority.
+    @Test(arguments: [
+        ("g", "http://a/b/c/g"), ("./g", "http://a/b/c/g"), ("g/", "http://a/b/c/g/"), ("/g", "http://a/g"),
+        ("//g", "http://g"), ("?y", "http://a/b/c/d;p?y"), ("g?y", "http://a/b/c/g?y"), ("#s", "http://a/b/c/d;p?q"),
+        ("g?y#s", "http://a/b/c/g?y"), (";x", "http://a/b/c/;x"), ("", "http://a/b/c/d;p?q"), (".", "http://a/b/c/"),
+        ("..", "http://a/b/"), ("../g", "http://a/b/g"), ("../../../g", "http://a/g"), ("/./g", "http://a/g"),
+        ("g.", "http://a/b/c/g."), ("./g/.", "http://a/b/c/g/"), ("g?y/../x", "http://a/b/c/g?y/../x"),
+        ("https://g/x", "https://g/x"), ("/x?u=http://g/", "http://a/x?u=http://g/"),
+        ("x?u=http://g", "http://a/b/c/x?u=http://g"),
+    ])
+    func resolveReferences(reference: String, url: String) throws {
+        #expect(try #require(WebAddress("http://a/b/c/d;p?q")).resolve(reference) == url)
+    }
+
+    @Test(arguments: [
+        ("http://h", "http://H:80/x", true), ("https://h:443", "HTTPS://h/x?y", true),
+        ("http://[::1]:80", "http://[::1]/", true),
+        ("http://h", "https://h/", false), ("http://h", "http://h:81/", false), ("http://h", "http://h.x/", false),
+        ("http://h", "http://u@h/", false), ("http://h", "/x", false),
+    ])
+    func areOfOneOrigin(target: String, url: String, isHeld: Bool) throws {
+        #expect(try Target(target).holds(url) == isHeld)
+    }
+
+    @Test(arguments: [
+        ("http://h/x", "https://h/x/v2/", "https://h/x"), ("http://h:1", "http://h:2/v2/?a=b", "http://h:2"),
+        ("https://h", "http://h/v2/", nil), ("http://h", "http://g/v2/", nil), ("http://h", "https://h/login", nil),
+        ("http://h", "http://h/y/v2/", nil),
+    ])
+    func credentialsMoveWithinOneHost(target: String, url: String, moved: String?) throws {
+        #expect(try Target(target).moved(to: url)?.description == moved)
     }
 }
 

@@ -15,7 +15,17 @@ final class FakeRegistry: Sendable {
     struct Behaviour: Sendable {
         var access = Access.open
         var refusesDeletes = false
+        /// A session that has taken bytes is not deleted at its old place: 404 with `BLOB_UPLOAD_INVALID`, as docker-registry answers.
+        var sessionsMove = false
+        /// Such a session tells its new place.
+        var sessionsTellWhere = false
+        /// Of the session with this number; `nil` leaves the header out.
+        var sessionLocation: @Sendable (Int) -> String? = { "/v2/x/blobs/uploads/\($0)?state=1" }
+        /// The version check is answered with a redirect to this place.
+        var rootRedirect: String?
         var ignoresRanges = false
+        /// Of each part of a blob, whatever bytes come; empty leaves the header out.
+        var contentRange: String?
         /// The n-th blob GET from the first on comes with its last byte changed.
         var damagedPull: Int?
         /// The n-th blob GET from the first on comes without its last byte.
@@ -45,6 +55,8 @@ final class FakeRegistry: Sendable {
     struct Contents: Sendable {
         var blobs: [String: [UInt8]] = [:]
         var manifests: [String: [UInt8]] = [:]
+        /// Open uploads, with how much they have taken.
+        var sessions: [String: Int] = [:]
         /// `GET /v2/…` and the Authorization header, in the order of arrival.
         var requests: [(line: String, authorization: String?)] = []
         var pulls = 0
@@ -68,7 +80,7 @@ final class FakeRegistry: Sendable {
 
     var url: String { "http://127.0.0.1:\(server.port)" }
     var contents: Contents { handler.contents.withLock { $0 } }
-    var isEmpty: Bool { contents.blobs.isEmpty && contents.manifests.isEmpty }
+    var isEmpty: Bool { contents.blobs.isEmpty && contents.manifests.isEmpty && contents.sessions.isEmpty }
     func add(blob: [UInt8], digest: String) { handler.contents.withLock { $0.blobs[digest] = blob } }
 }
 
@@ -89,6 +101,9 @@ private final class Handler: RequestHandler {
             return contents.requests.count
         }
         behaviour.onRequest?(line)
+        if request.path == "/v2/", let place = behaviour.rootRedirect {
+            return .respond(Response(status: 301, headers: [("Location", place)]))
+        }
         if request.path == "/realm" { return .respond(token(request, authorization)) }
         if let challenge = challenge(authorization) {
             return .respond(Response(status: 401, headers: [("WWW-Authenticate", challenge)]))
@@ -98,19 +113,53 @@ private final class Handler: RequestHandler {
         let isManifest = request.path.contains("/manifests/")
         switch request.method {
         case "GET" where request.path == "/v2/": return .respond(Response(status: 200))
-        case "POST":
-            return .respond(Response(status: 202, headers: [("Location", "/v2/x/blobs/uploads/\(number)?state=1")]))
+        case "POST": return .respond(openSession(number))
+        case "GET" where request.path.contains("/uploads/"): return .respond(session(name))
+        case "DELETE" where request.path.contains("/uploads/"): return .respond(endSession(name, request))
         case "PUT" where !isManifest && behaviour.redirectsPushes && request.parameter("again") == nil:
             let again = "\(request.path)?again=1&digest=\(request.parameter("digest") ?? "")"
             return .receive(Receiver { _ in Response(status: 307, headers: [("Location", again)]) })
         case "PUT" where !isManifest && behaviour.pushStatus != nil:
-            return .receive(Receiver { [self] _ in Response(status: behaviour.pushStatus ?? 0) })
+            return .receive(
+                Receiver { [self] body in
+                    contents.withLock { $0.sessions[name]? += body.count }
+                    return Response(status: behaviour.pushStatus ?? 0)
+                }
+            )
         case "PUT":
             return .receive(Receiver { [self] body in keep(body, name, isManifest, request.parameter("digest")) })
         case "HEAD", "GET": return .respond(pull(name, isManifest, request))
         case "DELETE": return .respond(delete(name, isManifest))
         default: return .respond(Response(status: 405))
         }
+    }
+
+    private func openSession(_ number: Int) -> Response {
+        contents.withLock { $0.sessions[String(number)] = 0 }
+        return Response(status: 202, headers: behaviour.sessionLocation(number).map { [("Location", $0)] } ?? [])
+    }
+
+    private func session(_ name: String) -> Response {
+        guard behaviour.sessionsTellWhere, contents.withLock({ $0.sessions[name] }) != nil else {
+            return error(404, "BLOB_UPLOAD_INVALID")
+        }
+        return Response(status: 204, headers: [("Location", "\(name)?state=2")])
+    }
+
+    private func endSession(_ name: String, _ request: Request) -> Response {
+        guard !behaviour.refusesDeletes else { return Response(status: 405) }
+        return contents.withLock { contents in
+            guard let taken = contents.sessions[name] else { return error(404, "BLOB_UPLOAD_UNKNOWN") }
+            if behaviour.sessionsMove, taken > 0, request.parameter("state") != "2" {
+                return error(404, "BLOB_UPLOAD_INVALID")
+            }
+            contents.sessions[name] = nil
+            return Response(status: 204)
+        }
+    }
+
+    private func error(_ status: Int, _ code: String) -> Response {
+        Response(status: status, body: .bytes(Array("{\"errors\":[{\"code\":\"\(code)\"}]}".utf8)))
     }
 
     private func firstAnswer(_ request: Request) -> Response? {
@@ -166,6 +215,7 @@ private final class Handler: RequestHandler {
                 contents.manifests[actual] = body
             } else {
                 contents.blobs[actual] = body
+                contents.sessions[name] = nil
             }
         }
         return Response(status: 201, headers: [("Location", "/v2/x/blobs/\(actual)")])
@@ -184,7 +234,7 @@ private final class Handler: RequestHandler {
     }
 
     private func blob(_ name: String, _ request: Request) -> Response {
-        if let status = behaviour.pullStatus { return Response(status: status) }
+        if let status = behaviour.pullStatus { return error(status, "DENIED") }
         let (found, number) = contents.withLock { contents in
             contents.pulls += 1
             return (contents.blobs[name], contents.pulls)
@@ -197,7 +247,12 @@ private final class Handler: RequestHandler {
         guard case .partial(let part) = range, !behaviour.ignoresRanges else {
             return Response(status: 200, body: .bytes(bytes))
         }
-        return Response(status: 206, body: .bytes(Array(bytes[Int(part.lowerBound)..<Int(part.upperBound)])))
+        let what = behaviour.contentRange ?? "bytes \(part.lowerBound)-\(part.upperBound - 1)/\(bytes.count)"
+        return Response(
+            status: 206,
+            headers: what.isEmpty ? [] : [("Content-Range", what)],
+            body: .bytes(Array(bytes[Int(part.lowerBound)..<Int(part.upperBound)]))
+        )
     }
 
     private func delete(_ name: String, _ isManifest: Bool) -> Response {

@@ -102,6 +102,26 @@ struct RunTests {
         #expect(try row(report, "range read").errors == ["range ignored": 6])
     }
 
+    /// Bug: without verification the bytes of another range were taken for those asked for.
+    @Test(arguments: ["bytes 0-498/3000", "bytes 1-500/2999", ""])
+    func aPartOfAnotherRangeIsAnError(contentRange: String) throws {
+        let registry = try FakeRegistry(.init(contentRange: contentRange))
+        let report = try run(
+            plan(registry) {
+                $0.workloads = [.range]
+                $0.isVerified = false
+            }
+        )
+        #expect(try row(report, "range read").errors == ["wrong range": 6], "\(report.notes)")
+    }
+
+    /// Bug: what a registry said to a failed pull of a blob was not shown, as it was for manifests.
+    @Test func aRefusedPullTellsTheRegistrysWords() throws {
+        let registry = try FakeRegistry(.init(pullStatus: 403))
+        let report = try run(plan(registry) { $0.workloads = [.cold] })
+        #expect(report.notes.contains { $0.contains("status 403 × 6") && $0.contains("DENIED") }, "\(report.notes)")
+    }
+
     @Test func statusesAreCounted() throws {
         let registry = try FakeRegistry(.init(pullStatus: 503))
         let report = try run(plan(registry) { $0.workloads = [.cold] })
@@ -210,6 +230,49 @@ struct RunTests {
             $0.hasPrefix("may be left in") && $0.hasSuffix("1 object, whose push was not answered")
         }
         #expect(says != appears, "\(report.notes)")
+    }
+
+    /// Bug: any 404 to the DELETE of a session counted as "not there", also that for one which had taken bytes, and it stayed.
+    @Test(arguments: [true, false])
+    func aSessionThatHasTakenBytesIsFoundOrSaidToBeLeft(tellsWhere: Bool) throws {
+        let registry = try FakeRegistry(.init(sessionsMove: true, sessionsTellWhere: tellsWhere, pushStatus: 500))
+        let report = try run(
+            plan(registry) {
+                $0.workloads = [.push]
+                ($0.clients, $0.requests) = ([1], 1)
+            }
+        )
+        #expect(registry.contents.sessions.isEmpty == tellsWhere && report.left == (tellsWhere ? nil : 1))
+        let says = report.notes.contains {
+            $0.contains("1 upload session, since a delete failed: status 404 BLOB_UPLOAD_INVALID")
+        }
+        #expect(says != tellsWhere, "\(report.notes)")
+    }
+
+    /// Bug: with a URL in its query, a place was taken for an absolute one, and without a leading slash for one below the root.
+    @Test(arguments: ["/v2/x/blobs/uploads/1?from=http://h/", "s1?state=1", "./s1", "//HOST/v2/x/blobs/uploads/1"])
+    func aSessionIsWhereItsLocationSays(location: String) throws {
+        let host = Mutex("")
+        let registry = try FakeRegistry(
+            .init(sessionLocation: { number in
+                location.replacing("1", with: String(number)).replacing("HOST", with: host.withLock { $0 })
+            })
+        )
+        host.withLock { $0 = String(registry.url.dropFirst("http://".count)) }
+        let report = try run(plan(registry) { $0.workloads = [.push] })
+        #expect(report.isFlawless, "\(report.notes)")
+        let puts = registry.contents.requests.map(\.line).filter { $0.hasPrefix("PUT") }
+        let folder = location.contains("s1") ? "/v2/forebay-bench/blobs/uploads/s" : "/v2/x/blobs/uploads/"
+        #expect(puts.count == 6 && puts.allSatisfy { $0.hasPrefix("PUT \(folder)") }, "\(puts)")
+    }
+
+    /// Bug: it was told as "status 202", and the session that was open then not at all.
+    @Test func aSessionWithoutALocationIsSaidToBeLeft() throws {
+        let registry = try FakeRegistry(.init(sessionLocation: { _ in nil }))
+        let report = try run(plan(registry) { $0.workloads = [.push] })
+        #expect(try row(report, "push").errors == ["no Location": 6] && report.left == 6)
+        #expect(report.notes.contains { $0.contains("no Location in the answer") }, "\(report.notes)")
+        #expect(report.notes.contains { $0.hasSuffix("6 upload sessions, whose place was not told") })
     }
 
     /// Bug: a session that the registry still worked on was left.
@@ -574,6 +637,41 @@ struct CredentialTests {
         _ = try? report(registry, credentials: "name:hidden-secret")  // what is asked there is what counts
         #expect(!other.contents.requests.isEmpty)
         #expect(other.contents.requests.allSatisfy { $0.authorization == nil })
+    }
+
+    /// Bug: behind a redirect to another port the registry's challenge was not answered.
+    @Test func followTheRegistryToAnotherPort() throws {
+        let there = try FakeRegistry(.init(access: .token(for: Self.basic)))
+        let registry = try FakeRegistry(.init(rootRedirect: "\(there.url)/v2/"))
+        let report = try report(registry, credentials: "name:hidden-secret")
+        #expect(report.isFlawless && report.rows.allSatisfy { $0.operations == 4 }, "\(report.notes)")
+        #expect(report.notes.contains("\(registry.url) redirects to \(there.url), which was measured"))
+        #expect(registry.contents.requests.count == 1 && there.isEmpty)
+        #expect(there.contents.requests.count { $0.line == "GET /realm" } == 1)
+    }
+
+    /// Bug: it was told as credentials that are missing.
+    @Test func doNotFollowItToAnotherHost() throws {
+        let there = try FakeRegistry(.init(access: .basic(Self.basic)))
+        let url = there.url.replacing("127.0.0.1", with: "localhost")
+        let registry = try FakeRegistry(.init(rootRedirect: "\(url)/v2/"))
+        let error = #expect(throws: Run.Impossible.self) { try report(registry, credentials: "name:hidden-secret") }
+        #expect(error?.description.contains("led to \(url), but credentials go to \(registry.url) only") == true)
+        #expect(error?.description.contains("--credentials") == false)
+        #expect(there.contents.requests.allSatisfy { $0.authorization == nil })
+    }
+
+    /// Bug: an upload that a registry wants elsewhere failed with "status 401", and not a word on why.
+    @Test func areNotForTheHostOfAnUpload() throws {
+        let other = try FakeRegistry(.init(access: .basic(Self.basic)))
+        let url = other.url
+        let registry = try FakeRegistry(
+            .init(access: .basic(Self.basic), sessionLocation: { "\(url)/v2/x/blobs/uploads/\($0)" })
+        )
+        let report = try report(registry, credentials: "name:hidden-secret") { $0.workloads = [.push] }
+        #expect(report.rows[0].errors == ["status 401 elsewhere": 4] && report.left == 4)
+        #expect(report.notes.contains { $0.contains("led to \(url), but credentials go to \(registry.url) only") })
+        #expect(!other.contents.requests.isEmpty && other.contents.requests.allSatisfy { $0.authorization == nil })
     }
 
     @Test(arguments: ["", "name", ":password", "\n"])
