@@ -45,9 +45,7 @@ struct BenchReport: AsyncParsableCommand {
     func run() async throws {
         var runs: [RunReport] = []
         for path in files {
-            guard let bytes = try LocalFileSystem().contents(at: path) else {
-                throw Unavailable(description: "\(path): no such file")
-            }
+            let bytes = try readWhole(path)
             do {
                 runs.append(try RunReport(json: bytes, name: path))
             } catch {

@@ -36,7 +36,7 @@ struct BenchRun: AsyncParsableCommand {
             too often (status 429).
 
             Exits with status 1 when an operation failed or something is left behind, 69 when there is no registry at URL or a \
-            result cannot be written, 130 when a signal ended it.
+            result cannot be written, 78 when a flag or a file that it names is no good, 130 when a signal ended it.
             """
     )
 
@@ -188,7 +188,7 @@ struct BenchRun: AsyncParsableCommand {
     private func outputs() throws -> [Output] {
         let outputs = [json, report].compactMap { $0.map(Output.init) }
         let places = Set(outputs.map { $0.isStandardOutput ? "-" : $0.path })
-        guard places.count == outputs.count else { throw ValidationError("--json and --report name the same place") }
+        guard places.count == outputs.count else { throw Misuse("--json and --report name the same place") }
         for output in outputs { try output.check() }
         return outputs
     }
@@ -210,7 +210,9 @@ extension BenchRun {
     private func plan() throws -> Plan {
         var plan = Plan(target: try target(url), seed: SystemRandom().next())
         if let seed {
-            guard let value = UInt64(seed, radix: 16) else { throw invalid("seed", seed, "hexadecimal digits") }
+            guard let value = UInt64(seed, radix: 16) else {
+                throw invalid("seed", seed, "no seed: write up to 16 hexadecimal digits")
+            }
             plan.seed = value
         }
         plan.origin = try origin.map(target)
@@ -218,30 +220,34 @@ extension BenchRun {
             do {
                 plan.repository = try RepositoryName(repository).description
             } catch {
-                throw ValidationError("--repository: \(error)")
+                throw Misuse("--repository: \(error)")
             }
         }
         if let workloads {
-            plan.workloads = try list("workloads", workloads, "push, cold, …") { Workload(rawValue: $0) }
+            plan.workloads = try list(
+                "workloads",
+                workloads,
+                "no workload; there are \(Workload.allCases.map(\.rawValue).joined(separator: ", "))"
+            ) { Workload(rawValue: $0) }
         }
-        if let size { plan.sizes = try list("size", size, "4KiB or 16MiB", Values.size) }
-        if let clients { plan.clients = try list("clients", clients, "numbers", Values.count) }
-        try apply("count", count, "a number", Values.count) { plan.count = $0 }
-        try apply("requests", requests, "a number", Values.count) { plan.requests = $0 }
-        try apply("rounds", rounds, "a number", Values.count) { plan.rounds = $0 }
-        try apply("images", images, "a number", Values.count) { plan.images = $0 }
-        try apply("range-size", rangeSize, "4KiB or 16MiB", Values.size) { plan.rangeSize = $0 }
-        try apply("image-size", imageSize, "64MiB", Values.size) { plan.imageSize = $0 }
-        try apply("duration", duration, "10s or 2m", Values.duration) { plan.seconds = $0 / .seconds(1) }
-        try apply("request-timeout", requestTimeout, "10s or 500ms", Values.duration) {
+        if let size { plan.sizes = try list("size", size, Self.noSize, Values.size) }
+        if let clients { plan.clients = try list("clients", clients, "no number", Values.count) }
+        try apply("count", count, "no number", Values.count) { plan.count = $0 }
+        try apply("requests", requests, "no number", Values.count) { plan.requests = $0 }
+        try apply("rounds", rounds, "no number", Values.count) { plan.rounds = $0 }
+        try apply("images", images, "no number", Values.count) { plan.images = $0 }
+        try apply("range-size", rangeSize, Self.noSize, Values.size) { plan.rangeSize = $0 }
+        try apply("image-size", imageSize, Self.noSize, Values.size) { plan.imageSize = $0 }
+        try apply("duration", duration, Self.noTime, Values.duration) { plan.seconds = $0 / .seconds(1) }
+        try apply("request-timeout", requestTimeout, Self.noTime, Values.duration) {
             plan.requestSeconds = $0 / .seconds(1)
         }
         plan.rate = rate
         plan.isVerified = !noVerify
         plan.isKept = keep
         plan.isPushed = noPush
-        guard !noPush || seed != nil else { throw ValidationError("--no-push needs the --seed of the run that pushed") }
-        plan.certificateAuthorityFile = caFile
+        guard !noPush || seed != nil else { throw Misuse("--no-push needs the --seed of the run that pushed") }
+        plan.certificateAuthorityFile = try caFile.map(authorities)
         plan.label = label ?? plan.label
         plan.credentials = try credentials("credentials", credentials, "FOREBAY_BENCH_CREDENTIALS")
         plan.originCredentials = try credentials(
@@ -252,7 +258,7 @@ extension BenchRun {
         do {
             try plan.check()
         } catch {
-            throw ValidationError(error.description)
+            throw Misuse(error.description)
         }
         return plan
     }
@@ -261,7 +267,7 @@ extension BenchRun {
         do {
             return try Target(text)
         } catch {
-            throw ValidationError(error.description)
+            throw Misuse(error.description)
         }
     }
 
@@ -270,21 +276,39 @@ extension BenchRun {
         guard let path else {
             guard let value = processEnvironment()[variable] else { return nil }
             guard let credentials = BenchCredentials(value) else {
-                throw ValidationError("\(variable) must hold name:password")
+                throw Misuse("\(variable) must hold name:password")
             }
             return credentials
         }
-        guard let bytes = try LocalFileSystem().contents(at: path) else {
-            throw ValidationError("--\(flag): \(path) does not exist")
-        }
+        let bytes = try contents(flag, path)
         guard let credentials = BenchCredentials(String(decoding: bytes, as: UTF8.self)) else {
-            throw ValidationError("--\(flag): the first line of \(path) must be name:password")
+            throw Misuse("--\(flag): the first line of \(path) must be name:password")
         }
         return credentials
     }
 
-    private func invalid(_ flag: String, _ text: String, _ form: String) -> ValidationError {
-        ValidationError("--\(flag): '\(text)' is none of \(form)")
+    /// What holds none would fail only at the first handshake.
+    private func authorities(_ path: String) throws -> String {
+        let text = String(decoding: try contents("ca-file", path), as: UTF8.self)
+        guard text.contains("-----BEGIN ") else {
+            throw Misuse("--ca-file: \(path) holds no certificate in PEM form")
+        }
+        return path
+    }
+
+    private func contents(_ flag: String, _ path: String) throws -> [UInt8] {
+        do {
+            return try readWhole(path)
+        } catch {
+            throw Misuse("--\(flag): \(error)")
+        }
+    }
+
+    private static let noSize = "no size; examples: 4KiB, 16MiB"
+    private static let noTime = "no time; examples: 500ms, 10s, 2m"
+
+    private func invalid(_ flag: String, _ text: String, _ form: String) -> Misuse {
+        Misuse("--\(flag): '\(text)' is \(form)")
     }
 
     private func list<Value>(
@@ -310,4 +334,25 @@ extension BenchRun {
         guard let value = read(text) else { throw invalid(flag, text, form) }
         assign(value)
     }
+}
+
+/// What flags cannot mean, and which help tells what they can.
+struct Misuse: Error, CustomStringConvertible {
+    let reason: String
+
+    init(_ reason: String) { self.reason = reason }
+
+    var description: String { "\(reason); see 'forebay bench run --help'" }
+}
+
+/// A file that somebody named.
+func readWhole(_ path: String) throws(Unavailable) -> [UInt8] {
+    let bytes: [UInt8]?
+    do throws(FileError) {
+        bytes = try LocalFileSystem().contents(at: path)
+    } catch {
+        throw Unavailable(description: error.isDirectory ? "\(path) is a directory" : error.description)
+    }
+    guard let bytes else { throw Unavailable(description: "\(path): no such file") }
+    return bytes
 }

@@ -33,6 +33,8 @@ struct Forebay: AsyncParsableCommand {
             }
         } catch let error as SettingsError {
             refuse(error.description)
+        } catch let error as Misuse {
+            refuse(error.description)
         } catch is WithProblems {
             endProcess(status: .failure)
         } catch let error as Unavailable {

@@ -142,6 +142,30 @@ struct BenchTests {
         #expect(result.errors.contains(flags[0]) || result.errors.contains(flags[1]), "\(result.errors)")
     }
 
+    /// Bug: the help was that of another command, "'abc' is none of 4KiB or 16MiB", and a folder made it status 1 with "Error:".
+    @Test(arguments: [
+        (["--size", "abc"], "--size: 'abc' is no size; examples: 4KiB, 16MiB; see 'forebay bench run --help'"),
+        (["--seed", "xyz"], "--seed: 'xyz' is no seed: write up to 16 hexadecimal digits"),
+        (
+            ["--workloads", "pull"],
+            "--workloads: 'pull' is no workload; there are push, cold, warm, herd, mixed, range"
+        ),
+        (["--credentials", "/tmp"], "--credentials: /tmp is a directory"),
+        (["--ca-file", "/nonexistent"], "--ca-file: /nonexistent: no such file"),
+        (["--ca-file", "/tmp"], "--ca-file: /tmp is a directory"),
+        (["--ca-file", "/dev/null"], "--ca-file: /dev/null holds no certificate"),
+        (["--origin", "http://[::1"], "'http://[::1' is no URL of a registry"),
+    ])
+    func aFlagThatCannotBeMeantIsExplained(flags: [String], words: String) throws {
+        let result = try bench(Endpoint(port: 1), flags)
+        #expect(result.status == 78 && result.errors.hasPrefix("forebay: \(words)"), "\(result.errors)")
+    }
+
+    @Test func aFolderIsNoReport() throws {
+        let result = try runAllowingFailure([Settings.binary, "bench", "report", "/tmp"])
+        #expect(result.status == 69 && result.errors == "forebay: /tmp is a directory\n", "\(result.errors)")
+    }
+
     /// SIGHUP is what a closed terminal sends, more than once; it used to leave everything there.
     @Test(arguments: [SIGINT, SIGTERM, SIGHUP])
     func anInterruptCleansUp(signal: Int32) throws {
