@@ -5,7 +5,6 @@
 #include <stdint.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/sendfile.h>
 
 struct forebay_mhd_options {
     unsigned int connection_limit;
@@ -85,5 +84,3 @@ static const ssize_t forebay_mhd_end_with_error = MHD_CONTENT_READER_END_WITH_ER
 
 // What glibc declares only under _GNU_SOURCE, here because sockets are met in this room alone.
 extern int accept4(int listening, struct sockaddr *address, socklen_t *length, int flags);
-extern ssize_t preadv2(int descriptor, const struct iovec *parts, int count, off_t offset, int flags);
-enum { forebay_RWF_NOWAIT = 8 };

@@ -137,7 +137,7 @@ private func readError(_ file: File, _ offset: Int64) -> Int32 {
     var byte: UInt8 = 0
     return withUnsafeMutableBytes(of: &byte) { memory in
         var vector = iovec(iov_base: memory.baseAddress, iov_len: 1)
-        let count = preadv2(file.descriptor, &vector, 1, off_t(offset), Int32(forebay_RWF_NOWAIT))
+        let count = preadv2(file.descriptor, &vector, 1, off_t(offset), Int32(forebay_READ_NOWAIT))
         return count == 1 ? 0 : count == 0 ? EAGAIN : errno
     }
 }

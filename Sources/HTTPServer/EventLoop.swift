@@ -21,7 +21,7 @@ final class EventLoop: @unchecked Sendable {
     /// and 2 ms, the middle gave the most answers a second and the shortest tail.
     private static let sliceNanoseconds: UInt64 = 700_000
     /// While files are sent, a turn without a request has found something else than their connections if it was shorter: a piece of a file takes
-    /// ten times as long.
+    /// many times as long.
     private static let shortestPieceNanoseconds: UInt64 = 3_000
     private static let eventsAtOnce = 64
     /// An idle loop looks up at least this often.

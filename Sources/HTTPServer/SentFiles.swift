@@ -1,4 +1,4 @@
-internal import CMicroHTTPD
+internal import CGlibc
 internal import Glibc
 internal import Synchronization
 internal import System
