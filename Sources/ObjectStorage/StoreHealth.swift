@@ -57,7 +57,9 @@ public final class StoreAvailability: Sendable {
 
     public var isDown: Bool { down.load(ordering: .relaxed) }
 
-    package func set(isDown: Bool) { down.store(isDown, ordering: .relaxed) }
+    /// Returns what it was.
+    @discardableResult
+    package func set(isDown: Bool) -> Bool { down.exchange(isDown, ordering: .relaxed) }
 }
 
 /// Something that an operator should know about a store. Each is told when it comes about, not for each request.

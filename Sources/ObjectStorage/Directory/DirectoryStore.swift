@@ -74,7 +74,7 @@ public final class DirectoryStore: ObjectStore {
     /// Everything is known without trying.
     public func probe(at key: ObjectKey) throws(StoreError) -> StoreCapabilities { capabilities }
 
-    /// Creates a file and removes it. What comes of it is the store's ``availability``: nothing else asks the directory's volume.
+    /// Creates a file and removes it. What comes of it is the store's ``availability``.
     public func check(isCancelled: @escaping @Sendable () -> Bool) throws(StoreError) {
         do throws(StoreError) {
             try reporting(.check, nil) {
@@ -85,8 +85,7 @@ public final class DirectoryStore: ObjectStore {
             }
             availability.set(isDown: false)
         } catch {
-            if !availability.isDown { outages.add(1, ordering: .relaxed) }
-            availability.set(isDown: true)
+            if !availability.set(isDown: true) { outages.add(1, ordering: .relaxed) }
             throw error
         }
     }
