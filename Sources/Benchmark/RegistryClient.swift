@@ -39,36 +39,30 @@ final class RegistryClient: Sendable {
     }
 
     /// The same registry, for what is not measured: it is waited for where it says that it is asked too often.
-    init(patient other: RegistryClient) {
-        target = other.target
-        repository = other.repository
-        client = other.client
-        authorizer = other.authorizer
-        stop = other.stop
-        patience = other.patience
-        timeoutMilliseconds = nil
-        isPatient = true
+    convenience init(patient other: RegistryClient) {
+        self.init(other, other.target, other.authorizer, isPatient: true)
     }
 
     /// At another place of the same host, with the same credentials.
     convenience init(_ other: RegistryClient, movedTo target: Target) {
-        self.init(other, target, Authorizer(target, other.authorizer.credentials, other.client))
+        let authorizer = Authorizer(target, other.authorizer.credentials, other.client)
+        self.init(other, target, authorizer, isPatient: other.isPatient)
     }
 
     /// Where `place` is, with its token.
     convenience init(_ other: RegistryClient, movedTo place: RegistryClient) {
-        self.init(other, place.target, place.authorizer)
+        self.init(other, place.target, place.authorizer, isPatient: other.isPatient)
     }
 
-    private init(_ other: RegistryClient, _ target: Target, _ authorizer: Authorizer) {
+    private init(_ other: RegistryClient, _ target: Target, _ authorizer: Authorizer, isPatient: Bool) {
         self.target = target
         self.authorizer = authorizer
+        self.isPatient = isPatient
         repository = other.repository
         client = other.client
         stop = other.stop
         patience = other.patience
-        timeoutMilliseconds = other.timeoutMilliseconds
-        isPatient = other.isPatient
+        timeoutMilliseconds = isPatient ? nil : other.timeoutMilliseconds
     }
 
     var place: String { "\(target)/\(repository)" }
@@ -397,91 +391,5 @@ extension Response {
 extension Failure {
     fileprivate static func wrongBytes(_ what: String) -> Failure {
         Failure("wrong bytes", "\(what) came with other bytes than were pushed")
-    }
-}
-
-/// Tells a run to end.
-public final class StopFlag: Sendable {
-    private let flag = Atomic(false)
-    private let moment = Mutex<ContinuousClock.Instant?>(nil)
-
-    public init() {}
-
-    public var isSet: Bool { flag.load(ordering: .relaxed) }
-
-    public func set() {
-        moment.withLock { $0 = $0 ?? .now }
-        flag.store(true, ordering: .relaxed)
-    }
-
-    func hasBeenSet(for duration: Duration) -> Bool {
-        moment.withLock { moment in moment.map { .now - $0 >= duration } ?? false }
-    }
-}
-
-/// Bytes of bodies as they pass, and operations as they end, well or not.
-final class Meter: Sendable {
-    private let bytesPassed = Atomic<Int64>(0)
-    private let operationsDone = Atomic<Int>(0)
-    private let operationsFailed = Atomic<Int>(0)
-    private let currentSample = Atomic<Int>(1)
-
-    func add(bytes: Int) { bytesPassed.wrappingAdd(Int64(bytes), ordering: .relaxed) }
-    func addOperation() { operationsDone.wrappingAdd(1, ordering: .relaxed) }
-    func addFailure() { operationsFailed.wrappingAdd(1, ordering: .relaxed) }
-
-    var bytes: Int64 { bytesPassed.load(ordering: .relaxed) }
-    var operations: Int { operationsDone.load(ordering: .relaxed) }
-    var failures: Int { operationsFailed.load(ordering: .relaxed) }
-
-    /// That in which what passes now will be seen.
-    var sampleNumber: Int {
-        get { currentSample.load(ordering: .relaxed) }
-        set { currentSample.store(newValue, ordering: .relaxed) }
-    }
-}
-
-/// The bytes of one operation as they pass, which count only when it has succeeded.
-final class Passage: Sendable {
-    private let meter: Meter
-    private let passed = Mutex<[Int: Int64]>([:])
-    private let sent = Atomic(false)
-
-    init(_ meter: Meter) { self.meter = meter }
-
-    /// By the number of the sample in which they passed.
-    var bytesBySample: [Int: Int64] { passed.withLock { $0 } }
-
-    func add(bytes: Int) {
-        meter.add(bytes: bytes)
-        passed.withLock { $0[meter.sampleNumber, default: 0] += Int64(bytes) }
-    }
-
-    /// Something of a push has gone out, or was about to.
-    var hasBegun: Bool { passed.withLock { !$0.isEmpty } }
-
-    /// The last byte of a push has gone out.
-    var isSent: Bool { sent.load(ordering: .relaxed) }
-    func noteSent() { sent.store(true, ordering: .relaxed) }
-
-    func startOver() {
-        passed.withLock { $0 = [:] }
-        sent.store(false, ordering: .relaxed)
-    }
-}
-
-private struct MeteredSource: BodySource {
-    let content: Content
-    let passage: Passage
-
-    var length: Int64 { content.length }
-
-    func read(at offset: Int64, into buffer: inout OutputSpan<UInt8>) -> Int {
-        // A body that was challenged or redirected is sent once more.
-        if offset == 0 { passage.startOver() }
-        let count = content.read(at: offset, into: &buffer)
-        passage.add(bytes: count)
-        if offset + Int64(count) == length { passage.noteSent() }
-        return count
     }
 }
