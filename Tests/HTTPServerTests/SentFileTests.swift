@@ -64,11 +64,15 @@ import Threading
         }
     }
 
-    /// Bug: an answer that had to wait before its first byte went into the socket was sent without another look at the file.
-    @Test func aFileThatIsWrittenToBeforeItsFirstByteIsSentBreaksItsReader() throws {
+    private func withSmallFile(_ body: (Server, ScriptedHandler, File) throws -> Void) throws {
         let file = try files.open(folder.path + "/sent", .create)
         try files.write([UInt8](repeating: 7, count: 100_000).span, to: file, at: 0)
-        try withServer(ScriptedHandler(file: file)) { server, handler in
+        try withServer(ScriptedHandler(file: file)) { try body($0, $1, file) }
+    }
+
+    /// Bug: an answer that had to wait before its first byte went into the socket was sent without another look at the file.
+    @Test func aFileThatIsWrittenToBeforeItsFirstByteIsSentBreaksItsReader() throws {
+        try withSmallFile { server, handler, file in
             let client = try RawClient(port: server.port)
             try client.sendUntilStuck("GET /small-part HTTP/1.1\r\nHost: a\r\n\r\n")
             let ended = handler.seen.withLock { $0.ends.count }
@@ -83,9 +87,7 @@ import Threading
 
     /// Bug: what was written over a file before its answer began was not noticed, as the answer looked only then at what the file was.
     @Test func aFileThatWasWrittenToBeforeItsAnswerIsNotSent() throws {
-        let file = try files.open(folder.path + "/sent", .create)
-        try files.write([UInt8](repeating: 7, count: 100_000).span, to: file, at: 0)
-        try withServer(ScriptedHandler(file: file)) { server, _ in
+        try withSmallFile { server, _, _ in
             let client = try RawClient(port: server.port)
             try client.send("GET /overwritten-file HTTP/1.1\r\nHost: a\r\n\r\n")
             #expect(try client.status() == 503)
