@@ -58,7 +58,7 @@ extension DirectoryStore {
         let path = directory.isEmpty ? root : "\(root)/\(Substring(directory.utf8.dropLast()))"
         let entries = try fileSystem.entries(of: path)
         guard !entries.isEmpty else {
-            try checkPresence(.list)
+            try checkPresence(.list, nil)
             return []
         }
         guard try isInside(path) else { return [] }

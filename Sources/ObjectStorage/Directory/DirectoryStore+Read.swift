@@ -44,16 +44,10 @@ extension DirectoryStore {
             } catch let error as FileError {
                 if error.isLink { throw linkOnPath(operation, key) }
                 guard error.isNotFound else { throw error }
-                try checkPresence(operation)
+                try checkPresence(operation, key)
                 return nil
             }
         }
-    }
-
-    /// A volume that is not mounted has no objects, and says nothing of what there is.
-    func checkPresence(_ operation: StoreError.Operation) throws {
-        guard try fileSystem.status(at: "\(root)/\(Self.ownFolder)") == nil else { return }
-        throw failure(operation, nil, .unreachable, "\(root)/\(Self.ownFolder) is gone: is the volume mounted?")
     }
 
     /// `nil` for a directory.

@@ -82,7 +82,7 @@ extension DirectoryStore {
         guard isID(upload.id) else { return }
         try reporting(.delete, upload.key) {
             // The note last: with it, what stays behind can still be listed.
-            try fileSystem.remove(bytesPath(upload))
+            if try !fileSystem.remove(bytesPath(upload)) { try checkPresence(.delete, upload.key) }
             try fileSystem.remove(notePath(upload))
         }
     }
@@ -114,10 +114,11 @@ extension DirectoryStore {
     private func open(_ upload: MultipartUpload) throws(StoreError) -> File? {
         guard isID(upload.id) else { return nil }
         return try reporting(.put, upload.key) {
-            do throws(FileError) {
+            do {
                 return try fileSystem.open(bytesPath(upload), .readWrite)
-            } catch {
+            } catch let error as FileError {
                 guard error.isNotFound else { throw error }
+                try checkPresence(.put, upload.key)
                 return nil
             }
         }

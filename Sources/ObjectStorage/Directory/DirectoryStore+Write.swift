@@ -158,7 +158,8 @@ extension DirectoryStore {
             resolved = try fileSystem.resolve(directory)
         } catch {
             // A root that has gone may be a volume that is not mounted: what was written then would be lost.
-            guard error.isNotFound, directory != root else { throw failure(.put, key, .file(error), "") }
+            guard error.isNotFound else { throw error }
+            guard directory != root else { throw gone(.put, key) }
             return false
         }
         guard resolved == directory else { throw linkOnPath(.put, key) }
@@ -199,6 +200,7 @@ extension DirectoryStore {
                 while empty != root, try fileSystem.removeDirectory(empty) { empty = parentDirectory(of: empty) }
             } catch let error as FileError {
                 guard error.isNotFound else { throw error }
+                try checkPresence(.delete, key)
             }
         }
     }

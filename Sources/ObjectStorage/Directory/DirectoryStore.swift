@@ -78,7 +78,7 @@ public final class DirectoryStore: ObjectStore {
     public func check(isCancelled: @escaping @Sendable () -> Bool) throws(StoreError) {
         do throws(StoreError) {
             try reporting(.check, nil) {
-                try checkPresence(.check)
+                try checkPresence(.check, nil)
                 let path = temporaryPath()
                 _ = try fileSystem.open(path, .create)
                 try fileSystem.remove(path)
@@ -151,11 +151,23 @@ public final class DirectoryStore: ObjectStore {
         } catch let error as StoreError {
             throw error
         } catch let error as FileError {
+            if error.isNotFound, (try? isGone()) == true { throw gone(operation, key) }
             guard error.isNoSpace else { throw failure(operation, key, .file(error), "") }
             throw failure(operation, key, .noSpace, "\(error)")
         } catch {
             throw failure(operation, key, .other, "\(error)")
         }
+    }
+
+    /// A volume that is not mounted has no objects, and says nothing of what there is.
+    func checkPresence(_ operation: StoreError.Operation, _ key: ObjectKey?) throws {
+        if try isGone() { throw gone(operation, key) }
+    }
+
+    private func isGone() throws(FileError) -> Bool { try fileSystem.status(at: "\(root)/\(Self.ownFolder)") == nil }
+
+    func gone(_ operation: StoreError.Operation, _ key: ObjectKey?) -> StoreError {
+        failure(operation, key, .unreachable, "\(root)/\(Self.ownFolder) is gone: is the volume mounted?")
     }
 
     func failure(
