@@ -41,8 +41,8 @@ public struct RegistryHandler: RequestHandler {
 
     public func handle(_ request: Request) -> Reply {
         observer.began(request)
-        guard let traceparent = traceparent(of: request) else { return named(request.id, nil, reply(to: request)) }
-        return TraceContext.$current.withValue(traceparent) { named(request.id, traceparent, reply(to: request)) }
+        guard let trace = TraceContext(of: request) else { return named(request.id, nil, reply(to: request)) }
+        return TraceContext.$current.withValue(trace) { named(request.id, trace, reply(to: request)) }
     }
 
     /// False for what is answered from here, or is no request of the protocol.
@@ -146,11 +146,11 @@ public struct RegistryHandler: RequestHandler {
 
 extension RegistryHandler {
     /// The answer with the request's name, wherever it is made.
-    private func named(_ id: String, _ traceparent: String?, _ reply: Reply) -> Reply {
-        guard !id.isEmpty || traceparent != nil else { return reply }
+    private func named(_ id: String, _ trace: TraceContext?, _ reply: Reply) -> Reply {
+        guard !id.isEmpty || trace != nil else { return reply }
         switch reply {
-        case .respond(let response): return .respond(response.named(id).traced(traceparent))
-        case .receive(let receiver): return .receive(NamedBody(receiver, id, traceparent))
+        case .respond(let response): return .respond(response.named(id).traced(trace))
+        case .receive(let receiver): return .receive(NamedBody(receiver, id, trace))
         }
     }
 
@@ -203,10 +203,10 @@ extension Response {
     }
 
     /// What its body still asks of the origin belongs to the trace, too.
-    fileprivate func traced(_ traceparent: String?) -> Response {
-        guard traceparent != nil, case .stream(let length, let producer) = body else { return self }
+    fileprivate func traced(_ trace: TraceContext?) -> Response {
+        guard trace != nil, case .stream(let length, let producer) = body else { return self }
         var response = self
-        response.body = .stream(length: length, TracedProducer(producer, traceparent))
+        response.body = .stream(length: length, TracedProducer(producer, trace))
         return response
     }
 
@@ -223,34 +223,34 @@ extension Response {
 private final class NamedBody: BodyReceiver {
     private let receiver: any BodyReceiver
     private let id: String
-    private let traceparent: String?
+    private let trace: TraceContext?
 
-    init(_ receiver: any BodyReceiver, _ id: String, _ traceparent: String?) {
+    init(_ receiver: any BodyReceiver, _ id: String, _ trace: TraceContext?) {
         self.receiver = receiver
         self.id = id
-        self.traceparent = traceparent
+        self.trace = trace
     }
 
-    func receive(_ bytes: Span<UInt8>) { TraceContext.$current.withValue(traceparent) { receiver.receive(bytes) } }
-    func finish() -> Response { TraceContext.$current.withValue(traceparent) { receiver.finish().named(id) } }
-    func abandon() { TraceContext.$current.withValue(traceparent) { receiver.abandon() } }
+    func receive(_ bytes: Span<UInt8>) { TraceContext.$current.withValue(trace) { receiver.receive(bytes) } }
+    func finish() -> Response { TraceContext.$current.withValue(trace) { receiver.finish().named(id) } }
+    func abandon() { TraceContext.$current.withValue(trace) { receiver.abandon() } }
 }
 
 private final class TracedProducer: BodyProducer {
     private let producer: any BodyProducer
-    private let traceparent: String?
+    private let trace: TraceContext?
 
-    init(_ producer: any BodyProducer, _ traceparent: String?) {
+    init(_ producer: any BodyProducer, _ trace: TraceContext?) {
         self.producer = producer
-        self.traceparent = traceparent
+        self.trace = trace
     }
 
     func produce(at offset: Int64, into buffer: inout OutputSpan<UInt8>) throws {
-        try TraceContext.$current.withValue(traceparent) { try producer.produce(at: offset, into: &buffer) }
+        try TraceContext.$current.withValue(trace) { try producer.produce(at: offset, into: &buffer) }
     }
 
     func produceAtOnce(at offset: Int64, into buffer: inout OutputSpan<UInt8>) {
-        TraceContext.$current.withValue(traceparent) { producer.produceAtOnce(at: offset, into: &buffer) }
+        TraceContext.$current.withValue(trace) { producer.produceAtOnce(at: offset, into: &buffer) }
     }
 }
 

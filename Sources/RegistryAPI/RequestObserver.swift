@@ -112,7 +112,7 @@ public final class RequestObserver: Sendable {
         line += ",\"seconds\":\(Double(end.nanoseconds / 1000) / 1e6)"
         if let cache = note.cache { line += ",\"cache\":\"\(cache.name)\"" }
         if !end.isComplete { line += ",\"complete\":false" }
-        if let traceparent = traceparent(of: request) { line += ",\"traceparent\":\"\(traceparent)\"" }
+        if let trace = TraceContext(of: request) { line += ",\"traceparent\":\"\(trace.parent)\"" }
         if let agent = request.header("User-Agent") { line += ",\"agent\":\(jsonString(String(agent.prefix(200))))" }
         return line + "}\n"
     }
@@ -191,19 +191,26 @@ private func isSaneRequestID(_ text: String) -> Bool {
         }
 }
 
-/// The request's place in a trace; `nil` where there is none or it is malformed. (W3C Trace Context, "traceparent Header")
-func traceparent(of request: Request) -> String? {
-    guard let text = request.header("traceparent"), text.utf8.count == 55 else { return nil }
-    let isValid = text.utf8.enumerated().allSatisfy { index, byte in
-        switch index {
-        case 2, 35, 52: byte == UInt8(ascii: "-")
-        default: 48...57 ~= byte || 97...102 ~= byte
+extension TraceContext {
+    /// The request's place in a trace; `nil` where there is none or it is malformed. (W3C Trace Context, "Trace Context HTTP Headers Format")
+    init?(of request: Request) {
+        guard let parent = request.header("traceparent"), Self.isValid(parent) else { return nil }
+        // Several fields are one list, as they came; one that could be none of a list's is left out.
+        let states = request.headers.filter { $0.name.lowercased() == "tracestate" }.map(\.value)
+        let state = states.joined(separator: ",")
+        self.init(parent: parent, state: state.utf8.allSatisfy { 32...126 ~= $0 || $0 == 9 } ? state : "")
+    }
+
+    private static func isValid(_ parent: String) -> Bool {
+        guard parent.utf8.count == 55, !parent.hasPrefix("ff") else { return false }
+        let hasForm = parent.utf8.enumerated().allSatisfy { index, byte in
+            switch index {
+            case 2, 35, 52: byte == UInt8(ascii: "-")
+            default: 48...57 ~= byte || 97...102 ~= byte
+            }
         }
+        // All zeros are no trace and no span.
+        let parts = parent.utf8.split(separator: UInt8(ascii: "-"))
+        return hasForm && parts[1...2].allSatisfy { $0.contains { $0 != UInt8(ascii: "0") } }
     }
-    // Version ff is none, and all zeros are no trace and no span.
-    let parts = text.utf8.split(separator: UInt8(ascii: "-"))
-    guard isValid, !text.hasPrefix("ff"), parts[1...2].allSatisfy({ $0.contains { $0 != UInt8(ascii: "0") } }) else {
-        return nil
-    }
-    return text
 }

@@ -262,7 +262,7 @@ import Threading
     /// Bug: of a large blob only the first part carried the trace where the others were fetched since the client had read on.
     @Test func theTraceGoesOnToTheOriginWithEachPart() throws {
         let node = try MonitoredNode(adjust: { $0.fillPartBytes = 1 << 20 })
-        let seen = Monitor<[String?]>([])
+        let seen = Monitor<[TraceContext?]>([])
         node.store.intercept { _, call in
             if call.operation == "GET" { seen.update { $0.append(TraceContext.current) } }
         }
@@ -273,29 +273,30 @@ import Threading
         let path = "/v2/team/app/blobs/\(node.seed([UInt8](repeating: 7, count: 3 << 20)))"
         #expect(try node.request("GET", path, [("traceparent", trace)]).0.status == 200)
         node.cache.waitForFills()
-        #expect(seen.withLock { $0 } == [trace, trace, trace])
+        #expect(seen.withLock { $0 } == Array(repeating: TraceContext(parent: trace), count: 3))
     }
 
     /// What is asked of the origin for a request carries its trace, on whatever thread it is asked.
     @Test func theTraceGoesOnToTheOrigin() throws {
         let node = try MonitoredNode()
         let digest = node.seed(pattern(100_000))
-        let seen = Monitor<[String?]>([])
+        let seen = Monitor<[TraceContext?]>([])
         node.store.intercept { _, call in
             if call.operation == "GET" { seen.update { $0.append(TraceContext.current) } }
         }
         let trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
-        _ = try node.request("GET", "/v2/team/app/blobs/\(digest)", [("traceparent", trace)])
+        let states = [("tracestate", "a=1, b@c=2"), ("Tracestate", "d=3")]
+        _ = try node.request("GET", "/v2/team/app/blobs/\(digest)", [("traceparent", trace)] + states)
         let (zeros, none) = (String(repeating: "0", count: 32), String(repeating: "0", count: 16))
         let invalid = [
             "00-nonsense-01", "00-\(zeros)-00f067aa0ba902b7-01", "00-4bf92f3577b34da6a3ce929d0e0e4736-\(none)-01",
         ]
         for (number, text) in invalid.enumerated() {
             let path = "/v2/team/app/blobs/\(node.seed(pattern(90_000 + number)))"
-            _ = try node.request("GET", path, [("traceparent", text)])
+            _ = try node.request("GET", path, [("traceparent", text)] + states)
         }
         node.cache.waitForFills()
-        #expect(seen.withLock { $0 } == [trace, nil, nil, nil])
+        #expect(seen.withLock { $0 } == [TraceContext(parent: trace, state: "a=1, b@c=2,d=3"), nil, nil, nil])
         #expect(node.line(with: trace) != nil)
     }
 }

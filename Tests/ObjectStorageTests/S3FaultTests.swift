@@ -98,9 +98,11 @@ private let etag = [(name: "ETag", value: "\"e1\"")]
         let server = ScriptedServer { _, number in number == 0 ? .status(503, "SlowDown") : .ok("", etag) }
         let trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
         try server.withStore { test in
-            try TraceContext.$current.withValue(trace) { _ = try test.store.head(key) }
+            let context = TraceContext(parent: trace, state: "a=1")
+            try TraceContext.$current.withValue(context) { _ = try test.store.head(key) }
             _ = try test.store.head(key)
             #expect(test.server.requests.map { $0.headers["traceparent"] } == [trace, trace, nil])
+            #expect(test.server.requests.map { $0.headers["tracestate"] } == ["a=1", "a=1", nil])
         }
     }
 

@@ -265,7 +265,10 @@ package final class S3Transport: Sendable {
             request.secrets.replace(with: credentials.secrets(in: authorization))
         }
         // Not signed: whoever is between may make a span of its own of it.
-        if let traceparent = TraceContext.current { headers.append(("traceparent", traceparent)) }
+        if let trace = TraceContext.current {
+            headers.append(("traceparent", trace.parent))
+            if !trace.state.isEmpty { headers.append(("tracestate", trace.state)) }
+        }
         var signed = Request(
             request.method,
             endpoint.url(path: path, query: query),
