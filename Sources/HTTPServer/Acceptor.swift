@@ -51,10 +51,18 @@ final class Acceptor: Sendable {
             close(descriptor)
             return true
         }
+        if address.isLoopback { useReno(descriptor) }
         // The one with the fewest; the number may be out of date, which evens out.
         let loop = loops.min { $0.connections.load(ordering: .relaxed) < $1.connections.load(ordering: .relaxed) }
         loop?.add(EventLoop.NewConnection(descriptor: descriptor, address: address))
         return true
+    }
+
+    /// Within the machine there is no path whose capacity would have to be found: there BBR, where that is the system's, only paces and slows down
+    /// (`TCP_CONGESTION` of `tcp(7)`). Reno is part of every kernel and open to everybody.
+    private func useReno(_ descriptor: Int32) {
+        let name = "reno"
+        setsockopt(descriptor, Int32(IPPROTO_TCP), TCP_CONGESTION, name, socklen_t(name.utf8.count))
     }
 
     /// Nearly all errors are those of one connection (accept(2), "Error handling").

@@ -28,6 +28,16 @@ struct ClientAddress: Sendable, Hashable {
 
     var isCounted: Bool { Int32(family) == AF_INET || Int32(family) == AF_INET6 }
 
+    /// Of this machine (RFC 1122, 3.2.1.3; RFC 4291, 2.5.3), also as IPv6 writes IPv4.
+    var isLoopback: Bool {
+        let number = UInt64(bigEndian: low)
+        return switch Int32(family) {
+        case AF_INET: number >> 56 == 127
+        case AF_INET6: high == 0 && (number == 1 || number >> 24 == 0xFFFF_7F)
+        default: false
+        }
+    }
+
     /// Calls `body` with the address as the system writes it, port 0.
     func withSocketAddress<Result>(_ body: (UnsafePointer<sockaddr>, socklen_t) -> Result) -> Result {
         var storage = sockaddr_storage()

@@ -406,6 +406,37 @@ struct ServerTests {
         }
     }
 
+    /// Whatever the system's congestion control is: BBR would pace what goes no further than this machine.
+    @Test func connectionsWithinTheMachineUseReno() throws {
+        try withServer { server, _ in
+            let client = try RawClient(port: server.port)
+            #expect(try client.get("/ready").status == 200)
+            let ends = (0..<4096).filter {
+                port(of: $0, getsockname) == server.port && port(of: $0, getpeername) == client.port
+            }
+            #expect(ends.map(congestionControl) == ["reno"])
+        }
+    }
+
+    private func port(
+        of descriptor: Int32,
+        _ ask: (Int32, UnsafeMutablePointer<sockaddr>, UnsafeMutablePointer<socklen_t>) -> Int32
+    ) -> UInt16? {
+        var address = sockaddr_in()
+        var length = socklen_t(MemoryLayout<sockaddr_in>.size)
+        let code = withUnsafeMutablePointer(to: &address) { pointer in
+            pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) { ask(descriptor, $0, &length) }
+        }
+        return code == 0 ? UInt16(bigEndian: address.sin_port) : nil
+    }
+
+    private func congestionControl(of descriptor: Int32) -> String {
+        var name = [UInt8](repeating: 0, count: 16)
+        var length = socklen_t(name.count)
+        getsockopt(descriptor, Int32(IPPROTO_TCP), TCP_CONGESTION, &name, &length)
+        return String(decoding: name.prefix { $0 != 0 }, as: UTF8.self)
+    }
+
     // MARK: Stopping
 
     @Test func aStopLetsWaitingRequestsFinish() throws {
