@@ -165,7 +165,7 @@ let package = Package(
         test("OCITests", ["OCI"]),
         test("HashingTests", ["Hashing", "OCI"]),
         test("LMDBTests", ["LMDB", "System", "TestDoubles", "Threading"]),
-        test("HTTPServerTests", ["HTTPClient", "HTTPServer", "System", "TestDoubles", "Threading"]),
+        test("HTTPServerTests", ["CGlibc", "HTTPClient", "HTTPServer", "System", "TestDoubles", "Threading"]),
         test("SettingsTests", ["ObjectStorage", "Settings", "System", "TestDoubles"]),
         test("HTTPClientTests", ["HTTPClient", "System", "Threading"]),
         test(

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <malloc.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
@@ -18,6 +19,8 @@
 extern int fallocate(int descriptor, int mode, off_t offset, off_t length);
 extern char *strptime(const char *restrict text, const char *restrict format, struct tm *restrict fields);
 extern int pthread_setname_np(pthread_t thread, const char *name);
+extern int sched_getaffinity(pid_t thread, size_t bytes, cpu_set_t *processors);
+extern int sched_setaffinity(pid_t thread, size_t bytes, const cpu_set_t *processors);
 extern int sync_file_range(int descriptor, off_t offset, off_t length, unsigned int flags);
 extern ssize_t preadv2(int descriptor, const struct iovec *pieces, int count, off_t offset, int flags);
 enum {

@@ -1,3 +1,4 @@
+internal import CGlibc
 internal import Glibc
 internal import Synchronization
 public import System
@@ -23,7 +24,7 @@ public struct ServerConfiguration: Sendable {
     public var idleTimeoutSeconds = 60
     /// Of a request's path and headers together.
     public var headerLimitBytes = 8 << 10
-    /// Threads that drive connections; `nil` takes one for each processor.
+    /// Threads that drive connections; `nil` takes one for each processor that the caller may use.
     public var loops: Int?
     /// Of the threads that handlers may block.
     public var threadStackBytes = 512 << 10
@@ -86,7 +87,7 @@ public final class Server: Sendable {
         self.exchanges = exchanges
         var loops: [EventLoop] = []
         do throws(ServerError) {
-            for number in 0..<max(1, configuration.loops ?? sysconf(Int32(_SC_NPROCESSORS_ONLN))) {
+            for number in 0..<max(1, configuration.loops ?? usableProcessors()) {
                 loops.append(try EventLoop(configuration, exchanges, number: number))
             }
         } catch {
@@ -119,4 +120,13 @@ public final class Server: Sendable {
         for loop in loops where !loop.stop(until: deadline) { return false }
         return exchanges.threads.close(until: deadline)
     }
+}
+
+/// In a container these may be few of those that the machine has (`sched_getaffinity(2)`).
+private func usableProcessors() -> Int {
+    var set = cpu_set_t()
+    guard sched_getaffinity(0, MemoryLayout<cpu_set_t>.size, &set) == 0 else {
+        return sysconf(Int32(_SC_NPROCESSORS_ONLN))
+    }
+    return withUnsafeBytes(of: set) { $0.reduce(0) { $0 + $1.nonzeroBitCount } }
 }

@@ -6,12 +6,12 @@ import Testing
 import Threading
 
 /// A server with that handler, on a port of its own, for as long as `body` runs.
-func withServer(
+func withServer<Result>(
     _ handler: ScriptedHandler = ScriptedHandler(),
-    loops: Int = 1,
+    loops: Int? = 1,
     _ change: (inout ServerConfiguration) -> Void = { _ in },
-    _ body: (Server, ScriptedHandler) throws -> Void
-) throws {
+    _ body: (Server, ScriptedHandler) throws -> Result
+) throws -> Result {
     var configuration = ServerConfiguration(host: "127.0.0.1", port: 0)
     configuration.loops = loops
     change(&configuration)
@@ -20,7 +20,7 @@ func withServer(
         handler.open()
         #expect(server.stop(drain: .seconds(20)))
     }
-    try body(server, handler)
+    return try body(server, handler)
 }
 
 /// Answers by path, and tells what it saw.

@@ -1,3 +1,4 @@
+import CGlibc
 import Glibc
 import HTTPServer
 import Synchronization
@@ -404,6 +405,27 @@ struct ServerTests {
             #expect(try clients.map { try $0.get("/loop").text }.sorted() == ["0", "0", "1", "1"])
             #expect(handler.seen.withLock { $0.threads } == ["loop-0", "loop-1"])
         }
+    }
+
+    /// Bug: where the process may use one processor, there was still a loop for each that the machine has.
+    @Test func thereIsALoopForEachProcessorThatMayBeUsed() throws {
+        let loops = Monitor<Set<String>?>(nil)
+        spawnThread(name: "one-processor") {
+            var set = cpu_set_t()
+            sched_getaffinity(0, MemoryLayout<cpu_set_t>.size, &set)
+            withUnsafeMutableBytes(of: &set) { bytes in
+                let first = bytes.firstIndex { $0 != 0 } ?? 0
+                let one = bytes[first] & ~(bytes[first] - 1)
+                for index in bytes.indices { bytes[index] = index == first ? one : 0 }
+            }
+            sched_setaffinity(0, MemoryLayout<cpu_set_t>.size, &set)
+            let found = try? withServer(loops: nil) { server, _ in
+                let clients = try (0..<4).map { _ in try RawClient(port: server.port) }
+                return Set(try clients.map { try $0.get("/loop").text })
+            }
+            loops.update { $0 = found ?? [] }
+        }
+        #expect(loops.wait { $0 } == ["0"])
     }
 
     /// Whatever the system's congestion control is: BBR would pace what goes no further than this machine.
