@@ -52,10 +52,26 @@ final class Acceptor: Sendable {
             return true
         }
         if address.isLoopback { useReno(descriptor) }
-        // The one with the fewest; the number may be out of date, which evens out.
-        let loop = loops.min { $0.connections.load(ordering: .relaxed) < $1.connections.load(ordering: .relaxed) }
-        loop?.add(EventLoop.NewConnection(descriptor: descriptor, address: address))
+        loop(for: descriptor).add(EventLoop.NewConnection(descriptor: descriptor, address: address))
         return true
+    }
+
+    /// Connections whose packets come in on one processor share a loop, so that the clients of one thread, or of one of the network card's queues, do
+    /// not wake several. But the loop with the fewest gets it where that has less than four fifths. Numbers may be out of date, which evens out.
+    private func loop(for descriptor: Int32) -> EventLoop {
+        func connections(_ loop: EventLoop) -> Int { loop.connections.load(ordering: .relaxed) }
+        let near = loops[incomingProcessor(of: descriptor) % loops.count]
+        guard let idlest = loops.min(by: { connections($0) < connections($1) }) else { return near }
+        let fewest = connections(idlest)
+        return connections(near) <= fewest + fewest / 4 ? near : idlest
+    }
+
+    /// `SO_INCOMING_CPU` of `socket(7)`; 0 where that is not known.
+    private func incomingProcessor(of descriptor: Int32) -> Int {
+        var number: Int32 = 0
+        var length = socklen_t(MemoryLayout<Int32>.size)
+        getsockopt(descriptor, SOL_SOCKET, SO_INCOMING_CPU, &number, &length)
+        return max(0, Int(number))
     }
 
     /// Within the machine there is no path whose capacity would have to be found: there BBR, where that is the system's, only paces and slows down

@@ -409,23 +409,42 @@ struct ServerTests {
 
     /// Bug: where the process may use one processor, there was still a loop for each that the machine has.
     @Test func thereIsALoopForEachProcessorThatMayBeUsed() throws {
-        let loops = Monitor<Set<String>?>(nil)
-        spawnThread(name: "one-processor") {
-            var set = cpu_set_t()
-            sched_getaffinity(0, MemoryLayout<cpu_set_t>.size, &set)
-            withUnsafeMutableBytes(of: &set) { bytes in
-                let first = bytes.firstIndex { $0 != 0 } ?? 0
-                let one = bytes[first] & ~(bytes[first] - 1)
-                for index in bytes.indices { bytes[index] = index == first ? one : 0 }
-            }
-            sched_setaffinity(0, MemoryLayout<cpu_set_t>.size, &set)
-            let found = try? withServer(loops: nil) { server, _ in
+        let loops = onTheLastProcessor { _ in
+            try withServer(loops: nil) { server, _ in
                 let clients = try (0..<4).map { _ in try RawClient(port: server.port) }
-                return Set(try clients.map { try $0.get("/loop").text })
+                return try clients.map { try $0.get("/loop").text }
             }
-            loops.update { $0 = found ?? [] }
         }
-        #expect(loops.wait { $0 } == ["0"])
+        #expect(loops == ["0", "0", "0", "0"])
+    }
+
+    @Test func clientsOfOneProcessorShareALoop() throws {
+        let loops = onTheLastProcessor { processor in
+            try withServer(loops: processor + 1) { server, _ in
+                [try RawClient(port: server.port).get("/loop").text, "\(processor)"]
+            }
+        }
+        #expect(loops.count == 2 && loops.first == loops.last)
+    }
+
+    /// What `body` finds on a thread that runs there alone, whose number it takes; nothing where it fails.
+    private func onTheLastProcessor(_ body: @escaping @Sendable (Int) throws -> [String]) -> [String] {
+        let result = Monitor<[String]?>(nil)
+        spawnThread(name: "one-processor") {
+            let size = MemoryLayout<cpu_set_t>.size
+            var set = cpu_set_t()
+            sched_getaffinity(0, size, &set)
+            let last: Int = withUnsafeMutableBytes(of: &set) { bytes in
+                let place = bytes.lastIndex { $0 != 0 } ?? 0
+                let bit = 7 - bytes[place].leadingZeroBitCount
+                for index in bytes.indices { bytes[index] = index == place ? 1 << UInt8(bit) : 0 }
+                return place * 8 + bit
+            }
+            sched_setaffinity(0, size, &set)
+            let found = try? body(last)
+            result.update { $0 = found ?? [] }
+        }
+        return result.wait { $0 } ?? []
     }
 
     /// Whatever the system's congestion control is: BBR would pace what goes no further than this machine.
