@@ -51,7 +51,6 @@ final class Acceptor: Sendable {
             close(descriptor)
             return true
         }
-        if address.isLoopback { useReno(descriptor) }
         loop(for: descriptor).add(EventLoop.NewConnection(descriptor: descriptor, address: address))
         return true
     }
@@ -72,13 +71,6 @@ final class Acceptor: Sendable {
         var length = socklen_t(MemoryLayout<Int32>.size)
         getsockopt(descriptor, SOL_SOCKET, SO_INCOMING_CPU, &number, &length)
         return max(0, Int(number))
-    }
-
-    /// Within the machine there is no path whose capacity would have to be found: there BBR, where that is the system's, only paces and slows down
-    /// (`TCP_CONGESTION` of `tcp(7)`). Reno is part of every kernel and open to everybody.
-    private func useReno(_ descriptor: Int32) {
-        let name = "reno"
-        setsockopt(descriptor, Int32(IPPROTO_TCP), TCP_CONGESTION, name, socklen_t(name.utf8.count))
     }
 
     /// Nearly all errors are those of one connection (accept(2), "Error handling").

@@ -447,15 +447,28 @@ struct ServerTests {
         return result.wait { $0 } ?? []
     }
 
-    /// Whatever the system's congestion control is: BBR would pace what goes no further than this machine.
-    @Test func connectionsWithinTheMachineUseReno() throws {
-        try withServer { server, _ in
-            let client = try RawClient(port: server.port)
-            #expect(try client.get("/ready").status == 200)
-            let ends = (0..<4096).filter {
-                port(of: $0, getsockname) == server.port && port(of: $0, getpeername) == client.port
+    /// Whatever the system's congestion control is: BBR's timers only cost where several files go no further than this machine.
+    @Test func filesThatAreSentBesideOthersWithinTheMachineUseReno() throws {
+        let path = "/tmp/forebay-http-\(getpid())-beside"
+        let file = try LocalFileSystem().open(path, .create)
+        defer { unlink(path) }
+        try LocalFileSystem().write([UInt8](repeating: 7, count: 32 << 20).span, to: file, at: 0)
+        try withServer(ScriptedHandler(file: file)) { server, _ in
+            let clients = try (0..<2).map { _ in
+                let client = try RawClient(port: server.port)
+                try client.send("GET /whole-file HTTP/1.1\r\nHost: a\r\n\r\n")
+                #expect(try client.status() == 200)
+                return client
             }
-            #expect(ends.map(congestionControl) == ["reno"])
+            let controls = clients.map { client in
+                let ends = (0..<4096).filter {
+                    port(of: $0, getsockname) == server.port && port(of: $0, getpeername) == client.port
+                }
+                return ends.map(congestionControl)
+            }
+            let fresh = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
+            defer { close(fresh) }
+            #expect(controls == [[congestionControl(of: fresh)], ["reno"]])
         }
     }
 
