@@ -9,7 +9,7 @@ internal import Synchronization
 ///
 /// Where the file cannot be observed, what comes while a write of ours is under way stays unnoticed, unless the file is shorter then.
 public final class WriteWatch: Sendable {
-    /// So often a file that others change meanwhile is read again.
+    /// So often a file that others change meanwhile is read, or looked at, again.
     private static let readings = 3
     fileprivate struct State {
         var underWay = 0
@@ -86,17 +86,21 @@ extension WriteWatch {
 
     /// Whatever the file is now, it is by us, unless it is too short: it reaches at least so far. What cannot be looked at now is looked at later.
     private func end(isWrite: Bool = false, _ reached: Int64 = 0) {
-        let (number, end) = state.withLock { state in
+        let (number, end, allocated) = state.withLock { state in
             state.end = max(state.end, reached)
             state.looks += 1
-            return (state.looks, state.end)
+            return (state.looks, state.end, state.allocated)
         }
-        let status = try? fileSystem.status(of: file)
+        var status = try? fileSystem.status(of: file)
+        // What ext4 is just writing out it counts for a moment neither as promised nor as taken.
+        for _ in 0..<Self.readings where isWrite && status?.hasLost(of: allocated) == true {
+            status = try? fileSystem.status(of: file)
+        }
         state.withLock { state in
             if number == state.looks {
                 (state.changed, state.written) = (status?.changedNanoseconds, status.map(written))
                 if let status {
-                    if isWrite, status.allocated < state.allocated / 16 * 15 { state.isSuspect = true }
+                    if isWrite, status.hasLost(of: state.allocated) { state.isSuspect = true }
                     state.allocated = status.allocated
                 }
             }
@@ -171,6 +175,11 @@ extension WriteWatch {
             state.deeds.remove(.renamedOrTouched)
         }
     }
+}
+
+extension FileStatus {
+    /// It takes less than it did, by more than a few blocks of the file's own map.
+    fileprivate func hasLost(of allocated: Int64) -> Bool { self.allocated < allocated / 16 * 15 }
 }
 
 extension WriteWatch.State {

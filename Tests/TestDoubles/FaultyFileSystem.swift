@@ -12,6 +12,7 @@ public final class FaultyFileSystem: FileSystem {
         var hasFailed = false
         var available: (@Sendable () -> Int64)?
         var clockNanoseconds: Int64 = 0
+        var looksWithoutBlocks = 0
         var hook: (@Sendable (_ operation: String, _ path: String) -> Void)?
     }
 
@@ -48,10 +49,19 @@ public final class FaultyFileSystem: FileSystem {
         state.withLock { $0.clockNanoseconds = nanoseconds }
     }
 
+    /// So many looks from now on find that files take nothing on the volume.
+    public func hideBlocks(from looks: Int) {
+        state.withLock { $0.looksWithoutBlocks = looks }
+    }
+
     private func onClock(_ status: FileStatus) -> FileStatus {
-        FileStatus(
+        let hidesBlocks = state.withLock { state in
+            state.looksWithoutBlocks -= 1
+            return state.looksWithoutBlocks >= 0
+        }
+        return FileStatus(
             size: status.size,
-            allocated: status.allocated,
+            allocated: hidesBlocks ? 0 : status.allocated,
             isDirectory: status.isDirectory,
             isRegular: status.isRegular,
             modifiedNanoseconds: status.modifiedNanoseconds,
