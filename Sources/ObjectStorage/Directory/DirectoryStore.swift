@@ -151,6 +151,7 @@ public final class DirectoryStore: ObjectStore {
         } catch let error as StoreError {
             throw error
         } catch let error as FileError {
+            // Where that cannot be told, the first error stands.
             if error.isNotFound, (try? isGone()) == true { throw gone(operation, key) }
             guard error.isNoSpace else { throw failure(operation, key, .file(error), "") }
             throw failure(operation, key, .noSpace, "\(error)")
