@@ -23,6 +23,16 @@ func withServer<Result>(
     return try body(server, handler)
 }
 
+/// One whose file is 32 MiB, more than the kernel takes for a client that reads nothing.
+func withLargeFile(_ body: (Server, ScriptedHandler) throws -> Void) throws {
+    let folder = TemporaryFolder()
+    // The file goes with it.
+    defer { withExtendedLifetime(folder) {} }
+    let file = try LocalFileSystem().open(folder.path + "/large", .create)
+    try LocalFileSystem().write([UInt8](repeating: 7, count: 32 << 20).span, to: file, at: 0)
+    try withServer(ScriptedHandler(file: file)) { try body($0, $1) }
+}
+
 /// Answers by path, and tells what it saw.
 final class ScriptedHandler: RequestHandler {
     struct Seen: Sendable {
