@@ -8,14 +8,14 @@ final class Acceptor: Sendable {
     /// How long it waits when the process or the system is out of descriptors or memory.
     private static let pauseWhenOut = Duration.milliseconds(50)
 
-    private let socket: Int32
+    private let socket: ListeningSocket
     private let loops: [EventLoop]
     private let clients: Clients
     /// Out of descriptors, `accept4` says so before it says that the socket is shut down.
     private let isStopping = Atomic(false)
     private let hasEnded = Monitor(false)
 
-    init(_ socket: Int32, _ loops: [EventLoop], _ clients: Clients) {
+    init(_ socket: ListeningSocket, _ loops: [EventLoop], _ clients: Clients) {
         self.socket = socket
         self.loops = loops
         self.clients = clients
@@ -25,9 +25,9 @@ final class Acceptor: Sendable {
     /// Refuses new connections from now on, and closes the socket.
     func stop() {
         isStopping.store(true, ordering: .relaxed)
-        shutdown(socket, Int32(SHUT_RDWR))
+        shutdown(socket.descriptor, Int32(SHUT_RDWR))
         _ = hasEnded.wait { $0 ? true : nil }
-        close(socket)
+        close(socket.descriptor)
     }
 
     private func run() {
@@ -42,7 +42,7 @@ final class Acceptor: Sendable {
         var length = socklen_t(MemoryLayout<sockaddr_storage>.size)
         let (descriptor, address) = withUnsafeMutablePointer(to: &storage) { pointer in
             pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) { address in
-                let descriptor = accept4(socket, address, &length, flags)
+                let descriptor = accept4(socket.descriptor, address, &length, flags)
                 return (descriptor, descriptor < 0 ? ClientAddress.none : ClientAddress(address))
             }
         }
@@ -51,6 +51,7 @@ final class Acceptor: Sendable {
             close(descriptor)
             return true
         }
+        if !address.isLoopback { socket.congestionControlElsewhere?.use(on: descriptor) }
         loop(for: descriptor).add(EventLoop.NewConnection(descriptor: descriptor, address: address))
         return true
     }

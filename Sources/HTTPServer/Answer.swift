@@ -54,7 +54,6 @@ private func make(_ body: Response.Body, _ connection: OpaquePointer, _ exchange
             close(descriptor)
             return nil
         }
-        if !exchange.loop.sentFiles.isEmpty { useRenoWithinTheMachine(connection) }
         let sent = SentFile(descriptor, status, offset: offset, length: length)
         exchange.loop.sentFiles.began(exchange, sent)
         return made
@@ -174,21 +173,6 @@ private final class FileProducer: BodyProducer {
         try LocalFileSystem().read(file, at: start + offset, into: &buffer)
         guard status.stillDescribes(file.descriptor) else { throw FileError.overwritten(file.path, "pread") }
     }
-}
-
-/// Over the loopback there is no path whose capacity BBR, where that is the system's congestion control, would have to find: its timers take a third
-/// of the processor. They are a gain for a transfer that is alone, since they send while the client takes in what it has; beside others they only
-/// cost (`TCP_CONGESTION` of `tcp(7)`). Reno is part of every kernel and open to everybody.
-private func useRenoWithinTheMachine(_ connection: OpaquePointer) {
-    guard ClientAddress(forebay_mhd_client_address(connection)).isLoopback else { return }
-    let name = "reno"
-    setsockopt(
-        forebay_mhd_socket(connection),
-        Int32(IPPROTO_TCP),
-        TCP_CONGESTION,
-        name,
-        socklen_t(name.utf8.count)
-    )
 }
 
 /// How many bytes of what was sent on a connection its client has yet to acknowledge (`SIOCOUTQ` of `tcp(7)`).

@@ -8,6 +8,8 @@ struct ListeningSocket {
     let port: UInt16
     /// For messages.
     let address: String
+    /// What connections from other machines have to get, where the socket gives its own another.
+    private(set) var congestionControlElsewhere: CongestionControl?
 
     init(_ configuration: ServerConfiguration) throws(ServerError) {
         switch configuration.address {
@@ -30,6 +32,7 @@ struct ListeningSocket {
         defer { freeaddrinfo(found) }
         descriptor = socket(first.pointee.ai_family, Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue), 0)
         guard descriptor >= 0 else { throw ServerError(operation: "socket", address: address, code: errno) }
+        congestionControlElsewhere = Self.useNoTimersWithinTheMachine(descriptor)
         do throws(ServerError) {
             try Self.listen(descriptor, on: first.pointee, address, backlog: backlog)
             self.port = try Self.port(of: descriptor, address)
@@ -81,6 +84,15 @@ struct ListeningSocket {
         guard Glibc.listen(descriptor, Int32(backlog)) == 0 else {
             throw ServerError(operation: "listen", address: address, code: errno)
         }
+    }
+
+    /// Over the loopback there is no path whose capacity BBR, where that is the system's congestion control, would have to find, and its timers take up
+    /// to two thirds of the processor's time. A connection that once had BBR keeps them, whatever it uses later; so the socket has another from the
+    /// beginning, which its connections inherit.
+    private static func useNoTimersWithinTheMachine(_ descriptor: Int32) -> CongestionControl? {
+        guard let system = CongestionControl(of: descriptor), system.paces else { return nil }
+        CongestionControl.reno.use(on: descriptor)
+        return system
     }
 
     private static func port(of descriptor: Int32, _ address: String) throws(ServerError) -> UInt16 {

@@ -16,7 +16,7 @@ struct SentFile {
 
     /// At most so much goes into the socket at once. libmicrohttpd asks for 128 KiB where it does not have a thread for each connection: a tenth
     /// more CPU.
-    private static let pieceBytes: Int64 = 2 << 20
+    private static let pieceBytes = 2 << 20
 
     init(_ descriptor: Int32, _ status: FileStatus, offset: Int64, length: Int64) {
         self.descriptor = descriptor
@@ -24,13 +24,16 @@ struct SentFile {
         part = offset..<offset + length
     }
 
-    /// Sends at least what is asked for, and more where there is. A file that was cut short or touched ends its connection.
+    /// Sends what is asked for, and more where there is. A file that was cut short or touched ends its connection.
     fileprivate mutating func send(to socket: Int32, from offset: UnsafeMutablePointer<Int>, _ asked: Int) -> Int {
         guard status.stillDescribes(descriptor) else { return breakOff() }
-        let rest = part.upperBound - Int64(offset.pointee)
-        // The last piece is libmicrohttpd's: with that it has the socket's last bytes go out at once.
-        let wanted = max(asked, Int(min(Self.pieceBytes, rest - Int64(asked))))
-        defer { given = Int64(offset.pointee) - part.lowerBound }
+        let rest = Int(part.upperBound) - offset.pointee
+        let wanted = max(asked, min(Self.pieceBytes, rest))
+        defer {
+            given = Int64(offset.pointee) - part.lowerBound
+            // libmicrohttpd has the socket's last bytes go out at once when it asks for them.
+            if offset.pointee == part.upperBound, rest > asked { push(socket) }
+        }
         var sent = 0
         while sent < wanted {
             let count = sendfile(socket, descriptor, offset, wanted - sent)
@@ -43,6 +46,12 @@ struct SentFile {
             return sent > 0 ? sent : -1
         }
         return sent
+    }
+
+    /// Sends what waits for more to come, as libmicrohttpd does (`TCP_NODELAY` of `tcp(7)`).
+    private func push(_ socket: Int32) {
+        var yes: Int32 = 1
+        setsockopt(socket, Int32(IPPROTO_TCP), TCP_NODELAY, &yes, socklen_t(MemoryLayout<Int32>.size))
     }
 
     /// The error that has libmicrohttpd close the connection: the client sees that the body is not whole. After others it would go on by reading,

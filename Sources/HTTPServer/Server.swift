@@ -96,7 +96,7 @@ public final class Server: Sendable {
         }
         for (index, loop) in loops.enumerated() { loop.start("loop-\(index)") }
         self.loops = loops
-        acceptor = Acceptor(socket.descriptor, loops, exchanges.clients)
+        acceptor = Acceptor(socket, loops, exchanges.clients)
         unixSocket = if case .unixSocket(let path) = configuration.address { path } else { nil }
     }
 

@@ -20,13 +20,14 @@ final class RawClient {
     /// The server sent nothing for so long that it will not.
     private(set) var isStuck = false
 
-    init(port: UInt16) throws {
+    /// - Parameter address: IPv4, the loopback where none is given.
+    init(_ address: in_addr? = nil, port: UInt16) throws {
         descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue), 0)
-        var address = sockaddr_in()
-        address.sin_family = sa_family_t(AF_INET)
-        address.sin_port = port.bigEndian
-        address.sin_addr.s_addr = UInt32(0x7F00_0001).bigEndian
-        let code = withUnsafePointer(to: address) { pointer in
+        var server = sockaddr_in()
+        server.sin_family = sa_family_t(AF_INET)
+        server.sin_port = port.bigEndian
+        server.sin_addr = address ?? in_addr(s_addr: UInt32(0x7F00_0001).bigEndian)
+        let code = withUnsafePointer(to: server) { pointer in
             pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) {
                 connect(descriptor, $0, socklen_t(MemoryLayout<sockaddr_in>.size))
             }
