@@ -12,9 +12,11 @@
 #include <sys/inotify.h>
 #include <sys/sendfile.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/uio.h>
 #include <sys/xattr.h>
 #include <time.h>
+#include <unistd.h>
 
 extern int fallocate(int descriptor, int mode, off_t offset, off_t length);
 extern char *strptime(const char *restrict text, const char *restrict format, struct tm *restrict fields);
@@ -43,3 +45,22 @@ static const uint32_t forebay_IN_IGNORED = IN_IGNORED;
 static const uint32_t forebay_IN_Q_OVERFLOW = IN_Q_OVERFLOW;
 static const uint32_t forebay_IN_MASK_ADD = IN_MASK_ADD;
 static const short forebay_POLL_HANG_UP = EPOLLRDHUP;
+
+/// `sched_attr` of sched_setattr(2), which glibc declares only from 2.41 on.
+struct forebay_scheduling {
+    uint32_t bytes, policy;
+    uint64_t flags;
+    int32_t nice;
+    uint32_t priority;
+    uint64_t slice_nanoseconds, deadline, period;
+};
+
+/// Asks that the calling thread, but none that it starts, gets the processor in turns of that length. Other policies than SCHED_OTHER stay as they are.
+static inline int forebay_set_slice(uint64_t nanoseconds) {
+    struct forebay_scheduling now = {0};
+    if (syscall(SYS_sched_getattr, 0, &now, sizeof now, 0) != 0) return -1;
+    if (now.policy != SCHED_OTHER) return 0;
+    now.flags |= 1;  // SCHED_FLAG_RESET_ON_FORK
+    now.slice_nanoseconds = nanoseconds;
+    return (int)syscall(SYS_sched_setattr, 0, &now, 0);
+}

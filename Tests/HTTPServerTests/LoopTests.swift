@@ -73,6 +73,22 @@ struct LoopTests {
         }
     }
 
+    /// Bug: a loop that let others run went on, as the kernel's usual turn was not over; clients waited for some milliseconds.
+    @Test(.enabled(if: turnNanoseconds() != nil, "the kernel does not tell of a thread's turns (Linux 6.12)"))
+    func loopsHaveTheProcessorInShortTurnsAndTheThreadsTheyStartDoNot() throws {
+        let usual = turnNanoseconds()
+        let found = Monitor<[Int?]>([])
+        let handler = ScriptedHandler(onLoop: {
+            let own = turnNanoseconds()
+            spawnThread(name: "of-a-loop") { found.update { $0 += [own, turnNanoseconds()] } }
+        })
+        try withServer(handler) { server, _ in
+            #expect(try RawClient(port: server.port).get("/loop").status == 200)
+            let turns = try #require(found.wait(until: .after(.seconds(20))) { $0.count >= 2 ? $0 : nil })
+            #expect(turns.prefix(2) == [100_000, usual])
+        }
+    }
+
     /// What the server's end of the connection uses.
     private func controls(of client: RawClient, at server: Server) throws -> [String] {
         #expect(try client.get("/loop").status == 200)
@@ -105,6 +121,17 @@ struct LoopTests {
         getsockopt(descriptor, Int32(IPPROTO_TCP), TCP_CONGESTION, &name, &length)
         return String(decoding: name.prefix { $0 != 0 }, as: UTF8.self)
     }
+}
+
+/// How long this thread has the processor at a time, as the kernel tells.
+private func turnNanoseconds() -> Int? {
+    guard let file = fopen("/proc/thread-self/sched", "r") else { return nil }
+    defer { fclose(file) }
+    var text = [UInt8](repeating: 0, count: 16 << 10)
+    let count = fread(&text, 1, text.count, file)
+    let lines = String(decoding: text.prefix(count), as: UTF8.self).split(separator: "\n")
+    let line = lines.first { $0.hasPrefix("se.slice") }
+    return (line?.split(separator: " ").last).flatMap { Int($0) }
 }
 
 /// An IPv4 address of this machine beside the loopback's.
