@@ -55,12 +55,12 @@ struct forebay_scheduling {
     uint64_t slice_nanoseconds, deadline, period;
 };
 
-/// Asks that the calling thread, but none that it starts, gets the processor in turns of that length. Other policies than SCHED_OTHER stay as they are.
-static inline int forebay_set_slice(uint64_t nanoseconds) {
+/// Asks for time slices of that length for the calling thread, but none that it starts. A thread that is not scheduled as usual, or before others, stays as it
+/// is: what keeps its children from having the slice would take that from them too.
+static inline void forebay_set_time_slice(uint64_t nanoseconds) {
     struct forebay_scheduling now = {0};
-    if (syscall(SYS_sched_getattr, 0, &now, sizeof now, 0) != 0) return -1;
-    if (now.policy != SCHED_OTHER) return 0;
+    if (syscall(SYS_sched_getattr, 0, &now, sizeof now, 0) != 0 || now.policy != SCHED_OTHER || now.nice < 0) return;
     now.flags |= 1;  // SCHED_FLAG_RESET_ON_FORK
     now.slice_nanoseconds = nanoseconds;
-    return (int)syscall(SYS_sched_setattr, 0, &now, 0);
+    syscall(SYS_sched_setattr, 0, &now, 0);
 }

@@ -51,9 +51,15 @@ final class Acceptor: Sendable {
             close(descriptor)
             return true
         }
-        if !address.isLoopback { socket.congestionControlElsewhere?.use(on: descriptor) }
+        if !address.isLoopback { useTheSystemsCongestionControl(descriptor) }
         loop(for: descriptor).add(EventLoop.NewConnection(descriptor: descriptor, address: address))
         return true
+    }
+
+    /// Not where the route has its own (`congctl` of `ip-route(8)`).
+    private func useTheSystemsCongestionControl(_ descriptor: Int32) {
+        guard let system = socket.systemsCongestionControl, CongestionControl(of: descriptor) == .reno else { return }
+        system.use(on: descriptor)
     }
 
     /// Connections whose packets come in on one processor share a loop, so that the clients of one thread, or of one of the network card's queues, do

@@ -9,7 +9,7 @@ struct CongestionControl: Equatable {
 
     private init(name: String) { self.name = name }
 
-    /// `nil` for a socket of another kind.
+    /// `nil` where the kernel does not tell.
     init?(of socket: Int32) {
         var name = [UInt8](repeating: 0, count: 16)  // TCP_CA_NAME_MAX
         var length = socklen_t(name.count)

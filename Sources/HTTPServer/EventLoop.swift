@@ -19,10 +19,10 @@ final class EventLoop: @unchecked Sendable {
 
     /// After so long with requests in each turn it lets others run: the clients' threads on the same machine wait no longer than that. Of 0.2, 0.4,
     /// 0.55 and 0.7 ms, the second gave the shortest tail.
-    private static let sliceNanoseconds: UInt64 = 400_000
-    /// The kernel's shortest turn. A longer one is not over when the loop lets others run, and those of another control group or session, as clients
-    /// are, go on waiting for its end.
-    private static let turnNanoseconds: UInt64 = 100_000
+    private static let yieldAfterNanoseconds: UInt64 = 400_000
+    /// The kernel's shortest. While its time slice is not over, a loop that yields goes on where those who wait are of another control group or session,
+    /// as clients often are.
+    private static let timeSliceNanoseconds: UInt64 = 100_000
     /// While files are sent, a turn without a request has found something else than their connections if it was shorter: a piece of a file takes
     /// many times as long.
     private static let shortestPieceNanoseconds: UInt64 = 3_000
@@ -143,8 +143,8 @@ extension EventLoop {
     private func run() {
         guard let daemon else { preconditionFailure("a loop without a daemon") }
         becomeCurrent()
-        // Kernels before 6.12 know no such thing.
-        _ = forebay_set_slice(Self.turnNanoseconds)
+        // Linux 6.12; others ignore it.
+        forebay_set_time_slice(Self.timeSliceNanoseconds)
         var now = monotonicNanoseconds()
         var lastLook = now
         while !isStopping.load(ordering: .sequentiallyConsistent) || suspended > 0 {
@@ -153,8 +153,8 @@ extension EventLoop {
             MHD_run_wait(daemon, longestWaitMilliseconds(now))
             now = monotonicNanoseconds()
             let sends = answered > 0 || !sentFiles.isEmpty && now - before > Self.shortestPieceNanoseconds
-            // While requests keep coming, or files are sent, that goes on with them; what else there is, is looked at between slices.
-            if !sends || now - lastLook > Self.sliceNanoseconds {
+            // While requests keep coming, or files are sent, that goes on with them; what else there is, is looked at now and then.
+            if !sends || now - lastLook > Self.yieldAfterNanoseconds {
                 if answered > 0 { sched_yield() }
                 look(daemon)
                 now = monotonicNanoseconds()

@@ -2,14 +2,14 @@ internal import CMicroHTTPD
 internal import Glibc
 internal import System
 
-/// A bound and listening socket. libmicrohttpd takes it over.
+/// A bound and listening socket.
 struct ListeningSocket {
     let descriptor: Int32
     let port: UInt16
     /// For messages.
     let address: String
-    /// What connections from other machines have to get, where the socket gives its own another.
-    private(set) var congestionControlElsewhere: CongestionControl?
+    /// The system's, which connections that are none of the loopback have to get, where the socket gives its own another.
+    let systemsCongestionControl: CongestionControl?
 
     init(_ configuration: ServerConfiguration) throws(ServerError) {
         switch configuration.address {
@@ -32,7 +32,7 @@ struct ListeningSocket {
         defer { freeaddrinfo(found) }
         descriptor = socket(first.pointee.ai_family, Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue), 0)
         guard descriptor >= 0 else { throw ServerError(operation: "socket", address: address, code: errno) }
-        congestionControlElsewhere = Self.useNoTimersWithinTheMachine(descriptor)
+        systemsCongestionControl = Self.useNoTimersOverTheLoopback(descriptor)
         do throws(ServerError) {
             try Self.listen(descriptor, on: first.pointee, address, backlog: backlog)
             self.port = try Self.port(of: descriptor, address)
@@ -46,6 +46,7 @@ struct ListeningSocket {
     private init(_ path: SocketPath, backlog: Int) throws(ServerError) {
         address = path.path
         port = 0
+        systemsCongestionControl = nil
         descriptor = socket(AF_UNIX, Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue), 0)
         guard descriptor >= 0 else { throw ServerError(operation: "socket", address: address, code: errno) }
         var target = sockaddr_un()
@@ -89,7 +90,7 @@ struct ListeningSocket {
     /// Over the loopback there is no path whose capacity BBR, where that is the system's congestion control, would have to find, and its timers take up
     /// to two thirds of the processor's time. A connection that once had BBR keeps them, whatever it uses later; so the socket has another from the
     /// beginning, which its connections inherit.
-    private static func useNoTimersWithinTheMachine(_ descriptor: Int32) -> CongestionControl? {
+    private static func useNoTimersOverTheLoopback(_ descriptor: Int32) -> CongestionControl? {
         guard let system = CongestionControl(of: descriptor), system.paces else { return nil }
         CongestionControl.reno.use(on: descriptor)
         return system

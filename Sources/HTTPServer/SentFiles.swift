@@ -29,11 +29,7 @@ struct SentFile {
         guard status.stillDescribes(descriptor) else { return breakOff() }
         let rest = Int(part.upperBound) - offset.pointee
         let wanted = max(asked, min(Self.pieceBytes, rest))
-        defer {
-            given = Int64(offset.pointee) - part.lowerBound
-            // libmicrohttpd has the socket's last bytes go out at once when it asks for them.
-            if offset.pointee == part.upperBound, rest > asked { push(socket) }
-        }
+        defer { given = Int64(offset.pointee) - part.lowerBound }
         var sent = 0
         while sent < wanted {
             let count = sendfile(socket, descriptor, offset, wanted - sent)
@@ -45,11 +41,13 @@ struct SentFile {
             guard errno == EAGAIN || errno == EINTR else { return breakOff(errno) }
             return sent > 0 ? sent : -1
         }
+        // libmicrohttpd does so itself with the last bytes that it asks for.
+        if wanted == rest, rest > asked { Self.push(socket) }
         return sent
     }
 
-    /// Sends what waits for more to come, as libmicrohttpd does (`TCP_NODELAY` of `tcp(7)`).
-    private func push(_ socket: Int32) {
+    /// Sends what waits for more to come (`TCP_NODELAY` of `tcp(7)`).
+    private static func push(_ socket: Int32) {
         var yes: Int32 = 1
         setsockopt(socket, Int32(IPPROTO_TCP), TCP_NODELAY, &yes, socklen_t(MemoryLayout<Int32>.size))
     }
