@@ -5,7 +5,7 @@ struct CongestionControl: Equatable {
     /// Part of every kernel, and open to everybody.
     static let reno = CongestionControl(name: "reno")
 
-    let name: String
+    private let name: String
 
     private init(name: String) { self.name = name }
 
