@@ -46,9 +46,18 @@ public protocol BlobStream: AnyObject, Sendable {
     func read(at offset: Int64, into buffer: inout OutputSpan<UInt8>) throws(EdgeError)
     /// Appends what can be had without waiting for anything, which may be nothing.
     func readAtOnce(at offset: Int64, into buffer: inout OutputSpan<UInt8>)
+    /// The file that the blob comes to lie in, unless something happens to it, for a reader of the whole: what has come may be sent from there.
+    var file: File? { get }
+    /// How many bytes at `offset` may be sent from the file; never the last one before the whole has proved right.
+    func countInFile(from offset: Int64) -> Int64
+    /// Waits for such bytes; false when the reader has to go on by ``read(at:into:)``.
+    func waitForFile(at offset: Int64) -> Bool
 }
 
 extension BlobStream {
     public func begin(_ range: Range<Int64>, isWanted: @escaping () -> Bool) throws(EdgeError) {}
     public func readAtOnce(at offset: Int64, into buffer: inout OutputSpan<UInt8>) {}
+    public var file: File? { nil }
+    public func countInFile(from offset: Int64) -> Int64 { 0 }
+    public func waitForFile(at offset: Int64) -> Bool { false }
 }

@@ -22,8 +22,8 @@ final class FillReader: BlobStream, @unchecked Sendable {
     /// What had landed was gone.
     private var isCut = false
     private var fallback: PassThrough?
-    /// Where the client is to end, and whether it is still there.
-    private var end: Int64
+    /// What the client wants, and whether it is still there.
+    private var wanted: Range<Int64>
     /// Where the bytes end that it may have before all of them have proved right.
     private var unprovedEnd: Int64
     private var isFooter = false
@@ -34,12 +34,12 @@ final class FillReader: BlobStream, @unchecked Sendable {
         self.fills = fills
         self.size = size
         object = ObjectVersion(size: size, etag: member.fill.state.withLock { $0.etag })
-        end = size
+        wanted = 0..<size
         unprovedEnd = size - 1
     }
 
     func begin(_ range: Range<Int64>, isWanted: @escaping () -> Bool) {
-        end = range.upperBound
+        wanted = range
         self.isWanted = isWanted
         // Unless it comes back for the last byte of what has just broken off before it.
         isFooter =
@@ -48,6 +48,28 @@ final class FillReader: BlobStream, @unchecked Sendable {
     }
 
     var isPassing: Bool { fallback != nil }
+
+    var file: File? { wantsWhole ? member.fill.state.withLock { $0.content?.file } : nil }
+
+    func countInFile(from offset: Int64) -> Int64 {
+        guard fallback == nil, wantsWhole,
+            case .bytes(_, let count)? = member.fill.landed(at: offset, unproved: unprovedEnd)
+        else { return 0 }
+        goOn(at: offset)
+        return offset + count == size && member.fill.isOverwritten ? 0 : count
+    }
+
+    func waitForFile(at offset: Int64) -> Bool {
+        goOn(at: offset)
+        guard fallback == nil, wantsWhole, case .bytes = waitForBytes(at: offset) else { return false }
+        return countInFile(from: offset) > 0
+    }
+
+    private func waitForBytes(at offset: Int64) -> Fill.Readable {
+        member.fill.waitForBytes(at: offset, unproved: unprovedEnd, patience: fills.limits.readerPatience) {
+            fills.schedule(member.fill)
+        }
+    }
 
     func readAtOnce(at offset: Int64, into buffer: inout OutputSpan<UInt8>) {
         guard fallback == nil, isTrusted(from: first ?? offset),
@@ -73,10 +95,7 @@ final class FillReader: BlobStream, @unchecked Sendable {
             fill.waitUntilProved(.after(fills.limits.readerPatience))
             unprovedEnd = size
         }
-        let readable = fill.waitForBytes(at: offset, unproved: unprovedEnd, patience: fills.limits.readerPatience) {
-            fills.schedule(fill)
-        }
-        switch readable {
+        switch waitForBytes(at: offset) {
         case .failed(let error):
             throw error
         case .bytes(let file, let count):
@@ -97,7 +116,9 @@ final class FillReader: BlobStream, @unchecked Sendable {
         try passBy(first, at: offset, into: &buffer)
     }
 
-    private func isWhole(from first: Int64) -> Bool { first == 0 && end == size }
+    private var wantsWhole: Bool { wanted == 0..<size }
+
+    private func isWhole(from first: Int64) -> Bool { first == 0 && wanted.upperBound == size }
 
     /// A file that somebody else may have written to gives its last byte when it is hashed again, for which a range need not wait.
     private func isTrusted(from first: Int64) -> Bool { isWhole(from: first) || !member.fill.isSuspect }
@@ -105,14 +126,14 @@ final class FillReader: BlobStream, @unchecked Sendable {
     /// Whether what was read up to `offset` is what landed: nobody else can have written to the file before. Of the whole, that is known with
     /// its end.
     private func isTrue(to offset: Int64, from first: Int64) -> Bool {
-        isTrusted(from: first) && !(offset == end && member.fill.isOverwritten)
+        isTrusted(from: first) && !(offset == wanted.upperBound && member.fill.isOverwritten)
     }
 
     private func passBy(_ first: Int64, at offset: Int64, into buffer: inout OutputSpan<UInt8>) throws(EdgeError) {
         // What the client has may be wrong, and is not fetched again.
         guard offset == first || !isCut && !member.fill.isSuspect else { throw .tier(.damaged(member.fill.digest)) }
         let stream = PassThrough(fills, member.fill.digest, size: size, of: offset > first ? object : nil)
-        try stream.begin(offset..<end, isWhole: isWhole(from: first), isWanted: isWanted)
+        try stream.begin(offset..<wanted.upperBound, isWhole: isWhole(from: first), isWanted: isWanted)
         fallback = stream
         try stream.read(at: offset, into: &buffer)
     }

@@ -1,17 +1,44 @@
 internal import CMicroHTTPD
 internal import Synchronization
 
-/// How much is asked of a producer at a time. Memory: one for each streamed answer, however slow its client.
-private let streamBlockBytes = 32 << 10
-/// The same for the first few: a GiB in an eighth of the steps.
-private let largeBlockBytes = 256 << 10
-private let largeBlockLimit = 64
-private let largeBlocks = Atomic(0)
+/// An answer's body that arrives while it is sent.
+protocol StreamedBody: AnyObject {
+    /// So many bytes were had of it.
+    var produced: Int64 { get }
+    /// The producer had no more, and the connection was broken for it.
+    var hasFailed: Bool { get }
+}
+
+/// How much is asked of a producer at a time: a large block for the first few, so that a GiB takes an eighth of the steps, which is given back at the end.
+/// Each streamed answer takes the memory of one, however slow its client.
+final class StreamBlock {
+    private static let smallBytes = 32 << 10
+    private static let largeBytes = 256 << 10
+    private static let largeLimit = 64
+    private static let large = Atomic(0)
+
+    let bytes: Int
+
+    /// - Parameter length: of the body, where that is known.
+    init(for length: Int64?) {
+        guard let length, length > Self.smallBytes else {
+            bytes = Self.smallBytes
+            return
+        }
+        let isLarge = Self.large.add(1, ordering: .relaxed).newValue <= Self.largeLimit
+        if !isLarge { Self.large.subtract(1, ordering: .relaxed) }
+        bytes = isLarge ? Self.largeBytes : Self.smallBytes
+    }
+
+    deinit {
+        if bytes == Self.largeBytes { Self.large.subtract(1, ordering: .relaxed) }
+    }
+}
 
 /// A body that is produced block by block: what is at hand at once, the rest by a thread that may wait, while the connection is suspended.
 ///
 /// Sendable because one thread at a time has it, as its exchange.
-final class BodyStream: @unchecked Sendable {
+final class BodyStream: StreamedBody, @unchecked Sendable {
     private enum State {
         case idle
         /// So many bytes lie in libmicrohttpd's buffer, at this address.
@@ -22,42 +49,30 @@ final class BodyStream: @unchecked Sendable {
     /// `nil` when nobody knows it.
     let length: Int64?
     private(set) var produced: Int64 = 0
-    /// The producer had no more, and the connection was broken for it.
     private(set) var hasFailed = false
     /// Gone with the answer, so that it hears of a client that left.
     private var producer: (any BodyProducer)?
     private let connection: OpaquePointer
     private let exchange: Exchange
     private var state = State.idle
-    private var hasLargeBlock = false
+    private let block: StreamBlock
 
     init(_ producer: any BodyProducer, length: Int64?, _ connection: OpaquePointer, _ exchange: Exchange) {
         self.producer = producer
         self.length = length
         self.connection = connection
         self.exchange = exchange
-    }
-
-    deinit {
-        if hasLargeBlock { largeBlocks.subtract(1, ordering: .relaxed) }
+        block = StreamBlock(for: length)
     }
 
     func make() -> OpaquePointer? {
         exchange.stream = self
         let box = Unmanaged.passRetained(self)
-        let block = Int(clamping: min(Int64(takeBlock()), max(1, length ?? .max)))
+        let bytes = Int(clamping: min(Int64(block.bytes), max(1, length ?? .max)))
         let size = length.map { UInt64($0) } ?? forebay_mhd_size_unknown
-        let made = MHD_create_response_from_callback(size, block, readStream, box.toOpaque(), freeStream)
+        let made = MHD_create_response_from_callback(size, bytes, readStream, box.toOpaque(), freeStream)
         if made == nil { box.release() }
         return made
-    }
-
-    /// How large its block may be; a large one is given back at the end.
-    private func takeBlock() -> Int {
-        guard let length, length > streamBlockBytes else { return streamBlockBytes }
-        hasLargeBlock = largeBlocks.add(1, ordering: .relaxed).newValue <= largeBlockLimit
-        if !hasLargeBlock { largeBlocks.subtract(1, ordering: .relaxed) }
-        return hasLargeBlock ? largeBlockBytes : streamBlockBytes
     }
 
     /// libmicrohttpd wants bytes: those that are there, or none and the connection waits.

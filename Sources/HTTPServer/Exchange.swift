@@ -85,9 +85,11 @@ final class Exchange: @unchecked Sendable {
     private var status = unanswered
     private var length: Int64 = 0
     /// Set where the body is streamed.
-    var stream: BodyStream?
+    var stream: (any StreamedBody)?
     /// Set where the body is sent from a file by libmicrohttpd.
     var sentFile: SentFile?
+    /// By which libmicrohttpd names the body that it wants to have sent.
+    var sentDescriptor: Int32?
 
     init(_ loop: EventLoop, _ target: Target) {
         self.loop = loop
@@ -243,7 +245,7 @@ final class Exchange: @unchecked Sendable {
         if let request {
             let end = ExchangeEnd(
                 status: status,
-                bodyBytes: stream?.produced ?? (isComplete ? length : lengthSent(connection)),
+                bodyBytes: isComplete ? stream?.produced ?? length : lengthSent(connection),
                 nanoseconds: SystemTime().monotonicNanoseconds() - startedAt,
                 isComplete: isComplete && status != Self.unanswered,
                 isBroken: stream?.hasFailed ?? sentFile?.isBroken ?? false
@@ -269,10 +271,11 @@ final class Exchange: @unchecked Sendable {
         request = request ?? Request(connection, loop: loop.number, method: "", target)
     }
 
-    /// Of a body that was broken off: what its client has or, where we did it, is to get. Of one that is no file it is not known.
+    /// Of a body that was broken off: what its client has or, where we did it, is to get. Of one that is neither a file nor streamed it is not known.
     private func lengthSent(_ connection: OpaquePointer) -> Int64 {
-        guard let sentFile else { return 0 }
-        return sentFile.isBroken ? sentFile.given : max(0, sentFile.given - unacknowledgedBytes(connection))
+        let (given, isBroken) =
+            stream.map { ($0.produced, $0.hasFailed) } ?? sentFile.map { ($0.given, $0.isBroken) } ?? (0, false)
+        return isBroken ? given : max(0, given - unacknowledgedBytes(connection))
     }
 
     private func abandon(_ intake: Intake) {

@@ -35,10 +35,20 @@ public protocol BodyProducer: AnyObject {
     /// Asked first, on a thread that many connections share: appends what can be had without waiting for anything. Nothing leaves it to
     /// ``produce(at:into:)``.
     func produceAtOnce(at offset: Int64, into buffer: inout OutputSpan<UInt8>)
+    /// A file that the bytes of the body come to lie in, each at its own offset, unless something happens to it: what is there is sent from it by
+    /// `sendfile(2)`. Only what it does not get is then asked for by ``produce(at:into:)``.
+    var file: File? { get }
+    /// How many bytes of the body are in the file from `offset` on; asked on a thread that many connections share.
+    func countInFile(from offset: Int64) -> Int64
+    /// Waits for such bytes; false when they do not come.
+    func waitForFile(at offset: Int64) -> Bool
 }
 
 extension BodyProducer {
     public func produceAtOnce(at offset: Int64, into buffer: inout OutputSpan<UInt8>) {}
+    public var file: File? { nil }
+    public func countInFile(from offset: Int64) -> Int64 { 0 }
+    public func waitForFile(at offset: Int64) -> Bool { false }
 }
 
 /// What takes a request's body in.

@@ -14,10 +14,6 @@ struct SentFile {
     private(set) var given: Int64 = 0
     private(set) var isBroken = false
 
-    /// At most so much goes into the socket at once. libmicrohttpd asks for 128 KiB where it does not have a thread for each connection: a tenth
-    /// more CPU.
-    private static let pieceBytes = 2 << 20
-
     init(_ descriptor: Int32, _ status: FileStatus, offset: Int64, length: Int64) {
         self.descriptor = descriptor
         self.status = status
@@ -25,42 +21,49 @@ struct SentFile {
     }
 
     /// Sends what is asked for, and more where there is. A file that was cut short or touched ends its connection.
-    fileprivate mutating func send(to socket: Int32, from offset: UnsafeMutablePointer<Int>, _ asked: Int) -> Int {
-        guard status.stillDescribes(descriptor) else { return breakOff() }
-        let rest = Int(part.upperBound) - offset.pointee
-        let wanted = max(asked, min(Self.pieceBytes, rest))
-        defer { given = Int64(offset.pointee) - part.lowerBound }
-        var sent = 0
-        while sent < wanted {
-            let count = sendfile(socket, descriptor, offset, wanted - sent)
-            guard count <= 0 else {
-                sent += count
-                continue
-            }
-            guard count < 0 else { return breakOff() }
-            guard errno == EAGAIN || errno == EINTR else { return breakOff(errno) }
-            return sent > 0 ? sent : -1
-        }
+    fileprivate mutating func send(to socket: Int32, at offset: Int, _ asked: Int) -> (sent: Int, code: Int32) {
+        guard status.stillDescribes(descriptor) else { return breakOff(EIO) }
+        let rest = Int(part.upperBound) - offset
+        let wanted = max(asked, min(filePieceBytes, rest))
+        let (sent, code) = sendFile(to: socket, from: descriptor, at: offset, wanted)
+        given = Int64(offset + sent) - part.lowerBound
+        guard code == 0 ? sent == wanted : code == EAGAIN else { return breakOff(code == 0 ? EIO : code) }
         // libmicrohttpd does so itself with the last bytes that it asks for.
-        if wanted == rest, rest > asked { Self.push(socket) }
-        return sent
+        if sent == rest, rest > asked { push(socket) }
+        return (sent, code)
     }
 
-    /// Sends what waits for more to come (`TCP_NODELAY` of `tcp(7)`).
-    private static func push(_ socket: Int32) {
-        var yes: Int32 = 1
-        setsockopt(socket, Int32(IPPROTO_TCP), TCP_NODELAY, &yes, socklen_t(MemoryLayout<Int32>.size))
-    }
-
-    /// The error that has libmicrohttpd close the connection: the client sees that the body is not whole. After others it would go on by reading,
-    /// and where it got less than it asked for, wait for room in the socket.
-    private mutating func breakOff(_ code: Int32 = EIO) -> Int {
+    /// The client sees that the body is not whole.
+    private mutating func breakOff(_ code: Int32) -> (sent: Int, code: Int32) {
         // Others are of the connection.
         isBroken = code == EIO
-        if code == EINVAL || code == EOPNOTSUPP { SentFiles.isUsable.store(false, ordering: .relaxed) }
-        errno = EBADF
-        return -1
+        return (0, EBADF)
     }
+}
+
+/// At most so much of a file goes into a socket at once. libmicrohttpd asks for 128 KiB where it does not have a thread for each connection: a tenth more
+/// CPU.
+let filePieceBytes = 2 << 20
+
+/// Sends so many bytes of a file, or fewer where it ends, and then without an error (`sendfile(2)`): how many went, and why no more did; `EAGAIN` where
+/// the socket is full.
+func sendFile(to socket: Int32, from file: Int32, at offset: Int, _ count: Int) -> (sent: Int, code: Int32) {
+    var position = offset
+    while position < offset + count {
+        let sent = sendfile(socket, file, &position, offset + count - position)
+        if sent > 0 { continue }
+        let code = sent == 0 ? 0 : errno
+        if code == EINTR { continue }
+        if code == EINVAL || code == EOPNOTSUPP { SentFiles.isUsable.store(false, ordering: .relaxed) }
+        return (position - offset, code)
+    }
+    return (count, 0)
+}
+
+/// Sends what waits for more to come (`TCP_NODELAY` of `tcp(7)`).
+func push(_ socket: Int32) {
+    var yes: Int32 = 1
+    setsockopt(socket, Int32(IPPROTO_TCP), TCP_NODELAY, &yes, socklen_t(MemoryLayout<Int32>.size))
 }
 
 /// The answers of a loop that are being sent from files.
@@ -74,19 +77,20 @@ struct SentFiles {
 
     var isEmpty: Bool { count == 0 }
 
-    mutating func began(_ exchange: Exchange, _ file: SentFile) {
-        let missing = Int(file.descriptor) + 1 - byDescriptor.count
+    /// - Parameter descriptor: by which libmicrohttpd names what it wants to have sent.
+    mutating func began(_ exchange: Exchange, _ descriptor: Int32) {
+        let missing = Int(descriptor) + 1 - byDescriptor.count
         if missing > 0 { byDescriptor.append(contentsOf: repeatElement(nil, count: missing)) }
-        exchange.sentFile = file
-        byDescriptor[Int(file.descriptor)] = exchange
+        exchange.sentDescriptor = descriptor
+        byDescriptor[Int(descriptor)] = exchange
         count += 1
     }
 
     mutating func ended(_ exchange: Exchange) {
-        guard let file = exchange.sentFile else { return }
+        guard let descriptor = exchange.sentDescriptor else { return }
         count -= 1
         // An answer that was not taken has its descriptor closed before its request ends.
-        if self[file.descriptor] === exchange { byDescriptor[Int(file.descriptor)] = nil }
+        if self[descriptor] === exchange { byDescriptor[Int(descriptor)] = nil }
     }
 
     fileprivate subscript(_ descriptor: Int32) -> Exchange? {
@@ -95,12 +99,32 @@ struct SentFiles {
 }
 
 /// `sendfile(2)`, as libmicrohttpd calls it: a name that the executable defines comes before those of all libraries (`ld.so(8)`).
+///
+/// After `EBADF` libmicrohttpd closes the connection. After others it would go on by reading, and where it got less than it asked for, wait for room in the
+/// socket.
 @c(sendfile64)
 public func sendPiece(_ socket: Int32, _ file: Int32, _ offset: UnsafeMutablePointer<Int>?, _ count: Int) -> Int {
-    guard let offset, let exchange = EventLoop.current?.sentFiles[file],
-        let sent = exchange.sentFile?.send(to: socket, from: offset, count)
-    else { return sendfile(socket, file, offset, count) }
+    guard let offset, let exchange = EventLoop.current?.sentFiles[file] else {
+        return sendfile(socket, file, offset, count)
+    }
+    let (sent, code) = exchange.send(to: socket, from: file, at: offset.pointee, count)
+    guard sent > 0, code != EBADF else {
+        errno = code
+        return -1
+    }
     return sent
+}
+
+extension Exchange {
+    fileprivate func send(
+        to socket: Int32,
+        from file: Int32,
+        at offset: Int,
+        _ count: Int
+    ) -> (sent: Int, code: Int32) {
+        if let stream = stream as? FileStream { return stream.send(to: socket, from: file, at: offset, count) }
+        return sentFile?.send(to: socket, at: offset, count) ?? (0, EBADF)
+    }
 }
 
 extension FileStatus {

@@ -140,4 +140,12 @@ private final class StreamedBlob: BodyProducer {
     func produceAtOnce(at offset: Int64, into buffer: inout OutputSpan<UInt8>) {
         stream.readAtOnce(at: start + offset, into: &buffer)
     }
+
+    // Only of a whole, which begins at 0.
+
+    var file: File? { stream.file }
+
+    func countInFile(from offset: Int64) -> Int64 { stream.countInFile(from: offset) }
+
+    func waitForFile(at offset: Int64) -> Bool { stream.waitForFile(at: offset) }
 }

@@ -193,6 +193,25 @@ import Threading
         [UInt8](capacity: count) { stream.readAtOnce(at: Int64(offset), into: &$0) }
     }
 
+    /// A range is looked after once it was read, which what is sent from a file cannot be.
+    @Test func whoWantsTheWholeIsSentItFromTheFile() throws {
+        let edge = try Edge(smallParts)
+        let content = noise(2 * mebibyte)
+        let digest = edge.seed(content)
+        let gate = Gate()
+        edge.store.hold(from: mebibyte / 2, at: gate)
+        let opened = try (0..<2).map { _ in try #require(try edge.cache.blob(digest)) }
+        try opened[1].begin(0..<Int64(content.count) - 1)
+        let streams = try opened.map { try #require($0.stream) }
+        #expect(streams[0].waitForFile(at: 0) && (1...Int64(mebibyte)).contains(streams[0].countInFile(from: 0)))
+        #expect(streams[1].file == nil && streams[1].countInFile(from: 0) == 0 && !streams[1].waitForFile(at: 0))
+        gate.open()
+        #expect(streams[0].waitForFile(at: Int64(content.count) - 1))
+        let file = try #require(streams[0].file)
+        #expect(streams[0].countInFile(from: 0) == Int64(content.count))
+        #expect(try LocalFileSystem().read(file, at: 0, count: content.count) == content)
+    }
+
     /// All that comes first in order is held back; the reader far ahead is served.
     @Test(arguments: [true, false])
     func aReaderFarAheadJumpsTheQueue(_ isFirst: Bool) throws {

@@ -78,6 +78,7 @@ import Threading
         #expect(try edge.tier.size(of: digest) == Int64(content.count))
         let path = "\(edge.folder.path)/cache/blobs/sha256/\(digest.hex.prefix(2))/\(digest.hex)"
         try overwriteLater(path, at: 2_000_000, [content[2_000_000] ^ 1])
+        if case .stream(let stream, _) = opened { #expect(stream.countInFile(from: 500) == 0) }
         #expect(throws: EdgeError.self) { _ = try bytes(start + 500..<end, of: opened) }
         try expectWell(edge, digest)
     }

@@ -147,7 +147,8 @@ final class RawClient {
         }
     }
 
-    private func bytes(_ count: Int) throws -> [UInt8] {
+    /// So many of a body.
+    func bytes(_ count: Int) throws -> [UInt8] {
         while buffer.count < count {
             guard fill() else { throw Failure(operation: "read") }
         }
