@@ -7,7 +7,8 @@ internal import Threading
 public final class StoreMeter: Sendable {
     /// A status where there is one, else what became of the request.
     static let codes = [
-        "200", "304", "404", "412", "400", "401", "403", "409", "416", "429", "500", "501", "502", "503", "504", "507",
+        "200", "201", "202", "204", "206", "304", "307", "400", "401", "403", "404", "405", "408", "409", "411", "412",
+        "416", "429", "500", "501", "502", "503", "504", "507",
         "unreachable", "timeout", "cancelled", "error",
     ]
     static let operations = ["head", "get", "put", "delete", "list", "check", "probe"]
@@ -25,8 +26,8 @@ public final class StoreMeter: Sendable {
         requests.add(at: row * Self.codes.count + column)
     }
 
-    /// An attempt at an operation that is repeated.
-    public func countRetried(_ error: StoreError) { count(error.operation.rawValue, error) }
+    /// A request to a store that tells of each.
+    public func count(_ operation: StoreError.Operation, _ code: String) { count(operation.rawValue, code) }
 
     /// What was never tried is no request.
     fileprivate func count(_ operation: String, _ error: StoreError) {
@@ -37,7 +38,7 @@ public final class StoreMeter: Sendable {
     func sent(_ count: Int64) { bytes.add(UInt64(count), at: 1) }
 
     func write(to page: inout Exposition) {
-        let help = "Operations tried on the origin and attempts that were repeated, by what came of them."
+        let help = "Requests to the origin, by the status of the answer or what became of them."
         page.family("forebay_origin_requests_total", .counter, help)
         for (row, operation) in Self.operations.enumerated() {
             for (column, code) in Self.codes.enumerated() {
@@ -57,10 +58,13 @@ public final class StoreMeter: Sendable {
 public final class MeteredStore: ObjectStore {
     private let store: any ObjectStore
     private let meter: StoreMeter
+    private let tellsRequests: Bool
 
-    public init(_ store: any ObjectStore, _ meter: StoreMeter) {
+    /// - Parameter tellsRequests: the store counts its requests itself; of others each operation is one.
+    public init(_ store: any ObjectStore, _ meter: StoreMeter, tellsRequests: Bool = false) {
         self.store = store
         self.meter = meter
+        self.tellsRequests = tellsRequests
     }
 
     public var description: String { store.description }
@@ -212,6 +216,7 @@ public final class MeteredStore: ObjectStore {
         _ code: (Answer) -> String = { _ in "200" },
         _ body: () throws(StoreError) -> Answer
     ) throws(StoreError) -> Answer {
+        guard !tellsRequests else { return try body() }
         do throws(StoreError) {
             let answer = try body()
             meter.count(operation, code(answer))
@@ -243,8 +248,9 @@ extension PutOutcome {
 }
 
 extension StoreError {
-    fileprivate var outcome: String {
-        if let status { return "\(status)" }
+    /// The status of the answer, or what became of the request.
+    var outcome: String {
+        if let status, status >= 300 { return "\(status)" }
         return switch kind {
         case .unreachable: "unreachable"
         case .timeout: "timeout"

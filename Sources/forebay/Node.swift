@@ -30,7 +30,7 @@ struct Node {
         let meter = StoreMeter()
         let store = try Self.store(settings, log: log, meter)
         origin = store.description
-        let metered = MeteredStore(store, meter)
+        let metered = MeteredStore(store, meter, tellsRequests: store is S3Store)
         let registry = Registry(store: metered, prefix: settings.prefix)
         // Before anything is written: another process may have the directory.
         tier = try Self.tier(settings, log)
@@ -50,9 +50,10 @@ struct Node {
         configuration.allowsDeletes = settings.allowsDeletes
         observer = RequestObserver(
             accessLog: RequestObserver.AccessLog(settings),
-            report: { dropped in
-                let message: Logger.Message = "lines of the access log are lost: nobody reads it, or too slowly"
-                log.warning(message, metadata: ["lines": "\(dropped)"])
+            report: { dropped, code in
+                let failure = FileError(operation: "write", path: "standard output", code: code)
+                let reason = code == 0 ? "nobody reads it, or too slowly" : "\(failure)"
+                log.warning("lines of the access log are lost: \(reason)", metadata: ["lines": "\(dropped)"])
             }
         )
         let registryHandler = RegistryHandler(edge, configuration: configuration, observer: observer, log: log)
@@ -144,7 +145,7 @@ struct Node {
             configuration.requestTimeoutSeconds = max(1, s3.requestTimeout.milliseconds / 1000)
             configuration.objectOptions = s3.objectOptions
             configuration.report = report
-            if let meter { configuration.retried = meter.countRetried }
+            if let meter { configuration.requested = { meter.count($0, $1) } }
             return S3Store(configuration, client: try client(s3))
         }
     }

@@ -88,20 +88,23 @@ private typealias Answer = ScriptedServer.Answer
         }
     }
 
-    @Test func eachRepeatedAttemptIsTold() throws {
+    @Test func eachRequestIsTold() throws {
         let server = ScriptedServer { _, number in
             switch number {
             case 0: .status(500, "InternalError")
             case 1: .status(503, "SlowDown")
+            case 3, 4: .status(404, "NoSuchKey")
             default: .ok("", [("ETag", Self.tag)])
             }
         }
-        let told = Mutex<[Int?]>([])
+        let told = Mutex<[String]>([])
         var configuration = try server.configuration()
-        configuration.retried = { error in told.withLock { $0.append(error.status) } }
+        configuration.requested = { operation, code in told.withLock { $0.append("\(operation) \(code)") } }
         try server.withStore(configuration) { test in
             try test.store.put(key, .bytes(Self.body))
-            #expect(told.withLock { $0 } == [500, 503])
+            // Bug: that a HEAD's 404 is confirmed by a GET was counted nowhere.
+            #expect(try test.store.head(key) == nil)
+            #expect(told.withLock { $0 } == ["put 500", "put 503", "put 200", "head 404", "head 404"])
         }
     }
 

@@ -20,8 +20,8 @@ public struct S3Configuration: Sendable {
     public var leastBytesPerSecond: Int64 = 32 << 10
     /// Told what an operator should know.
     public var report: @Sendable (StoreEvent) -> Void = { _ in }
-    /// Told of each attempt that failed and is repeated; what the last one ended with is the operation's own outcome.
-    public var retried: @Sendable (StoreError) -> Void = { _ in }
+    /// Told of each request when it is over: the status of its answer, or what became of it.
+    public var requested: @Sendable (StoreError.Operation, _ code: String) -> Void = { _, _ in }
     /// Larger bodies are uploaded in parts, if no condition is set.
     public var multipartThresholdBytes: Int64 = 32 << 20
     /// Of one part; more when there would be more than 10,000. S3 asks for at least 5 MiB.

@@ -33,12 +33,14 @@ extension S3Store {
         let signed = try transport.sign(&request)
         var errorBody: [UInt8] = []
         var deadline: UInt64?
+        var status = 0
         let response: Response
         do throws(TransferError) {
             response = try transport.client.perform(
                 signed,
                 isCancelled: { attempt.isHopeless() || isCancelled() },
                 onHead: { response in
+                    status = response.status
                     guard isContent(response) else { return }
                     try requireObject(request, response)
                     attempt.answered()
@@ -62,19 +64,23 @@ extension S3Store {
                 }
             )
         } catch {
-            if case .receiver(is EnoughReceived) = error.kind, let info = download.info { return .complete(info) }
+            if case .receiver(is EnoughReceived) = error.kind, let info = download.info {
+                configuration.requested(.get, "\(status)")
+                return .complete(info)
+            }
             if case .receiver(is TooSlow) = error.kind {
                 let message = "fewer than \(configuration.leastBytesPerSecond) bytes a second"
-                throw continuable(download, transport.failure(of: request, .timeout, message))
+                throw continuable(download, transport.told(transport.failure(of: request, .timeout, message), request))
             }
-            throw attempt.ended(continuable(download, transport.failure(of: request, error)))
+            throw attempt.ended(continuable(download, transport.told(request, error)))
         }
         do throws(StoreError) {
             let outcome = try conclude(download, request, response, errorBody)
             attempt.answered()
+            configuration.requested(.get, "\(status)")
             return outcome
         } catch {
-            throw attempt.ended(error)
+            throw attempt.ended(transport.told(error, request))
         }
     }
 

@@ -144,7 +144,6 @@ public final class S3Store: ObjectStore {
     /// An answer to HEAD has no body that could name its reason, such as a token that has expired or a clock that is wrong: GET tells.
     private func reason(for error: StoreError, _ key: ObjectKey) -> StoreError {
         guard error.code == nil, [400, 401, 403].contains(error.status) else { return error }
-        configuration.retried(error)
         do throws(StoreError) {
             _ = try isThere(key)
             // What refused a moment ago does no more.

@@ -173,14 +173,27 @@ package final class S3Transport: Sendable {
                 attempt.isHopeless() || isCancelled()
             }
         } catch {
-            throw attempt.ended(failure(of: request, error))
+            throw attempt.ended(told(request, error))
         }
+        configuration.requested(request.operation, "\(answer.response.status)")
         let status = answer.response.status
         guard (200..<300).contains(status) && !isErrorDocument(answer.body) || accepted.contains(status) else {
             throw attempt.ended(failure(of: request, answer.response, answer.body))
         }
         attempt.answered()
         return answer
+    }
+
+    /// Counts a request that did not come to its end, unless nothing was begun.
+    func told(_ request: S3Request, _ error: TransferError) -> StoreError {
+        let failure = failure(of: request, error)
+        return error.wasTried ? told(failure, request) : failure
+    }
+
+    /// Counts a request that ended in this error.
+    func told(_ error: StoreError, _ request: S3Request) -> StoreError {
+        configuration.requested(request.operation, error.outcome)
+        return error
     }
 
     /// Some errors come with status 200, where the store had begun to answer before it knew.
@@ -224,7 +237,6 @@ package final class S3Transport: Sendable {
                     throw error
                 }
                 earlier = error
-                configuration.retried(error)
                 sleep(configuration.retries.pause(after: course.count, error, random))
             }
         }
@@ -319,5 +331,15 @@ extension S3Transport {
         }
         if isNews { configuration.report(.clockCorrected(offsetSeconds: offset)) }
         return true
+    }
+}
+
+extension TransferError {
+    /// At least a connection was wanted.
+    fileprivate var wasTried: Bool {
+        switch kind {
+        case .invalid, .closed, .cancelled, .timeout(.admission): reachedServer != false
+        default: true
+        }
     }
 }
