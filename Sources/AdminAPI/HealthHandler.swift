@@ -22,6 +22,8 @@ public struct HealthHandler: RequestHandler {
         refusal(status: status, reason: reason)
     }
 
+    public func ended(_ request: Request, _ end: ExchangeEnd) { metrics.ended(request, end) }
+
     private func refusal(status: Int, reason: String) -> Response { text(status, reason + "\n") }
 
     /// `nil` for all other paths.
@@ -37,7 +39,9 @@ public struct HealthHandler: RequestHandler {
         }
         request.note = RequestNote(label).number
         guard request.method == "GET" || request.method == "HEAD" else {
-            return refusal(status: 405, reason: "\(request.method) is not supported here: use GET")
+            var response = refusal(status: 405, reason: "\(request.method) is not supported here: use GET")
+            response.headers.append(("Allow", "GET, HEAD"))
+            return response
         }
         var made = response()
         if request.method == "HEAD", case .bytes(let bytes) = made.body {

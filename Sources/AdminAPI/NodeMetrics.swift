@@ -1,5 +1,6 @@
 public import DiskTier
 public import EdgeCache
+internal import HTTPServer
 internal import Metrics
 public import ObjectStorage
 public import RegistryAPI
@@ -22,6 +23,9 @@ public struct NodeMetrics: Sendable {
         self.observer = observer
     }
 
+    /// Of what is asked on an address of its own.
+    func ended(_ request: Request, _ end: ExchangeEnd) { observer.ended(request, end) }
+
     public func page() -> String {
         var page = Exposition()
         page.family("forebay_build_info", .gauge, "What runs.")
@@ -38,7 +42,7 @@ public struct NodeMetrics: Sendable {
         let activity = edge.activitySoFar
         let tier = tier.statistics
         page.single("forebay_cache_hits_total", .counter, "Reads that were answered from here.", activity.hits)
-        page.single("forebay_cache_misses_total", .counter, "Reads that had to go to the origin.", activity.misses)
+        page.single("forebay_cache_misses_total", .counter, "Reads of what was not here.", activity.misses)
         page.single(
             "forebay_coalesced_requests_total",
             .counter,

@@ -18,8 +18,6 @@ public final class Readiness: Sendable {
         case degraded(String)
         case failed(String)
 
-        init(failure: String?) { self = failure.map { .failed($0) } ?? .well }
-
         var isWell: Bool { if case .well = self { true } else { false } }
         var isFailed: Bool { if case .failed = self { true } else { false } }
     }
@@ -40,7 +38,7 @@ public final class Readiness: Sendable {
         [
             Check(name: "server", condition: isStopping.load(ordering: .relaxed) ? .failed("it is stopping") : .well),
             Check(name: "index", condition: tier.indexCondition),
-            Check(name: "origin", condition: Condition(failure: origin.trouble())),
+            Check(name: "origin", condition: origin.condition()),
         ]
     }
 }
@@ -58,6 +56,20 @@ extension DiskTier {
     }
 }
 
+extension Readiness.Condition {
+    /// What asking the origin for a list came to.
+    fileprivate init(_ error: StoreError) {
+        self =
+            switch error.kind {
+            // A public bucket lets everybody read and nobody list.
+            case .anonymous: .well
+            // As a policy may that names no more than objects.
+            case .denied: .degraded("it does not let this node list, and may deny reads too: \(error)")
+            default: .failed("\(error)")
+            }
+    }
+}
+
 /// Asks the origin now and then, however often it is wanted, and waits no longer than a prober does.
 private final class OriginCheck: Sendable {
     private static let waitLimit: Duration = .seconds(2)
@@ -65,14 +77,17 @@ private final class OriginCheck: Sendable {
     private static let patience: Duration = .seconds(3)
 
     private struct State {
-        var trouble: String?
+        var condition = Readiness.Condition.well
         var checkedAt: ContinuousClock.Instant?
         var isRunning = false
+
+        /// It answered last time, and has yet to take too long.
+        var lastCondition: Readiness.Condition? { checkedAt != nil && !condition.isFailed ? condition : nil }
 
         /// Trouble is believed for a moment only, so that its end is seen soon.
         func isBelieved(at now: ContinuousClock.Instant) -> Bool {
             guard let checkedAt else { return false }
-            return now - checkedAt < (trouble == nil ? .seconds(5) : .seconds(1))
+            return now - checkedAt < (condition.isFailed ? .seconds(1) : .seconds(5))
         }
     }
 
@@ -83,7 +98,7 @@ private final class OriginCheck: Sendable {
         self.origin = origin
     }
 
-    func trouble() -> String? {
+    func condition() -> Readiness.Condition {
         let start = ContinuousClock.now
         let begins = state.withLock { state in
             if state.isBelieved(at: start) { return false }
@@ -91,25 +106,24 @@ private final class OriginCheck: Sendable {
             return !state.isRunning
         }
         if begins { spawnThread(name: "origin-check") { [self] in check() } }
-        let answer: String?? = state.wait(until: .after(Self.waitLimit)) { state in
-            state.isBelieved(at: start) ? .some(state.trouble) : nil
+        let answer = state.wait(until: .after(Self.waitLimit)) { state in
+            state.isBelieved(at: start) ? state.condition : nil
         }
-        return answer ?? Self.silence
+        return answer ?? state.withLock { $0.lastCondition } ?? Self.silence
     }
 
-    private static let silence = "it does not answer"
+    private static let silence = Readiness.Condition.failed("it does not answer")
 
     private func check() {
         let deadline = Deadline.after(Self.patience)
-        var trouble: String?
+        var condition = Readiness.Condition.well
         do throws(StoreError) {
             try origin.check(isCancelled: { deadline.hasPassed })
         } catch {
-            // It answers: a public bucket may let everybody read and nobody list.
-            if !error.kind.isDenial { trouble = deadline.hasPassed ? Self.silence : "\(error)" }
+            condition = deadline.hasPassed && !error.kind.isDenial ? Self.silence : Readiness.Condition(error)
         }
         state.update { state in
-            state.trouble = trouble
+            state.condition = condition
             state.checkedAt = .now
             state.isRunning = false
         }

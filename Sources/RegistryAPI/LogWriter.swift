@@ -18,13 +18,16 @@ final class LogWriter: Sendable {
     private static let newsInterval: Duration = .seconds(60)
 
     private let state = Monitor(State())
-    private let output: @Sendable (String) -> Bool
-    private let report: @Sendable (_ dropped: UInt64) -> Void
+    typealias Output = @Sendable (String) -> (written: Int, code: Int32)
+    typealias Report = @Sendable (_ dropped: UInt64, _ code: Int32) -> Void
+
+    private let output: Output
+    private let report: Report
 
     /// - Parameters:
-    ///   - output: may block; false when it could not be written.
-    ///   - report: told how many lines were dropped since it was told last.
-    init(_ output: @escaping @Sendable (String) -> Bool, report: @escaping @Sendable (_ dropped: UInt64) -> Void) {
+    ///   - output: may block; how many bytes were written, and why not all (`errno`).
+    ///   - report: told how many lines were dropped since it was told last, and why the last could not be written.
+    init(_ output: @escaping Output, report: @escaping Report) {
         self.output = output
         self.report = report
         spawnThread(name: "access-log") { self.run() }
@@ -51,7 +54,8 @@ final class LogWriter: Sendable {
     }
 
     private func run() {
-        var (told, nextNews) = (UInt64(0), ContinuousClock.now)
+        var (told, nextNews, code) = (UInt64(0), ContinuousClock.now, Int32(0))
+        var isTorn = false
         while true {
             _ = state.wait { state in state.isClosed || !state.lines.isEmpty ? true : nil }
             // More come soon, and one call takes them all.
@@ -63,14 +67,19 @@ final class LogWriter: Sendable {
                 state.lines = ""
                 return (lines, state.isClosed)
             }
-            if !lines.isEmpty, !output(lines) {
-                let lost = lines.utf8.count { $0 == UInt8(ascii: "\n") }
+            if !lines.isEmpty {
+                // What is left of a line must not spoil the next.
+                let text = isTorn ? "\n" + lines : lines
+                let result = output(text)
+                isTorn = text.utf8.prefix(result.written).last.map { $0 != UInt8(ascii: "\n") } ?? isTorn
+                if result.code != 0 { code = result.code }
+                let lost = text.utf8.dropFirst(result.written).count { $0 == UInt8(ascii: "\n") }
                 state.withLock { $0.dropped += UInt64(lost) }
             }
             let (dropped, now) = (droppedLines, ContinuousClock.now)
             if dropped > told, isLast || now >= nextNews {
-                report(dropped - told)
-                (told, nextNews) = (dropped, now + Self.newsInterval)
+                report(dropped - told, code)
+                (told, nextNews, code) = (dropped, now + Self.newsInterval, 0)
             }
             if isLast { break }
         }

@@ -10,6 +10,28 @@ public enum RouteLabel: UInt8, Sendable, CaseIterable {
     case other, support, catalog, tags, referrers, manifest, blob, uploads, upload, metrics, healthz, readyz
 }
 
+extension RouteLabel {
+    /// Of a path that nobody has looked at, or that names nothing valid.
+    init(shapeOf path: String) {
+        let segments = path.utf8.split(separator: UInt8(ascii: "/"), omittingEmptySubsequences: false)
+            .map { String(Substring($0)) }
+        guard segments.count >= 5, segments[0].isEmpty, segments[1] == "v2" else {
+            self = .other
+            return
+        }
+        self =
+            switch (segments[segments.count - 2], segments[segments.count - 1]) {
+            case ("blobs", "uploads"): .uploads
+            case ("uploads", let last): last.isEmpty ? .uploads : .upload
+            case ("blobs", _): .blob
+            case ("manifests", _): .manifest
+            case ("tags", "list"): .tags
+            case ("referrers", _): .referrers
+            default: .other
+            }
+    }
+}
+
 /// Counts requests, and writes the access log.
 ///
 /// Counting is a few relaxed atomic additions; a line of the log is made only for a request that is logged.
@@ -28,6 +50,8 @@ public final class RequestObserver: Sendable {
         504, 507,
     ]
     private static let pathLimitBytes = 1024
+    private static let agentLimitBytes = 200
+    private static let methodLimitBytes = 32
 
     private let accessLog: AccessLog
     private let time: any TimeSource
@@ -35,21 +59,23 @@ public final class RequestObserver: Sendable {
     private let log: LogWriter?
     private let requests = StripedCounters(count: RouteLabel.allCases.count * methods.count * (codes.count + 1))
     private let sent = StripedCounters(count: RouteLabel.allCases.count)
+    private let broken = StripedCounters(count: RouteLabel.allCases.count)
     private let seconds = DurationHistogram(rows: RouteLabel.allCases.count)
     private let sequence = Atomic<UInt64>(0)
-    /// Of requests that may be in a sampled log.
+    /// Draws lots for a sampled log (SplitMix64).
     private let ends = Atomic<UInt64>(0)
     private let identity: UInt64
 
     /// - Parameters:
-    ///   - write: takes lines of the access log with their line feeds, on a thread of its own that it may block.
-    ///   - report: told now and then how many lines were lost.
+    ///   - write: takes lines of the access log with their line feeds, on a thread of its own that it may block: how many bytes it wrote, and why
+    ///     not all (`errno`).
+    ///   - report: told now and then how many lines were lost, and why they could not be written, unless it is that they came too fast.
     public init(
         accessLog: AccessLog = .off,
         time: any TimeSource = SystemTime(),
         random: any RandomSource = SystemRandom(),
-        write: @escaping @Sendable (String) -> Bool = writeToStandardOutput,
-        report: @escaping @Sendable (_ dropped: UInt64) -> Void = { _ in }
+        write: @escaping @Sendable (String) -> (written: Int, code: Int32) = appendToStandardOutput,
+        report: @escaping @Sendable (_ dropped: UInt64, _ code: Int32) -> Void = { _, _ in }
     ) {
         self.accessLog = accessLog
         self.time = time
@@ -80,18 +106,19 @@ public final class RequestObserver: Sendable {
     }
 
     public func ended(_ request: Request, _ end: ExchangeEnd) {
-        let note = RequestNote(request.note)
+        var note = RequestNote(request.note)
+        if note.route == .other { note.route = RouteLabel(shapeOf: request.path) }
         let route = Int(note.route.rawValue)
         let method = Self.methods.firstIndex(of: request.method) ?? Self.methods.count - 1
         let code = Self.codes.firstIndex(of: end.status) ?? Self.codes.count
         requests.add(at: (route * Self.methods.count + method) * (Self.codes.count + 1) + code)
         seconds.record(end.nanoseconds, row: route)
         if request.method != "HEAD" { sent.add(UInt64(end.bodyBytes), at: route) }
+        if end.isBroken { broken.add(at: route) }
         switch accessLog {
         case .off: return
         case .sampled(let oneIn):
-            let number = ends.wrappingAdd(1, ordering: .relaxed).newValue
-            guard end.status >= 500 || end.isBroken || number % UInt64(oneIn) == 0 else { return }
+            guard end.status >= 500 || end.isBroken || isSampled(oneIn) else { return }
         case .full: break
         }
         // One that the server could not even read was never shown to a handler.
@@ -99,22 +126,43 @@ public final class RequestObserver: Sendable {
         log?.write(line(request, note, end))
     }
 
+    /// By lot: of requests that come in turns, each N-th would always be the same.
+    private func isSampled(_ oneIn: Int) -> Bool {
+        var word = ends.wrappingAdd(0x9E37_79B9_7F4A_7C15, ordering: .relaxed).newValue &+ identity
+        word = (word ^ word >> 30) &* 0xBF58_476D_1CE4_E5B9
+        word = (word ^ word >> 27) &* 0x94D0_49BB_1331_11EB
+        return (word ^ word >> 31).multipliedFullWidth(by: UInt64(oneIn)).high == 0
+    }
+
     /// Writes what is left of the access log.
     public func close(within limit: Duration) { log?.close(until: .after(limit)) }
 
     private func line(_ request: Request, _ note: RequestNote, _ end: ExchangeEnd) -> String {
         var line = "{\"ts\":\"\(time.wallTime().rfc3339)\",\"id\":\(jsonString(request.id))"
-        line += ",\"client\":\(jsonString(request.clientAddress)),\"method\":\(jsonString(request.method))"
         line +=
-            ",\"path\":\(jsonString(String(decoding: request.path.utf8.prefix(Self.pathLimitBytes), as: UTF8.self)))"
+            ",\"client\":\(jsonString(request.clientAddress)),\"method\":\(jsonString(request.method.first(Self.methodLimitBytes)))"
+        line += ",\"path\":\(jsonString(request.path.first(Self.pathLimitBytes)))"
         line += ",\"route\":\"\(note.route)\",\"status\":\(end.status)"
         line += ",\"bytes\":\(request.method == "HEAD" ? 0 : end.bodyBytes)"
         line += ",\"seconds\":\(Double(end.nanoseconds / 1000) / 1e6)"
         if let cache = note.cache { line += ",\"cache\":\"\(cache.name)\"" }
         if !end.isComplete { line += ",\"complete\":false" }
         if let trace = TraceContext(of: request) { line += ",\"traceparent\":\"\(trace.parent)\"" }
-        if let agent = request.header("User-Agent") { line += ",\"agent\":\(jsonString(String(agent.prefix(200))))" }
+        if let agent = request.header("User-Agent") {
+            line += ",\"agent\":\(jsonString(agent.first(Self.agentLimitBytes)))"
+        }
         return line + "}\n"
+    }
+
+    /// What alerts look for is there before it happens: a series that begins with its first failures has not grown.
+    private static func isAlwaysThere(_ route: RouteLabel, _ method: String, _ code: Int?) -> Bool {
+        switch (route, method, code) {
+        case (.manifest, "GET", 502?), (.manifest, "GET", 503?), (.blob, "GET", 502?), (.blob, "GET", 503?): true
+        case (.manifest, "PUT", 502?), (.manifest, "PUT", 503?), (.uploads, "POST", 502?), (.uploads, "POST", 503?):
+            true
+        case (.upload, "PUT", 502?), (.upload, "PUT", 503?), (.upload, "PATCH", 502?), (.upload, "PATCH", 503?): true
+        default: false
+        }
     }
 
     public func write(to page: inout Exposition) {
@@ -124,7 +172,9 @@ public final class RequestObserver: Sendable {
                 for code in 0...Self.codes.count {
                     let row = Int(route.rawValue) * Self.methods.count + method
                     let count = requests[row * (Self.codes.count + 1) + code]
-                    guard count > 0 else { continue }
+                    guard count > 0 || Self.isAlwaysThere(route, methodName, Self.codes.dropFirst(code).first) else {
+                        continue
+                    }
                     let codeName = code < Self.codes.count ? "\(Self.codes[code])" : "other"
                     page.sample(
                         "forebay_requests_total",
@@ -144,11 +194,24 @@ public final class RequestObserver: Sendable {
             "Lines that are lost: their reader was too slow, or they could not be written.",
             log?.droppedLines ?? 0
         )
+        page.family(
+            "forebay_broken_answers_total",
+            .counter,
+            "Answers that were broken off here after their status, since the rest could not be had or was wrong."
+        )
+        for route in RouteLabel.allCases {
+            page.sample("forebay_broken_answers_total", ["route": "\(route)"], broken[Int(route.rawValue)])
+        }
         page.family("forebay_sent_bytes_total", .counter, "Bytes of the bodies of answers.")
         for route in RouteLabel.allCases {
             page.sample("forebay_sent_bytes_total", ["route": "\(route)"], sent[Int(route.rawValue)])
         }
     }
+}
+
+extension String {
+    /// Its beginning.
+    fileprivate func first(_ bytes: Int) -> String { String(decoding: utf8.prefix(bytes), as: UTF8.self) }
 }
 
 /// What is kept with a request until it ends.
@@ -194,11 +257,20 @@ private func isSaneRequestID(_ text: String) -> Bool {
 extension TraceContext {
     /// The request's place in a trace; `nil` where there is none or it is malformed. (W3C Trace Context, "Trace Context HTTP Headers Format")
     init?(of request: Request) {
-        guard let parent = request.header("traceparent"), Self.isValid(parent) else { return nil }
+        guard let given = request.header("traceparent"), let parent = Self.parent(in: given) else { return nil }
         // Several fields are one list, as they came; one that could be none of a list's is left out.
         let states = request.headers.filter { $0.name.lowercased() == "tracestate" }.map(\.value)
         let state = states.joined(separator: ",")
         self.init(parent: parent, state: state.utf8.allSatisfy { 32...126 ~= $0 || $0 == 9 } ? state : "")
+    }
+
+    /// A later version may say more behind what this one knows, which is what goes on.
+    private static func parent(in given: String) -> String? {
+        let bytes = given.utf8.drop { $0 == 32 || $0 == 9 }
+        let known = String(decoding: bytes.prefix(55), as: UTF8.self)
+        let rest = bytes.dropFirst(55)
+        let isLater = !known.hasPrefix("00") && rest.first == UInt8(ascii: "-")
+        return isValid(known) && (isLater || rest.allSatisfy { $0 == 32 || $0 == 9 }) ? known : nil
     }
 
     private static func isValid(_ parent: String) -> Bool {

@@ -81,16 +81,50 @@ public func ignoreBrokenPipes() { signal(SIGPIPE, SIG_IGN) }
 /// False when nobody reads it any more, or it cannot be written.
 public func writeToStandardOutput(_ text: String) -> Bool { writeAll(Array(text.utf8), to: STDOUT_FILENO) }
 
+/// How many bytes were written, and why not all (`errno`).
+public func appendToStandardOutput(_ text: String) -> (written: Int, code: Int32) {
+    let bytes = Array(text.utf8)
+    let written = writeMost(bytes, to: STDOUT_FILENO)
+    return (written, written == bytes.count ? 0 : errno)
+}
+
+/// A path without links, `.` and `..`, as far as it exists (`realpath(3)`): the same for all names of a file, but not for those of several hard links.
+public func resolvedPath(_ path: String) -> String {
+    func resolved(_ path: String) -> String? {
+        guard let found = realpath(path, nil) else { return nil }
+        defer { free(found) }
+        return String(cString: found)
+    }
+    if let whole = resolved(path) { return whole }
+    let name = path.lastIndex(of: "/").map { path[path.index(after: $0)...] } ?? path[...]
+    let folder = path.dropLast(name.count)
+    return resolved(folder.isEmpty ? "." : String(folder)).map { "\($0)/\(name)" } ?? path
+}
+
+/// Where output goes into a file, each write goes to its end, also once somebody has cut the file short: rotation by copy and truncation would else
+/// leave a hole (`O_APPEND` of `open(2)`).
+public func appendToStandardFiles() {
+    for descriptor in [STDOUT_FILENO, STDERR_FILENO] {
+        var status = stat()
+        guard fstat(descriptor, &status) == 0, status.st_mode & S_IFMT == S_IFREG else { continue }
+        let flags = fcntl(descriptor, F_GETFL)
+        if flags >= 0 { _ = fcntl(descriptor, F_SETFL, flags | O_APPEND) }
+    }
+}
+
 /// False with `errno` when not all could be written.
-func writeAll(_ bytes: [UInt8], to descriptor: Int32) -> Bool {
+func writeAll(_ bytes: [UInt8], to descriptor: Int32) -> Bool { writeMost(bytes, to: descriptor) == bytes.count }
+
+/// How many bytes could be written; fewer than all with `errno`.
+private func writeMost(_ bytes: [UInt8], to descriptor: Int32) -> Int {
     var written = 0
     while written < bytes.count {
         let count = bytes[written...].withUnsafeBytes { write(descriptor, $0.baseAddress, $0.count) }
         if count < 0, errno == EINTR { continue }
-        guard count > 0 else { return false }
+        guard count > 0 else { return written }
         written += count
     }
-    return true
+    return written
 }
 
 /// Where a standard stream is closed, the next file to be opened would take its number, and what is said its bytes. Nothing can be written to

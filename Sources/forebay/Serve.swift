@@ -19,6 +19,7 @@ struct Serve: AsyncParsableCommand {
     @OptionGroup var flags: Flags
 
     func run() async throws {
+        appendToStandardFiles()
         var settings = try Settings(await flags.effective())
         Logs.start(settings)
         let log = Logger(label: "forebay")

@@ -54,10 +54,10 @@ final class MonitoredNode {
         )
         let (lines, losses) = (lines, losses)
         let observer = RequestObserver(accessLog: accessLog) { text in
-            guard beforeLog() else { return false }
+            guard beforeLog() else { return (0, 28) }
             lines.update { $0 += text.split(separator: "\n").map { "\($0)\n" } }
-            return true
-        } report: { dropped in
+            return (text.utf8.count, 0)
+        } report: { dropped, _ in
             losses.update { $0.append(dropped) }
         }
         readiness = Readiness(tier: tier, origin: metered)

@@ -28,10 +28,23 @@ struct AlertTests {
             severity: "critical"
         ),
         Case(
+            alert: "ForebayBreakingAnswers",
+            series: [(#"forebay_broken_answers_total{route="blob",\#(label)}"#, "0x20 5x10", "5x30")],
+            severity: "critical"
+        ),
+        Case(
             alert: "ForebayOriginFailing",
             series: [
                 (#"forebay_origin_requests_total{operation="get",code="unreachable",\#(label)}"#, "0+10x30", "0+1x30"),
                 (#"forebay_origin_requests_total{operation="get",code="404",\#(label)}"#, "0+90x30", "0+99x30"),
+            ],
+            severity: "warning"
+        ),
+        Case(
+            alert: "ForebayOriginDenies",
+            series: [
+                (#"forebay_origin_requests_total{operation="get",code="403",\#(label)}"#, "0+90x30", "0+10x30"),
+                (#"forebay_origin_requests_total{operation="get",code="200",\#(label)}"#, "0+10x30", "0+90x30"),
             ],
             severity: "warning"
         ),
@@ -72,6 +85,11 @@ struct AlertTests {
         Case(
             alert: "ForebayIndexReaderStuck",
             series: [("forebay_index_oldest_reader_seconds{\(label)}", "0+60x30", "5x30")],
+            severity: "warning"
+        ),
+        Case(
+            alert: "ForebayLosingLogLines",
+            series: [("forebay_access_log_dropped_total{\(label)}", "0+1x40", "9x40")],
             severity: "warning"
         ),
         Case(
