@@ -9,10 +9,10 @@ struct LatencyHistogram: Sendable {
     var count: Int { Int(counts.totalCount) }
 
     /// What is above an hour counts as an hour.
-    mutating func record(_ latency: Duration) {
+    mutating func record(_ latency: Duration, count: Int = 1) {
         let (seconds, attoseconds) = latency.components
         let microseconds = max(0, seconds) * 1_000_000 + max(0, attoseconds / 1_000_000_000_000)
-        counts.record(min(UInt64(microseconds), Self.highest))
+        counts.record(min(UInt64(microseconds), Self.highest), count: UInt64(count))
     }
 
     mutating func add(_ other: LatencyHistogram) { counts.add(other.counts) }

@@ -5,7 +5,7 @@ internal import Threading
 /// What one kind of operation came to.
 struct Tally: Sendable {
     var latencies = LatencyHistogram()
-    /// How long those took that failed.
+    /// How long those took that failed, or had taken when they were ended.
     var failed = LatencyHistogram()
     /// Of an open loop: how long those had waited at its end that were due and found no client to send them.
     var unsent = LatencyHistogram()
@@ -38,8 +38,13 @@ final class Recorder: Sendable {
         tallies.withLock { $0[part, default: Tally()].latencies.record(latency) }
     }
 
-    func recordUnsent(_ wait: Duration) {
-        tallies.withLock { $0[nil, default: Tally()].unsent.record(wait) }
+    func recordUnsent(_ wait: Duration, count: Int = 1) {
+        tallies.withLock { $0[nil, default: Tally()].unsent.record(wait, count: count) }
+    }
+
+    /// An operation that was ended by who runs the benchmark.
+    func recordCut(_ wait: Duration) {
+        tallies.withLock { $0[nil, default: Tally()].failed.record(wait) }
     }
 
     func record(_ failure: Failure, after time: Duration, part: String? = nil) {
@@ -74,8 +79,12 @@ struct Schedule: Sendable {
     var operations: Int?
     var seconds: Double = .infinity
 
-    /// So many failures one after the other end it: nothing is left to measure.
+    /// So many failures one after the other end it, once they have gone on for so long: nothing is left to measure. A shorter outage is what the row
+    /// is to show.
     static let failureLimit = 64
+    var patience: Duration = .seconds(5)
+    /// A client of a closed loop that was refused does not ask again at once, as no client would.
+    static let pauseAfterFailure: Duration = .milliseconds(10)
 }
 
 /// What came of a schedule.
@@ -143,6 +152,7 @@ final class Load: Sendable {
     private let recorder = Recorder()
     private let next = Atomic<Int>(0)
     private let failuresInARow = Atomic<Int>(0)
+    private let firstInARow = Mutex<ContinuousClock.Instant?>(nil)
     private let progress: Monitor<Progress>
     private let lastEnd: Mutex<ContinuousClock.Instant>
 
@@ -180,7 +190,9 @@ final class Load: Sendable {
             recorder.meter.sampleNumber = result.samples.count
             onSample(sample)
         }
-        let elapsed = lastEnd.withLock { $0 } - start
+        // A stall that somebody ended is part of what was measured.
+        let elapsed = (stop.isSet ? ContinuousClock.now : lastEnd.withLock { $0 }) - start
+        recordUnsent(until: min(elapsed.inSeconds, schedule.seconds))
         result.samples.append(sample(at: elapsed))
         result.cpuSeconds = (processCPUTime() - cpu).inSeconds
         result.count(recorder.bytesBySample)
@@ -205,7 +217,22 @@ final class Load: Sendable {
         )
     }
 
-    private var isHopeless: Bool { failuresInARow.load(ordering: .relaxed) >= Schedule.failureLimit }
+    private var isHopeless: Bool {
+        guard failuresInARow.load(ordering: .relaxed) >= Schedule.failureLimit else { return false }
+        return firstInARow.withLock { first in first.map { .now - $0 >= schedule.patience } ?? false }
+    }
+
+    /// What an open loop owes at its end: leaving out what a stall kept from being sent would omit it in coordination. What was due at about the same
+    /// time is recorded as one, so that a rate nobody holds takes no longer than another.
+    private func recordUnsent(until end: Double) {
+        guard let rate = schedule.rate, !isHopeless else { return }
+        let due = min(Int((end * rate).rounded(.up)), schedule.operations ?? .max)
+        let first = next.load(ordering: .relaxed)
+        let step = max(1, (due - first) / 1_000)
+        for index in stride(from: first, to: due, by: step) {
+            recorder.recordUnsent(.seconds(end - Double(index) / rate), count: min(step, due - index))
+        }
+    }
 
     private func serve(_ client: Int) {
         progress.update { $0.ready += 1 }
@@ -230,12 +257,10 @@ final class Load: Sendable {
             }
             let now = ContinuousClock.now
             if (now - start).inSeconds >= schedule.seconds {
-                guard schedule.rate != nil else { return }
-                // Leaving out what a stall at the end kept from being sent would omit it in coordination.
-                recorder.recordUnsent(now - due)
-                continue
+                if schedule.rate != nil { recorder.recordUnsent(now - due) }
+                return
             }
-            perform(index, since: due)
+            if !perform(index, since: due), schedule.loop == .closed { pauseThread(Schedule.pauseAfterFailure) }
         }
     }
 
@@ -249,7 +274,10 @@ final class Load: Sendable {
         return false
     }
 
-    private func perform(_ index: Int, since due: ContinuousClock.Instant) {
+    /// False when it failed.
+    @discardableResult
+    private func perform(_ index: Int, since due: ContinuousClock.Instant) -> Bool {
+        defer { lastEnd.withLock { $0 = max($0, .now) } }
         let passage = Passage(recorder.meter)
         do throws(Failure) {
             try operation(index, recorder, passage)
@@ -257,14 +285,19 @@ final class Load: Sendable {
             recorder.record(passage)
             recorder.meter.addOperation()
             failuresInARow.store(0, ordering: .relaxed)
+            return true
         } catch {
-            guard !error.isCancellation else { return }
-            recorder.record(error, after: ContinuousClock.now - due)
+            let time = ContinuousClock.now - due
+            // Whoever was waiting when somebody ended it has waited.
+            guard !error.isCancellation else {
+                recorder.recordCut(time)
+                return false
+            }
+            recorder.record(error, after: time)
             recorder.meter.addFailure()
-            failuresInARow.wrappingAdd(1, ordering: .relaxed)
+            if failuresInARow.wrappingAdd(1, ordering: .relaxed).newValue == 1 { firstInARow.withLock { $0 = .now } }
+            return false
         }
-        let end = ContinuousClock.now
-        lastEnd.withLock { $0 = max($0, end) }
     }
 }
 

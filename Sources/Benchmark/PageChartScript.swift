@@ -19,6 +19,8 @@ let pageChartScript = #"""
     // Both ends of a name tell it from others: a host's first part, and its port.
     const short = (text, limit) => text.length <= limit ? text : `${text.slice(0, Math.ceil(limit / 2) - 1)}…${text.slice(-Math.floor(limit / 2))}`;
     const colour = index => `var(--run${index % 8})`;
+    // Where colours come again, lines are broken in another way.
+    const lap = index => ["", "second", "third"][Math.floor(index / 8) % 3];
     const trim = text => text.includes(".") ? text.replace(/\.?0+$/, "") : text;
     const number = value => !isFinite(value) ? "–" : Math.abs(value) >= 1000 ? Math.round(value).toLocaleString("en-US")
       : Math.abs(value) >= 100 ? value.toFixed(0) : trim(value.toFixed(Math.abs(value) >= 10 ? 1 : 2));
@@ -67,7 +69,7 @@ let pageChartScript = #"""
         if (line.points.length === 1) {
           root.append(svg("circle", { cx: px(line.points[0][0]), cy: py(line.points[0][1]), r: 3.5, style: `fill: ${line.color}` }));
         }
-        const node = svg("path", { d: path, style: `stroke: ${line.color}`, class: line.raw ? "raw" : "" });
+        const node = svg("path", { d: path, style: `stroke: ${line.color}`, class: line.raw ? "raw" : line.lap || "" });
         node.append(svg("title", {}, line.name));
         root.append(node);
       }

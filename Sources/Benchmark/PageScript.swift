@@ -21,7 +21,7 @@ let pageScript = #"""
     const figure = (row, name) => (row.figures || []).find(candidate => candidate.name === name);
 
     const factsOf = run => Object.fromEntries([["target", run.target === run.label ? null : run.target], ["content from", run.origin], ["started", run.startedAt],
-      ["client", run.program], ...Object.entries(run.machine), ["seed", run.seed],
+      ["client", run.program], ...Object.entries(run.machine), ["seed", run.seed], ...Object.entries(run.plan || {}),
       ["content", run.rows.some(row => row.name !== "push" && row.bytes) && (run.isVerified ? "every byte compared" : "not compared")],
       ["ended", run.isInterrupted ? "early, by the user" : null]].filter(([, value]) => value));
     const listOf = facts => el("dl", {}, ...Object.entries(facts).flatMap(([name, value]) => [el("dt", {}, name), el("dd", {}, value)]));
@@ -46,7 +46,7 @@ let pageScript = #"""
     };
     const card = (title, ...content) => el("div", { class: "card" }, el("h3", {}, title), ...content);
     const key = entries => el("div", { class: "key" }, ...entries.map(({ row, run }) =>
-      el("span", { "--color": colour(run) }, nameOf({ row, run }), rowError(row) ? el("b", { class: "bad" }, rowError(row)) : null)));
+      el("span", { "--color": colour(run), class: lap(run) }, nameOf({ row, run }), rowError(row) ? el("b", { class: "bad" }, rowError(row)) : null)));
 
     const unit = inBytes => inBytes ? "MiB/s" : "operations/s";
     const isInBytes = rows => rows.some(({ row }) => row.operations && row.bytes >= 32768 * row.operations);
@@ -109,7 +109,7 @@ let pageScript = #"""
           // The slowest of n is drawn where one in n is.
           const points = ({ count, curve }) => curve.map(({ percentile, microseconds }) =>
             [Math.min(1 / Math.max(1 - percentile / 100, 1e-9), count, end), Math.max(microseconds, 1)]);
-          const own = [{ points: points(row.latency), color: colour(run), name: label(run) }];
+          const own = [{ points: points(row.latency), color: colour(run), lap: lap(run), name: label(run) }];
           if (row.measuredLatency) own.push({ points: points(row.measuredLatency), color: colour(run), raw: true, name: `${label(run)}, as measured` });
           return own;
         });
@@ -123,7 +123,7 @@ let pageScript = #"""
         }), key(shown));
       });
       section("Latency", "Lower is better; the further right, the rarer. Both axes are logarithmic. A closed loop is corrected for coordinated " +
-        "omission where each client asked ten times or more; an open loop counts from when a request was due, and a herd from the common start. " +
+        "omission where each client asked ten times or more; an open loop counts from when a request was due (its parts from when they were sent), and a herd from the common start. " +
         "Failed operations count where they took longer than the median. A dotted line is as measured, where that is something else.", cards);
     };
 
@@ -135,7 +135,7 @@ let pageScript = #"""
         const lines = shown.map(({ row, run }) => ({
           points: row.timeline.map((moment, index) =>
             [((index ? row.timeline[index - 1].seconds : 0) + moment.seconds) / 2, value(moment)]),
-          color: colour(run), name: label(run),
+          color: colour(run), lap: lap(run), name: label(run),
         }));
         const high = Math.max(...lines.flatMap(line => line.points.map(([, y]) => y)), 0.001) * 1.08;
         const end = Math.max(...shown.map(({ row }) => row.seconds));

@@ -43,9 +43,13 @@ let pageStyle = """
     svg .grid { stroke: var(--rule); stroke-width: 1; }
     svg path { fill: none; stroke-width: 2; stroke-linejoin: round; }
     svg path.raw { stroke-width: 1.2; stroke-dasharray: 3 3; }
-    .key { display: flex; flex-wrap: wrap; gap: 2px 14px; font-size: .82rem; color: var(--soft); margin-top: 4px; }
+    svg path.second { stroke-dasharray: 9 3; }
+    svg path.third { stroke-dasharray: 9 3 2 3; }
+    .key { overflow-wrap: anywhere; display: flex; flex-wrap: wrap; gap: 2px 14px; font-size: .82rem; color: var(--soft); margin-top: 4px; }
     .key span::before { content: ""; display: inline-block; width: 12px; height: 4px; border-radius: 2px; margin-right: 5px; vertical-align: middle;
       background: var(--color); }
+    .key .second::before { background: linear-gradient(90deg, var(--color) 40%, transparent 40% 60%, var(--color) 60%); }
+    .key .third::before { background: linear-gradient(90deg, var(--color) 50%, transparent 50% 75%, var(--color) 75%); }
     .scroll { overflow-x: auto; border: 1px solid var(--rule); border-radius: 8px; background: var(--card); margin-top: 12px; }
     table { border-collapse: collapse; font-size: .85rem; font-variant-numeric: tabular-nums; width: 100%; }
     th, td { padding: 5px 8px; text-align: right; white-space: nowrap; }

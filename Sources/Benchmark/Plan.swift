@@ -87,11 +87,31 @@ public struct Plan: Sendable {
             "--request-timeout must be above 0 and at most 24h"
         )
         try require(requests.map { $0 > 0 } ?? true, "--requests must be above 0")
+        let takesBlobs = workloads.contains(.push) || workloads.contains(.cold)
+        try require(
+            !takesBlobs || requests ?? 0 <= Self.countLimit,
+            "--requests must be at most \(Self.countLimit) for push and cold, which take as many blobs"
+        )
         try require(rate.map { $0 > 0 && $0 <= 1_000_000 } ?? true, "--rate must be above 0 and at most 1000000")
         try require(1...1_000 ~= rounds, "--rounds must be 1 to 1000")
         try require(1...Self.sizeLimit ~= rangeSize, "--range-size must be 1B to 1TiB")
         try require(1...1_000 ~= images, "--images must be 1 to 1000")
         try require(1_000...Self.sizeLimit ~= imageSize, "--image-size must be 1KB to 1TiB")
+    }
+}
+
+extension Plan {
+    /// What rows do not tell of themselves, by the flags' names.
+    var summary: [String: String] {
+        var summary = ["repository": repository, "duration": "\(shortText(seconds)) s"]
+        summary["requests"] = requests.map { "\($0)" }
+        summary["request-timeout"] = requestSeconds.map { "\(shortText($0)) s" }
+        if workloads.contains(where: { [.push, .cold, .warm, .range].contains($0) }) { summary["count"] = "\(count)" }
+        if workloads.contains(.herd) { summary["rounds"] = "\(rounds)" }
+        if workloads.contains(.mixed) {
+            summary["images"] = "\(images) of \(sizeText(imageSize))"
+        }
+        return summary
     }
 }
 

@@ -8,7 +8,8 @@ extension RunReport {
             notes.append("\(name), \(detail): \(kind) × \(failure.count), the first: \(failure.first)")
         }
         if result.wasAbandoned {
-            notes.append("\(name), \(detail): ended after \(Schedule.failureLimit) failures in a row")
+            let seconds = shortText(schedule.patience.inSeconds)
+            notes.append("\(name), \(detail): ended, as for \(seconds) seconds nothing succeeded")
         }
         if result.main.unsent.count > 0 {
             notes.append(

@@ -86,6 +86,7 @@ public final class Run {
             machine: describeMachine(),
             isVerified: plan.isVerified
         )
+        report.plan = plan.summary
     }
 
     /// Blocks until all workloads are through and what they pushed is deleted.

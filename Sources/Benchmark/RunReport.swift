@@ -19,6 +19,8 @@ public struct RunReport: Codable, Sendable, Equatable {
     public var program: String
     /// Of the client: processor, cores, memory, kernel; or what else describes a run.
     public var machine: [String: String]
+    /// What was asked for, as it is shown: with the seed, enough to do the same again.
+    public var plan: [String: String]?
     /// Whether every byte that came was compared.
     public var isVerified: Bool
     public var isInterrupted: Bool

@@ -88,7 +88,10 @@ extension RunReport {
                 "closed loop, corrected for coordinated omission where each client asked ten times or more"
             )
         }
-        if loops.contains(.open) { sentences.append("open loop, from the moment when a request was due") }
+        if loops.contains(.open) {
+            let parts = rows.contains { $0.isPart == true } ? ", its parts from when they were sent" : ""
+            sentences.append("open loop, from the moment when a request was due\(parts)")
+        }
         if loops.contains(.burst) { sentences.append("herd, from the common start") }
         if rows.contains(where: { 1..<100 ~= $0.latency?.count ?? 0 }) {
             sentences.append("of fewer than a hundred, the p99 is the slowest")

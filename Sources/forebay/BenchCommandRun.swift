@@ -187,7 +187,7 @@ struct BenchRun: AsyncParsableCommand {
 
     private func outputs() throws -> [Output] {
         let outputs = [json, report].compactMap { $0.map(Output.init) }
-        let places = Set(outputs.map { $0.isStandardOutput ? "-" : $0.path })
+        let places = Set(outputs.map(\.place))
         guard places.count == outputs.count else { throw Misuse("--json and --report name the same place") }
         for output in outputs { try output.check() }
         return outputs

@@ -10,9 +10,13 @@ struct Output {
 
     var isStandardOutput: Bool { path == "-" || path == "/dev/stdout" }
 
+    /// The same for all names of one place.
+    var place: String { isStandardOutput ? "-" : resolvedPath(path) }
+
     /// Finds out before the work, not after it, that there is no place for its result.
     func check() throws {
         guard !isStandardOutput else { return }
+        guard !path.isEmpty else { throw Misuse("a result's file has an empty name") }
         do {
             try ResultFile(path).check()
         } catch {

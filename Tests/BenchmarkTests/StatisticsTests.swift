@@ -1,5 +1,6 @@
 import Synchronization
 import Testing
+import Threading
 
 @testable import Benchmark
 
@@ -96,10 +97,47 @@ struct LoadTests {
     }
 
     @Test func whenNothingSucceedsItEnds() {
-        let schedule = Schedule(clients: 1, loop: .closed)
+        var schedule = Schedule(clients: 1, loop: .closed)
+        schedule.patience = .zero
         let result = Load.run(schedule, stop: StopFlag()) { _, _, _ throws(Failure) in throw Failure("down", "down") }
         #expect(result.wasAbandoned)
         #expect(result.main.failures["down"]?.count == Schedule.failureLimit)
+    }
+
+    /// Bug: an outage of some milliseconds ended a row, whose throughput was that of the time before.
+    @Test func aShortOutageEndsNothing() {
+        let failures = 2 * Schedule.failureLimit
+        let schedule = Schedule(clients: 16, loop: .closed, operations: failures + 10)
+        let result = Load.run(schedule, stop: StopFlag()) { index, _, _ throws(Failure) in
+            if index < failures { throw Failure("status 503", "busy") }
+        }
+        #expect(!result.wasAbandoned && result.main.latencies.count == 10)
+        #expect(result.main.failures["status 503"]?.count == failures)
+    }
+
+    /// Bug: who ended a run while the registry hung got the speed of the time before, and no word of the stall.
+    @Test(arguments: [nil, 1_000.0])
+    func aStallThatSomebodyEndsCounts(_ rate: Double?) {
+        let stop = StopFlag()
+        var schedule = Schedule(clients: 2, loop: rate == nil ? .closed : .open, rate: rate)
+        schedule.seconds = 3_600
+        let started = Monitor(0)
+        let result = Load.run(schedule, stop: stop) { index, _, _ throws(Failure) in
+            guard index >= 10 else { return }
+            let number = started.update { started in
+                started += 1
+                return started
+            }
+            if number == 2 {
+                pauseThread(.milliseconds(300))
+                stop.set()
+            }
+            while !stop.isSet { pauseThread(.milliseconds(1)) }
+            throw Failure.cancelled
+        }
+        #expect(result.main.latencies.count == 10 && result.main.failed.count == 2 && result.main.failures.isEmpty)
+        #expect(result.seconds >= 0.3 && result.main.failed.microseconds(atPercentile: 100) >= 300_000)
+        #expect(rate == nil || result.main.unsent.count > 100)
     }
 
     @Test func aBurstIsOneOperationOfEachClient() {
