@@ -51,11 +51,13 @@ class Case:
     prepare_round: before each round.
     check: behind all rounds, for each server.
     around: a context in which a server is measured; what it gives becomes part of the sample.
+    times: so often as many rounds as others.
     """
 
-    def __init__(self, name, detail, clients, servers, measure, prepare=None, prepare_round=None, check=None, around=None):
+    def __init__(self, name, detail, clients, servers, measure, prepare=None, prepare_round=None, check=None, around=None, times=1):
         self.name, self.detail, self.clients, self.servers, self.measure = name, detail, clients, servers, measure
         self.prepare, self.prepare_round, self.check, self.around = prepare, prepare_round, check, around or (lambda *_: contextlib.nullcontext({}))
+        self.times = times
         self.is_large = not detail.endswith((" B", " KiB"))
 
     def __str__(self):
@@ -69,7 +71,7 @@ class SideBySide:
         self.cases, self.every = [], []  # those to measure, and the names of all
         self.pushed = set()  # sizes
         self.unprepared = {}  # (case, server) to a failure
-        self.seconds = 1 if options.short else 2  # of a round of short requests
+        self.seconds = 1  # of a round of short requests: where threads happen to run decides a round, so many short ones tell more
 
     # What is there
 
@@ -126,16 +128,17 @@ class SideBySide:
         blob = f"/v2/{REPOSITORY}/blobs/{self.digest(self.small)}"
         tag, digest = (f"/v2/{REPOSITORY}/manifests/{reference}" for reference in ("latest", self.digest(self.manifest)))
         size = len(self.manifest)
+        often = {"times": 1 if short else 2}
         for clients in (8,) if short else (1, 8, 64):
-            self.add("warm blob", "4 KiB", clients, warm, self.with_wrk(blob, 4096), self.once_each(blob, self.small, warm))
+            self.add("warm blob", "4 KiB", clients, warm, self.with_wrk(blob, 4096), self.once_each(blob, self.small, warm), **often)
         for clients in (16,) if short else (16, 64):
-            self.add("manifest by tag", size_text(size), clients, warm, self.with_wrk(tag, size), self.once_each(tag, self.manifest, warm))
-            self.add("manifest by digest", size_text(size), clients, warm, self.with_wrk(digest, size), self.once_each(digest, self.manifest, warm))
+            self.add("manifest by tag", size_text(size), clients, warm, self.with_wrk(tag, size), self.once_each(tag, self.manifest, warm), **often)
+            self.add("manifest by digest", size_text(size), clients, warm, self.with_wrk(digest, size), self.once_each(digest, self.manifest, warm), **often)
         self.add("beside 2,000 idle connections", size_text(size), 16, [self.edge, *self.file_servers] + [self.docker] * (not short),
-                 self.with_wrk(digest, size), around=self.beside_idle(digest, size, 2000))
+                 self.with_wrk(digest, size), around=self.beside_idle(digest, size, 2000), **often)
         # The one shows what the size of the index costs, the other also what the processor's caches no longer hold.
-        self.add("100 blobs of the tier", "4 KiB", 16, self.tiers, self.by_chance(4096, 100), self.fill_tiers(4096))
-        self.add("any blob of the tier", "4 KiB", 16, self.tiers, self.by_chance(4096), self.fill_tiers(4096))
+        self.add("100 blobs of the tier", "4 KiB", 16, self.tiers, self.by_chance(4096, 100), self.fill_tiers(4096), **often)
+        self.add("any blob of the tier", "4 KiB", 16, self.tiers, self.by_chance(4096), self.fill_tiers(4096), **often)
         for size, count in (1 << 20, 8), (256 << 20, 1):
             for clients in (8,) if short and size < 256 << 20 else (1, 8) if short else (1, 8, 64):
                 self.add("warm blob", size_text(size), clients, warm, self.with_warm_pulls(size, count), self.push_once(size, count, warm))
@@ -264,7 +267,7 @@ class SideBySide:
         return report["rows"][0]
 
     def with_warm_pulls(self, size, count):
-        duration = f"{self.seconds}s"
+        duration = "1s" if self.options.short else "2s"
         return lambda case, server: self.row(
             server, *self.kept(size, count, size), "--no-verify", "--clients", case.clients, "--duration", duration)
 
@@ -286,7 +289,7 @@ class SideBySide:
             print(f"{time.monotonic() - begin:5.0f} s  {number + 1}/{len(self.cases)} {case}", file=sys.stderr)
             if case.prepare:
                 case.prepare(case)
-            for round in range(self.options.rounds):
+            for round in range(self.options.rounds * case.times):
                 if case.prepare_round:
                     case.prepare_round()
                 order = case.servers[round % len(case.servers):] + case.servers[:round % len(case.servers)]
@@ -361,7 +364,7 @@ def check_options(options):
 def main():
     options = Options(__doc__)
     options.add_argument("--short", action="store_true", help="fewer sizes and clients, fewer and shorter rounds: under 10 minutes instead of half an hour")
-    options.add_argument("--rounds", type=at_least(1), metavar="N", help="of each case, in turns (5, with --short 3)")
+    options.add_argument("--rounds", type=at_least(1), metavar="N", help="of each case, in turns; without --short twice as many of short requests (5, with --short 3)")
     options.add_argument("--cases", nargs="+", metavar="WORDS", help="of which a case's name must hold one, as in results.md: 'manifest by tag' (all cases)")
     options.add_argument("--results", type=pathlib.Path, default=ROOT / "bench/results", metavar="FOLDER",
                          help="where to write (bench/results of this checkout)")
