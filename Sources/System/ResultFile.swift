@@ -8,6 +8,15 @@ public struct ResultFile: Sendable {
 
     public init(_ path: String) { self.path = path }
 
+    /// The same for all names of one place, but for hard links.
+    public var place: String {
+        // What cannot be resolved has yet to be made.
+        if let whole = try? files.resolve(path) { return whole }
+        let name = path.lastIndex(of: "/").map { path[path.index(after: $0)...] } ?? path[...]
+        let folder = path.count == name.count ? "." : String(path.dropLast(name.count))
+        return (try? files.resolve(folder)).map { "\($0)/\(name)" } ?? path
+    }
+
     /// Finds out before the work, not after it, that there is no place for its result.
     public func check() throws(FileError) {
         guard let target = try replaceable() else { return try checkWriting() }

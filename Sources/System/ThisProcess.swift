@@ -88,19 +88,6 @@ public func appendToStandardOutput(_ text: String) -> (written: Int, code: Int32
     return (written, written == bytes.count ? 0 : errno)
 }
 
-/// A path without links, `.` and `..`, as far as it exists (`realpath(3)`): the same for all names of a file, but not for those of several hard links.
-public func resolvedPath(_ path: String) -> String {
-    func resolved(_ path: String) -> String? {
-        guard let found = realpath(path, nil) else { return nil }
-        defer { free(found) }
-        return String(cString: found)
-    }
-    if let whole = resolved(path) { return whole }
-    let name = path.lastIndex(of: "/").map { path[path.index(after: $0)...] } ?? path[...]
-    let folder = path.dropLast(name.count)
-    return resolved(folder.isEmpty ? "." : String(folder)).map { "\($0)/\(name)" } ?? path
-}
-
 /// Where output goes into a file, each write goes to its end, also once somebody has cut the file short: rotation by copy and truncation would else
 /// leave a hole (`O_APPEND` of `open(2)`).
 public func appendToStandardFiles() {

@@ -11,7 +11,7 @@ struct Output {
     var isStandardOutput: Bool { path == "-" || path == "/dev/stdout" }
 
     /// The same for all names of one place.
-    var place: String { isStandardOutput ? "-" : resolvedPath(path) }
+    var place: String { isStandardOutput ? "-" : ResultFile(path).place }
 
     /// Finds out before the work, not after it, that there is no place for its result.
     func check() throws {
