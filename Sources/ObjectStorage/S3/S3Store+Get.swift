@@ -70,9 +70,10 @@ extension S3Store {
             }
             if case .receiver(is TooSlow) = error.kind {
                 let message = "fewer than \(configuration.leastBytesPerSecond) bytes a second"
-                throw continuable(download, transport.told(transport.failure(of: request, .timeout, message), request))
+                let failure = transport.failure(of: request, .timeout, message)
+                throw continuable(download, transport.counted(failure, request))
             }
-            throw attempt.ended(continuable(download, transport.told(request, error)))
+            throw attempt.ended(continuable(download, transport.countedFailure(of: request, error)))
         }
         do throws(StoreError) {
             let outcome = try conclude(download, request, response, errorBody)
@@ -80,7 +81,7 @@ extension S3Store {
             configuration.requested(.get, "\(status)")
             return outcome
         } catch {
-            throw attempt.ended(transport.told(error, request))
+            throw attempt.ended(transport.counted(error, request))
         }
     }
 

@@ -173,7 +173,7 @@ package final class S3Transport: Sendable {
                 attempt.isHopeless() || isCancelled()
             }
         } catch {
-            throw attempt.ended(told(request, error))
+            throw attempt.ended(countedFailure(of: request, error))
         }
         configuration.requested(request.operation, "\(answer.response.status)")
         let status = answer.response.status
@@ -185,13 +185,13 @@ package final class S3Transport: Sendable {
     }
 
     /// Counts a request that did not come to its end, unless nothing was begun.
-    func told(_ request: S3Request, _ error: TransferError) -> StoreError {
+    func countedFailure(of request: S3Request, _ error: TransferError) -> StoreError {
         let failure = failure(of: request, error)
-        return error.wasTried ? told(failure, request) : failure
+        return error.wasTried ? counted(failure, request) : failure
     }
 
     /// Counts a request that ended in this error.
-    func told(_ error: StoreError, _ request: S3Request) -> StoreError {
+    func counted(_ error: StoreError, _ request: S3Request) -> StoreError {
         configuration.requested(request.operation, error.outcome)
         return error
     }
