@@ -156,12 +156,11 @@ public final class RequestObserver: Sendable {
 
     /// What alerts look for is there before it happens: a series that begins with its first failures has not grown.
     private static func isAlwaysThere(_ route: RouteLabel, _ method: String, _ code: Int?) -> Bool {
-        switch (route, method, code) {
-        case (.manifest, "GET", 502?), (.manifest, "GET", 503?), (.blob, "GET", 502?), (.blob, "GET", 503?): true
-        case (.manifest, "PUT", 502?), (.manifest, "PUT", 503?), (.uploads, "POST", 502?), (.uploads, "POST", 503?):
-            true
-        case (.upload, "PUT", 502?), (.upload, "PUT", 503?), (.upload, "PATCH", 502?), (.upload, "PATCH", 503?): true
-        default: false
+        guard code == 502 || code == 503 else { return false }
+        switch (route, method) {
+        case (.manifest, "GET"), (.manifest, "PUT"), (.blob, "GET"): return true
+        case (.uploads, "POST"), (.upload, "PUT"), (.upload, "PATCH"): return true
+        default: return false
         }
     }
 
