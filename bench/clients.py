@@ -49,7 +49,8 @@ def wrk(folder, server, path, size, clients, seconds, paths=None):
     if result.returncode:
         raise Failure(f"wrk: {result.stderr.strip() or result.returncode}")
     found = json.loads(result.stdout[result.stdout.index("JSON{") + 4:])
-    return {"operations": max(found["requests"] - found["errors"], 0), "bytes": max(found["requests"] - found["errors"], 0) * size, "seconds": found["seconds"],
+    done = max(found["requests"] - found["errors"], 0)
+    return {"operations": done, "bytes": done * size, "seconds": found["seconds"],
             "latency": found["latency"], "timeline": [], "clientCPUSeconds": 0, "loop": "closed",
             "errors": {"failed": found["errors"]} if found["errors"] else {}}
 

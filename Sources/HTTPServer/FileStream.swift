@@ -110,6 +110,7 @@ final class FileStream: StreamedBody, @unchecked Sendable {
 
     private func produce(at position: Int64) -> [UInt8]? {
         let room = Int(min(Int64(block.bytes), length - position))
+        // The producer has said why; a broken connection is all that can still be told the client.
         let bytes = try? [UInt8](capacity: room) { buffer in try producer.produce(at: position, into: &buffer) }
         return bytes?.isEmpty == false ? bytes : nil
     }

@@ -117,6 +117,7 @@ private struct GrowingHandler: RequestHandler {
             let clients = try (0..<12).map { _ in try reader(port) }
             growing.waitForReaders(clients.count)
             spawnThread(name: "lands") {
+                // What does not land is missed by the readers.
                 for end in stride(from: 10_007, to: growing.content.count, by: 10_007) { try? growing.land(end) }
                 try? growing.land(growing.content.count)
             }
