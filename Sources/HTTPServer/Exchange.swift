@@ -78,6 +78,8 @@ final class Exchange: @unchecked Sendable {
     private let startedAt = SystemTime().monotonicNanoseconds()
     private var phase = Phase.headersPending
     private var piece: [UInt8] = []
+    /// Of the request's body.
+    private var received: Int64 = 0
     private var isAway = false
     /// Keeps what belongs to a file whose descriptor libmicrohttpd has until it is through with the request.
     private var file: File?
@@ -201,6 +203,7 @@ final class Exchange: @unchecked Sendable {
         }
         let taken = min(PieceMemory.pieceBytes - piece.count, bytes.count)
         piece.append(contentsOf: bytes[..<taken])
+        received += Int64(taken)
         return taken
     }
 
@@ -245,6 +248,7 @@ final class Exchange: @unchecked Sendable {
         if let request {
             let end = ExchangeEnd(
                 status: status,
+                receivedBytes: received,
                 bodyBytes: isComplete ? stream?.produced ?? length : lengthSent(connection),
                 nanoseconds: SystemTime().monotonicNanoseconds() - startedAt,
                 isComplete: isComplete && status != Self.unanswered,

@@ -122,6 +122,8 @@ extension RequestHandler {
 public struct ExchangeEnd: Sendable {
     /// 499 when the client left before there was an answer.
     public let status: Int
+    /// Of the request's body, as far as it was taken in.
+    public let receivedBytes: Int64
     /// Of the answer's body: of one that was broken off, about as many as the client has, and none if it was short.
     public let bodyBytes: Int64
     /// From the request line to the last byte of the answer.

@@ -58,6 +58,7 @@ public final class RequestObserver: Sendable {
     /// `nil` without an access log.
     private let log: LogWriter?
     private let requests = StripedCounters(count: RouteLabel.allCases.count * methods.count * (codes.count + 1))
+    private let received = StripedCounters(count: RouteLabel.allCases.count)
     private let sent = StripedCounters(count: RouteLabel.allCases.count)
     private let broken = StripedCounters(count: RouteLabel.allCases.count)
     private let seconds = DurationHistogram(rows: RouteLabel.allCases.count)
@@ -113,6 +114,7 @@ public final class RequestObserver: Sendable {
         let code = Self.codes.firstIndex(of: end.status) ?? Self.codes.count
         requests.add(at: (route * Self.methods.count + method) * (Self.codes.count + 1) + code)
         seconds.record(end.nanoseconds, row: route)
+        if end.receivedBytes > 0 { received.add(UInt64(end.receivedBytes), at: route) }
         if request.method != "HEAD" { sent.add(UInt64(end.bodyBytes), at: route) }
         if end.isBroken { broken.add(at: route) }
         switch accessLog {
@@ -144,6 +146,7 @@ public final class RequestObserver: Sendable {
         line += ",\"path\":\(jsonString(request.path.first(Self.pathLimitBytes)))"
         line += ",\"route\":\"\(note.route)\",\"status\":\(end.status)"
         line += ",\"bytes\":\(request.method == "HEAD" ? 0 : end.bodyBytes)"
+        if end.receivedBytes > 0 { line += ",\"received\":\(end.receivedBytes)" }
         line += ",\"seconds\":\(Double(end.nanoseconds / 1000) / 1e6)"
         if let cache = note.cache { line += ",\"cache\":\"\(cache.name)\"" }
         if !end.isComplete { line += ",\"complete\":false" }
@@ -200,6 +203,10 @@ public final class RequestObserver: Sendable {
         )
         for route in RouteLabel.allCases {
             page.sample("forebay_broken_answers_total", ["route": "\(route)"], broken[Int(route.rawValue)])
+        }
+        page.family("forebay_received_bytes_total", .counter, "Bytes of the bodies of requests.")
+        for route in RouteLabel.allCases {
+            page.sample("forebay_received_bytes_total", ["route": "\(route)"], received[Int(route.rawValue)])
         }
         page.family("forebay_sent_bytes_total", .counter, "Bytes of the bodies of answers.")
         for route in RouteLabel.allCases {

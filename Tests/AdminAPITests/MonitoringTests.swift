@@ -37,6 +37,18 @@ import Threading
         #expect(try node.sample(#"forebay_sent_bytes_total{route="blob"}"#) == 300_000)
     }
 
+    /// Whether a body is gathered, taken in piece by piece, or refused and read to its end.
+    @Test(arguments: [1, 1_000, 3_000_000], ["/v2/team/app/blobs/uploads/", "/v2/team/app/manifests/none"])
+    func whatClientsSendIsCounted(_ bytes: Int, _ path: String) throws {
+        let node = try MonitoredNode()
+        let method = path.hasSuffix("/") ? "POST" : "PUT"
+        _ = try node.request(method, path, [("X-Request-Id", "push")], body: pattern(bytes))
+        #expect(try #require(node.line(with: #""id":"push""#)).contains(#","received":\#(bytes),"#))
+        let route = path.hasSuffix("/") ? "uploads" : "manifest"
+        #expect(try node.sample("forebay_received_bytes_total{route=\"\(route)\"}") == Double(bytes))
+        #expect(try node.sample(#"forebay_received_bytes_total{route="metrics"}"#) == 0)
+    }
+
     @Test func theCacheAndTheOriginAreCounted() throws {
         let node = try MonitoredNode()
         let digest = node.seed(pattern(100_000))
