@@ -45,30 +45,32 @@ private func make(_ body: Response.Body, _ connection: OpaquePointer, _ exchange
     case .bytes(let bytes):
         return makeCopy(bytes.span)
     case .file(let file, let status, let offset, let length):
-        guard offset + length <= status.size, status.stillDescribes(file.descriptor) else { return nil }
-        guard SentFiles.isUsable.load(ordering: .relaxed), isInMemory(file.descriptor, offset, length) else {
-            return BodyStream(FileProducer(file, status, from: offset), length: length, connection, exchange).make()
-        }
-        let descriptor = file.takeDescriptor()
-        guard let made = MHD_create_response_from_fd_at_offset64(UInt64(length), descriptor, UInt64(offset)) else {
-            close(descriptor)
-            return nil
-        }
-        exchange.sentFile = SentFile(descriptor, status, offset: offset, length: length)
-        exchange.loop.sentFiles.began(exchange, descriptor)
-        return made
+        guard offset + length <= status.size, status.stillDescribes(file) else { return nil }
+        let producer = FileProducer(file, status, offset..<offset + length)
+        return makeStream(producer, from: offset, length, connection, exchange)
     case .stream(let length, let producer):
-        if let file = producer.file, SentFiles.isUsable.load(ordering: .relaxed),
-            let made = FileStream(producer, length: length, connection, exchange).make(file)
-        {
-            return made
-        }
-        return BodyStream(producer, length: length, connection, exchange).make()
+        return makeStream(producer, from: 0, length, connection, exchange)
     case .chunked(let producer):
         return BodyStream(producer, length: nil, connection, exchange).make()
     case .withheld(let length):
         return MHD_create_response_from_callback(UInt64(length), 1, readNothing, nil, nil)
     }
+}
+
+/// - Parameter start: where the body begins in the producer's file, if it has one.
+private func makeStream(
+    _ producer: any BodyProducer,
+    from start: Int64,
+    _ length: Int64,
+    _ connection: OpaquePointer,
+    _ exchange: Exchange
+) -> OpaquePointer? {
+    if SentFiles.isUsable.load(ordering: .relaxed), let file = producer.file,
+        let made = FileStream(producer, from: start, length, connection, exchange).make(file)
+    {
+        return made
+    }
+    return BodyStream(producer, length: length, connection, exchange).make()
 }
 
 private func makeCopy(_ bytes: Span<UInt8>) -> OpaquePointer? {
@@ -161,22 +163,35 @@ private func hasPages(_ file: Int32, _ offset: Int64, _ length: Int64) -> Bool {
     }
 }
 
-/// A file that is read by a thread that may wait for the disk.
+/// A part of a file that is there. It is no more once somebody has touched the file.
 private final class FileProducer: BodyProducer {
-    private let file: File
+    private let source: File
     /// What it was when its bytes were known to be right.
     private let status: FileStatus
-    private let start: Int64
+    private let part: Range<Int64>
 
-    init(_ file: File, _ status: FileStatus, from start: Int64) {
-        self.file = file
+    init(_ source: File, _ status: FileStatus, _ part: Range<Int64>) {
+        self.source = source
         self.status = status
-        self.start = start
+        self.part = part
+    }
+
+    var file: File? { source }
+
+    func countInFile(from offset: Int64) -> Int64 {
+        status.stillDescribes(source) ? part.upperBound - part.lowerBound - offset : 0
     }
 
     func produce(at offset: Int64, into buffer: inout OutputSpan<UInt8>) throws {
-        try LocalFileSystem().read(file, at: start + offset, into: &buffer)
-        guard status.stillDescribes(file.descriptor) else { throw FileError.overwritten(file.path, "pread") }
+        try LocalFileSystem().read(source, at: part.lowerBound + offset, into: &buffer)
+        guard status.stillDescribes(source) else { throw FileError.overwritten(source.path, "pread") }
+    }
+}
+
+extension FileStatus {
+    /// Nobody has touched the file since, as far as can be told.
+    fileprivate func stillDescribes(_ file: File) -> Bool {
+        (try? LocalFileSystem().status(of: file)).map { stillDescribes($0) } ?? false
     }
 }
 

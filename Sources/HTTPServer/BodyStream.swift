@@ -7,6 +7,8 @@ protocol StreamedBody: AnyObject {
     var produced: Int64 { get }
     /// The producer had no more, and the connection was broken for it.
     var hasFailed: Bool { get }
+    /// libmicrohttpd is through with it.
+    func ended()
 }
 
 /// How much is asked of a producer at a time: a large block for the first few, so that a GiB takes an eighth of the steps, which is given back at the end.
@@ -130,6 +132,8 @@ final class BodyStream: StreamedBody, @unchecked Sendable {
         hasFailed = true
         return forebay_mhd_end_with_error
     }
+
+    func ended() {}
 
     fileprivate func end() { producer = nil }
 }

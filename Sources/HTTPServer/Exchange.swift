@@ -81,17 +81,11 @@ final class Exchange: @unchecked Sendable {
     /// Of the request's body.
     private var received: Int64 = 0
     private var isAway = false
-    /// Keeps what belongs to a file whose descriptor libmicrohttpd has until it is through with the request.
-    private var file: File?
     private var request: Request?
     private var status = unanswered
     private var length: Int64 = 0
     /// Set where the body is streamed.
     var stream: (any StreamedBody)?
-    /// Set where the body is sent from a file by libmicrohttpd.
-    var sentFile: SentFile?
-    /// By which libmicrohttpd names the body that it wants to have sent.
-    var sentDescriptor: Int32?
 
     init(_ loop: EventLoop, _ target: Target) {
         self.loop = loop
@@ -231,7 +225,6 @@ final class Exchange: @unchecked Sendable {
     func answer(_ response: Response, closes: Bool) -> Step {
         phase = .answered
         status = response.status
-        if case .file(let file, _, _, _) = response.body { self.file = file }
         length =
             switch response.body {
             case .bytes(let bytes): Int64(bytes.count)
@@ -252,12 +245,12 @@ final class Exchange: @unchecked Sendable {
                 bodyBytes: isComplete ? stream?.produced ?? length : lengthSent(connection),
                 nanoseconds: SystemTime().monotonicNanoseconds() - startedAt,
                 isComplete: isComplete && status != Self.unanswered,
-                isBroken: stream?.hasFailed ?? sentFile?.isBroken ?? false
+                isBroken: stream?.hasFailed ?? false
             )
             loop.ended(request, end)
         }
+        stream?.ended()
         stream = nil
-        loop.sentFiles.ended(self)
         switch phase {
         case .receiving(let intake): abandon(intake)
         case .decided(.receive(let receiver)): abandon(Intake(receiver, exchanges))
@@ -277,9 +270,8 @@ final class Exchange: @unchecked Sendable {
 
     /// Of a body that was broken off: what its client has or, where we did it, is to get. Of one that is neither a file nor streamed it is not known.
     private func lengthSent(_ connection: OpaquePointer) -> Int64 {
-        let (given, isBroken) =
-            stream.map { ($0.produced, $0.hasFailed) } ?? sentFile.map { ($0.given, $0.isBroken) } ?? (0, false)
-        return isBroken ? given : max(0, given - unacknowledgedBytes(connection))
+        guard let stream else { return 0 }
+        return stream.hasFailed ? stream.produced : max(0, stream.produced - unacknowledgedBytes(connection))
     }
 
     private func abandon(_ intake: Intake) {

@@ -2,8 +2,8 @@ internal import CMicroHTTPD
 internal import Glibc
 internal import System
 
-/// A body that comes to lie in a file while it is sent: what is there goes out by `sendfile(2)`, and for the rest a thread waits while the connection is
-/// suspended. What the file does not get is produced as for a ``BodyStream``.
+/// A body that lies in a file, or comes to lie there while it is sent: what is there and in memory goes out by `sendfile(2)`, and for the rest a thread
+/// waits while the connection is suspended. What the file does not have is produced as for a ``BodyStream``.
 ///
 /// Sendable because one thread at a time has it, as its exchange.
 final class FileStream: StreamedBody, @unchecked Sendable {
@@ -14,54 +14,71 @@ final class FileStream: StreamedBody, @unchecked Sendable {
         case failed
     }
 
+    /// Where the body begins in the file.
+    private let start: Int
     private let length: Int64
+    /// libmicrohttpd's, until the answer is through.
+    private var descriptor: Int32 = -1
     private(set) var produced: Int64 = 0
     private(set) var hasFailed = false
     private let producer: any BodyProducer
     private let connection: OpaquePointer
     private let exchange: Exchange
     private var state = State.idle
-    /// Where the bytes end that lay in memory.
+    /// Where the bytes of the body end that lay in memory.
     private var inMemory = 0
     private lazy var block = StreamBlock(for: length)
 
-    init(_ producer: any BodyProducer, length: Int64, _ connection: OpaquePointer, _ exchange: Exchange) {
+    init(
+        _ producer: any BodyProducer,
+        from start: Int64,
+        _ length: Int64,
+        _ connection: OpaquePointer,
+        _ exchange: Exchange
+    ) {
         self.producer = producer
+        self.start = Int(start)
         self.length = length
         self.connection = connection
         self.exchange = exchange
     }
 
     func make(_ file: File) -> OpaquePointer? {
-        let descriptor = fcntl(file.descriptor, F_DUPFD_CLOEXEC, 0)
-        guard descriptor >= 0 else { return nil }
-        guard let made = MHD_create_response_from_fd_at_offset64(UInt64(length), descriptor, 0) else {
-            close(descriptor)
+        let own = fcntl(file.descriptor, F_DUPFD_CLOEXEC, 0)
+        guard own >= 0 else { return nil }
+        guard let made = MHD_create_response_from_fd_at_offset64(UInt64(length), own, UInt64(start)) else {
+            close(own)
             return nil
         }
+        descriptor = own
         exchange.stream = self
-        exchange.loop.sentFiles.began(exchange, descriptor)
+        exchange.loop.sentFiles.began(self, own)
         return made
     }
+
+    func ended() { exchange.loop.sentFiles.ended(self, descriptor) }
 
     /// Sends what libmicrohttpd asks for, and more where there is. Fewer bytes it takes for a full socket, and waits for its room: where it is the bytes
     /// that are missing, the connection is suspended.
     ///
+    /// - Parameter offset: in the file.
     /// - Returns: how many went, and why no more did, if they are fewer: `EAGAIN`, or `EBADF` where there is no more to come.
-    func send(to socket: Int32, from file: Int32, at offset: Int, _ asked: Int) -> (sent: Int, code: Int32) {
+    func send(to socket: Int32, at offset: Int, _ asked: Int) -> (sent: Int, code: Int32) {
         exchange.isBack(connection)
+        let position = offset - start
         var (sent, code) = (0, Int32(0))
         while sent < asked, code == 0 {
-            let next = sendNext(to: socket, from: file, at: offset + sent)
+            let next = sendNext(to: socket, at: position + sent)
             sent += next.sent
             code = next.code
         }
-        produced = Int64(offset + sent)
+        produced = Int64(position + sent)
+        // libmicrohttpd does so itself with the last bytes that it asks for.
         if sent > asked, produced == length { push(socket) }
         return (sent, code)
     }
 
-    private func sendNext(to socket: Int32, from file: Int32, at position: Int) -> (sent: Int, code: Int32) {
+    private func sendNext(to socket: Int32, at position: Int) -> (sent: Int, code: Int32) {
         switch state {
         case .failed:
             return (0, fail())
@@ -74,10 +91,10 @@ final class FileStream: StreamedBody, @unchecked Sendable {
             return (sent, 0)
         case .idle:
             let count = min(Int(producer.countInFile(from: Int64(position))), filePieceBytes)
-            guard count > 0, isInMemory(file, upTo: position + count, from: position) else {
+            guard count > 0, isInMemory(position..<position + count) else {
                 return (0, fetch(at: position, socket, waits: count == 0))
             }
-            let (sent, code) = sendFile(to: socket, from: file, at: position, count)
+            let (sent, code) = sendFile(to: socket, from: descriptor, at: start + position, count)
             switch code {
             case 0 where sent == count, EAGAIN: return (sent, code)
             case EPIPE, ECONNRESET: return (sent, EBADF)
@@ -88,11 +105,11 @@ final class FileStream: StreamedBody, @unchecked Sendable {
     }
 
     /// What was found there once is not looked for again.
-    private func isInMemory(_ file: Int32, upTo end: Int, from position: Int) -> Bool {
-        let start = max(position, inMemory)
-        guard start < end else { return true }
-        guard HTTPServer.isInMemory(file, Int64(start), Int64(end - start)) else { return false }
-        inMemory = end
+    private func isInMemory(_ part: Range<Int>) -> Bool {
+        let rest = part.clamped(to: max(part.lowerBound, inMemory)..<max(part.upperBound, inMemory))
+        guard !rest.isEmpty else { return true }
+        guard HTTPServer.isInMemory(descriptor, Int64(start + rest.lowerBound), Int64(rest.count)) else { return false }
+        inMemory = part.upperBound
         return true
     }
 

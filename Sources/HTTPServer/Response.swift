@@ -5,7 +5,7 @@ public struct Response {
     public enum Body {
         case empty
         case bytes([UInt8])
-        /// A part of a file, by `sendfile(2)` when it is in memory. The file is given away. Its status is of when its bytes were known to be right:
+        /// A part of a file, by `sendfile(2)` when it is in memory. Its status is of when its bytes were known to be right:
         /// who touches it after that, also before the answer begins, breaks the answer.
         case file(File, FileStatus, offset: Int64, length: Int64)
         /// Bytes that arrive while they are sent.
@@ -35,7 +35,7 @@ public protocol BodyProducer: AnyObject {
     /// Asked first, on a thread that many connections share: appends what can be had without waiting for anything. Nothing leaves it to
     /// ``produce(at:into:)``.
     func produceAtOnce(at offset: Int64, into buffer: inout OutputSpan<UInt8>)
-    /// A file that the bytes of the body come to lie in, each at its own offset, unless something happens to it: what is there is sent from it by
+    /// A file that the bytes of the body lie in, or come to lie in, each at its own offset, unless something happens to it: what is there is sent from it by
     /// `sendfile(2)`. Only what it does not get is then asked for by ``produce(at:into:)``.
     var file: File? { get }
     /// How many bytes of the body are in the file from `offset` on; asked on a thread that many connections share.

@@ -3,44 +3,6 @@ internal import Glibc
 internal import Synchronization
 internal import System
 
-/// A file whose bytes are an answer's body, while libmicrohttpd sends them.
-struct SentFile {
-    /// libmicrohttpd's, until the answer is through.
-    let descriptor: Int32
-    /// What it was when its bytes were known to be right.
-    private let status: FileStatus
-    private let part: Range<Int64>
-    /// How much of the part went into the socket.
-    private(set) var given: Int64 = 0
-    private(set) var isBroken = false
-
-    init(_ descriptor: Int32, _ status: FileStatus, offset: Int64, length: Int64) {
-        self.descriptor = descriptor
-        self.status = status
-        part = offset..<offset + length
-    }
-
-    /// Sends what is asked for, and more where there is. A file that was cut short or touched ends its connection.
-    fileprivate mutating func send(to socket: Int32, at offset: Int, _ asked: Int) -> (sent: Int, code: Int32) {
-        guard status.stillDescribes(descriptor) else { return breakOff(EIO) }
-        let rest = Int(part.upperBound) - offset
-        let wanted = max(asked, min(filePieceBytes, rest))
-        let (sent, code) = sendFile(to: socket, from: descriptor, at: offset, wanted)
-        given = Int64(offset + sent) - part.lowerBound
-        guard code == 0 ? sent == wanted : code == EAGAIN else { return breakOff(code == 0 ? EIO : code) }
-        // libmicrohttpd does so itself with the last bytes that it asks for.
-        if sent == rest, rest > asked { push(socket) }
-        return (sent, code)
-    }
-
-    /// The client sees that the body is not whole.
-    private mutating func breakOff(_ code: Int32) -> (sent: Int, code: Int32) {
-        // Others are of the connection.
-        isBroken = code == EIO
-        return (0, EBADF)
-    }
-}
-
 /// At most so much of a file goes into a socket at once. libmicrohttpd asks for 128 KiB where it does not have a thread for each connection: a tenth more
 /// CPU.
 let filePieceBytes = 2 << 20
@@ -72,28 +34,26 @@ struct SentFiles {
     static let isUsable = Atomic(dlsym(nil, "sendfile64") == unsafeBitCast(address, to: UnsafeMutableRawPointer.self))
     private static let address: @convention(c) (Int32, Int32, UnsafeMutablePointer<Int>?, Int) -> Int = sendPiece
 
-    private var byDescriptor: [Exchange?] = []
+    private var byDescriptor: [FileStream?] = []
     private var count = 0
 
     var isEmpty: Bool { count == 0 }
 
     /// - Parameter descriptor: by which libmicrohttpd names what it wants to have sent.
-    mutating func began(_ exchange: Exchange, _ descriptor: Int32) {
+    mutating func began(_ stream: FileStream, _ descriptor: Int32) {
         let missing = Int(descriptor) + 1 - byDescriptor.count
         if missing > 0 { byDescriptor.append(contentsOf: repeatElement(nil, count: missing)) }
-        exchange.sentDescriptor = descriptor
-        byDescriptor[Int(descriptor)] = exchange
+        byDescriptor[Int(descriptor)] = stream
         count += 1
     }
 
-    mutating func ended(_ exchange: Exchange) {
-        guard let descriptor = exchange.sentDescriptor else { return }
+    mutating func ended(_ stream: FileStream, _ descriptor: Int32) {
         count -= 1
         // An answer that was not taken has its descriptor closed before its request ends.
-        if self[descriptor] === exchange { byDescriptor[Int(descriptor)] = nil }
+        if self[descriptor] === stream { byDescriptor[Int(descriptor)] = nil }
     }
 
-    fileprivate subscript(_ descriptor: Int32) -> Exchange? {
+    fileprivate subscript(_ descriptor: Int32) -> FileStream? {
         byDescriptor.indices.contains(Int(descriptor)) ? byDescriptor[Int(descriptor)] : nil
     }
 }
@@ -104,33 +64,13 @@ struct SentFiles {
 /// socket.
 @c(sendfile64)
 public func sendPiece(_ socket: Int32, _ file: Int32, _ offset: UnsafeMutablePointer<Int>?, _ count: Int) -> Int {
-    guard let offset, let exchange = EventLoop.current?.sentFiles[file] else {
+    guard let offset, let stream = EventLoop.current?.sentFiles[file] else {
         return sendfile(socket, file, offset, count)
     }
-    let (sent, code) = exchange.send(to: socket, from: file, at: offset.pointee, count)
+    let (sent, code) = stream.send(to: socket, at: offset.pointee, count)
     guard sent > 0, code != EBADF else {
         errno = code
         return -1
     }
     return sent
-}
-
-extension Exchange {
-    fileprivate func send(
-        to socket: Int32,
-        from file: Int32,
-        at offset: Int,
-        _ count: Int
-    ) -> (sent: Int, code: Int32) {
-        if let stream = stream as? FileStream { return stream.send(to: socket, from: file, at: offset, count) }
-        return sentFile?.send(to: socket, at: offset, count) ?? (0, EBADF)
-    }
-}
-
-extension FileStatus {
-    /// Nobody has touched the file with that descriptor since, as far as can be told.
-    func stillDescribes(_ descriptor: Int32) -> Bool {
-        guard let now = FileStatus(of: descriptor) else { return false }
-        return stillDescribes(now)
-    }
 }

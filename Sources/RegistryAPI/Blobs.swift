@@ -3,6 +3,7 @@ internal import EdgeCache
 internal import HTTPServer
 internal import OCI
 internal import System
+internal import Threading
 
 extension RegistryHandler {
     /// GET and HEAD of a blob, with ranges. (distribution-spec, "Pulling blobs")
@@ -123,10 +124,11 @@ extension BlobContent {
     }
 }
 
-/// A blob that is still arriving, as a response body.
+/// A blob that is still arriving, as a response body. What it asks of the origin belongs to its request's trace.
 private final class StreamedBlob: BodyProducer {
     private let stream: any BlobStream
     private let start: Int64
+    private let trace = TraceContext.current
 
     init(_ stream: any BlobStream, from start: Int64) {
         self.stream = stream
@@ -134,18 +136,23 @@ private final class StreamedBlob: BodyProducer {
     }
 
     func produce(at offset: Int64, into buffer: inout OutputSpan<UInt8>) throws {
-        try stream.read(at: start + offset, into: &buffer)
+        try traced { try stream.read(at: start + offset, into: &buffer) }
     }
 
     func produceAtOnce(at offset: Int64, into buffer: inout OutputSpan<UInt8>) {
-        stream.readAtOnce(at: start + offset, into: &buffer)
+        traced { stream.readAtOnce(at: start + offset, into: &buffer) }
     }
 
     // Only of a whole, which begins at 0.
 
     var file: File? { stream.file }
 
-    func countInFile(from offset: Int64) -> Int64 { stream.countInFile(from: offset) }
+    func countInFile(from offset: Int64) -> Int64 { traced { stream.countInFile(from: offset) } }
 
-    func waitForFile(at offset: Int64) -> Bool { stream.waitForFile(at: offset) }
+    func waitForFile(at offset: Int64) -> Bool { traced { stream.waitForFile(at: offset) } }
+
+    private func traced<Result>(_ body: () throws -> Result) rethrows -> Result {
+        guard let trace else { return try body() }
+        return try TraceContext.$current.withValue(trace, operation: body)
+    }
 }

@@ -149,7 +149,7 @@ extension RegistryHandler {
     private func named(_ id: String, _ trace: TraceContext?, _ reply: Reply) -> Reply {
         guard !id.isEmpty || trace != nil else { return reply }
         switch reply {
-        case .respond(let response): return .respond(response.named(id).traced(trace))
+        case .respond(let response): return .respond(response.named(id))
         case .receive(let receiver): return .receive(NamedBody(receiver, id, trace))
         }
     }
@@ -202,14 +202,6 @@ extension Response {
         return response
     }
 
-    /// What its body still asks of the origin belongs to the trace, too.
-    fileprivate func traced(_ trace: TraceContext?) -> Response {
-        guard trace != nil, case .stream(let length, let producer) = body else { return self }
-        var response = self
-        response.body = .stream(length: length, TracedProducer(producer, trace))
-        return response
-    }
-
     init(json: String, status: Int = 200, headers: [(name: String, value: String)] = []) {
         self.init(
             status: status,
@@ -234,24 +226,6 @@ private final class NamedBody: BodyReceiver {
     func receive(_ bytes: Span<UInt8>) { TraceContext.$current.withValue(trace) { receiver.receive(bytes) } }
     func finish() -> Response { TraceContext.$current.withValue(trace) { receiver.finish().named(id) } }
     func abandon() { TraceContext.$current.withValue(trace) { receiver.abandon() } }
-}
-
-private final class TracedProducer: BodyProducer {
-    private let producer: any BodyProducer
-    private let trace: TraceContext?
-
-    init(_ producer: any BodyProducer, _ trace: TraceContext?) {
-        self.producer = producer
-        self.trace = trace
-    }
-
-    func produce(at offset: Int64, into buffer: inout OutputSpan<UInt8>) throws {
-        try TraceContext.$current.withValue(trace) { try producer.produce(at: offset, into: &buffer) }
-    }
-
-    func produceAtOnce(at offset: Int64, into buffer: inout OutputSpan<UInt8>) {
-        TraceContext.$current.withValue(trace) { producer.produceAtOnce(at: offset, into: &buffer) }
-    }
 }
 
 /// Reads a refused body to its end.

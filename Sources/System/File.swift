@@ -7,43 +7,18 @@ internal import Synchronization
 public final class File: Sendable {
     /// The path that it was opened by, for messages.
     public let path: String
-    private let owned: Atomic<Int32>
+    public let descriptor: Int32
     private let companion = Mutex<(any Sendable)?>(nil)
 
     public init(owning descriptor: Int32, path: String) {
         self.path = path
-        owned = Atomic(descriptor)
+        self.descriptor = descriptor
     }
 
-    deinit {
-        let descriptor = owned.load(ordering: .relaxed)
-        if descriptor >= 0 { close(descriptor) }
-    }
+    deinit { close(descriptor) }
 
-    /// Keeps a value alive until the file closes, also when the descriptor was given away: as long as this file is.
+    /// Keeps a value alive until the file closes.
     public func keep(_ value: any Sendable) { companion.withLock { $0 = value } }
-
-    /// The descriptor, still owned by this value.
-    public var descriptor: Int32 {
-        let descriptor = owned.load(ordering: .relaxed)
-        precondition(descriptor >= 0, "the descriptor of \(path) was given away")
-        return descriptor
-    }
-
-    /// The same open file once more, with a descriptor of its own (`F_DUPFD_CLOEXEC` of `fcntl(2)`); what this one keeps, it keeps too.
-    public func duplicate() throws(FileError) -> File {
-        let own = try call("fcntl", path) { fcntl(descriptor, F_DUPFD_CLOEXEC, 0) }
-        let file = File(owning: own, path: path)
-        file.keep(self)
-        return file
-    }
-
-    /// Gives the descriptor away: the caller closes it. Nothing may use this file any more.
-    public func takeDescriptor() -> Int32 {
-        let descriptor = owned.exchange(-1, ordering: .relaxed)
-        precondition(descriptor >= 0, "the descriptor of \(path) was given away twice")
-        return descriptor
-    }
 }
 
 /// What `stat(2)` tells of a file.

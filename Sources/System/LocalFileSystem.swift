@@ -288,13 +288,6 @@ func call<Result: SignedInteger>(
 }
 
 extension FileStatus {
-    /// Of an open file whose descriptor was given away (`fstat(2)`).
-    public init?(of descriptor: Int32) {
-        var raw = stat()
-        guard fstat(descriptor, &raw) == 0 else { return nil }
-        self.init(raw)
-    }
-
     fileprivate init(_ raw: stat) {
         self.init(
             size: Int64(raw.st_size),

@@ -317,6 +317,22 @@ import Threading
         #expect(seen.withLock { $0 } == Array(repeating: TraceContext(parent: trace), count: 3))
     }
 
+    /// Bug: for a request with a trace each piece of a fill was read into memory, where others are sent its file.
+    @Test func aTracedReaderIsSentTheFile() throws {
+        let files = FaultyFileSystem()
+        let node = try MonitoredNode(fileSystem: files)
+        let content = [UInt8](repeating: 7, count: 3 << 20)
+        let path = "/v2/team/app/blobs/\(node.seed(content))"
+        let reads = Monitor<[String]>([])
+        files.beforeCalls { operation, path in
+            if operation.hasPrefix("pread") { reads.update { $0.append("\(operation) \(path)") } }
+        }
+        let trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+        #expect(try node.request("GET", path, [("traceparent", trace)]).1.utf8.count == content.count)
+        node.cache.waitForFills()
+        #expect(reads.withLock { $0 } == [])
+    }
+
     /// What is asked of the origin for a request carries its trace, on whatever thread it is asked.
     @Test func theTraceGoesOnToTheOrigin() throws {
         let node = try MonitoredNode()

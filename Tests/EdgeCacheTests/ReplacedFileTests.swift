@@ -30,8 +30,8 @@ import Testing
         #expect(edge.store.calls("GET") == 2)
     }
 
-    /// Bug: readers of ranges shared the descriptor of a file that was hashed again, which the first answer gave away: the others ended the program.
-    @Test func rangesOfATouchedFileHaveDescriptorsOfTheirOwn() throws {
+    /// Bug: the first answer from a file that was hashed again took its descriptor with it, and the others ended the program.
+    @Test func rangesOfATouchedFileShareIt() throws {
         let edge = try Edge()
         let content = pattern(9_000_000)
         let digest = edge.seed(content)
@@ -41,12 +41,11 @@ import Testing
         try #require(chmod(path, 0o600) == 0)
         let found = try (0..<3).map { _ in try #require(try edge.cache.blob(digest)) }
         for one in found.prefix(2) {
-            guard case .file(let file, let status) = try one.forRanges() else {
+            guard case .file(_, let status) = try one.forRanges() else {
                 Issue.record("no file")
                 continue
             }
             #expect(status.size == 9_000_000)
-            close(file.takeDescriptor())
         }
         #expect(try contents(found[2]) == content)
     }
