@@ -65,10 +65,8 @@ private func makeStream(
     _ connection: OpaquePointer,
     _ exchange: Exchange
 ) -> OpaquePointer? {
-    if SentFiles.isUsable.load(ordering: .relaxed), let file = producer.file,
-        let made = FileStream(producer, from: start, length, connection, exchange).make(file)
-    {
-        return made
+    if SentFiles.isUsable.load(ordering: .relaxed), let file = producer.file {
+        return FileStream(producer, file, from: start, length, connection, exchange).make()
     }
     return BodyStream(producer, length: length, connection, exchange).make()
 }

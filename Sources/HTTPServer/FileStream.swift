@@ -14,11 +14,12 @@ final class FileStream: StreamedBody, @unchecked Sendable {
         case failed
     }
 
+    private let file: File
     /// Where the body begins in the file.
     private let start: Int
     private let length: Int64
-    /// libmicrohttpd's, until the answer is through.
-    private var descriptor: Int32 = -1
+    /// The file's name at libmicrohttpd.
+    private var token: Int32 = -1
     private(set) var produced: Int64 = 0
     private(set) var hasFailed = false
     private let producer: any BodyProducer
@@ -31,32 +32,31 @@ final class FileStream: StreamedBody, @unchecked Sendable {
 
     init(
         _ producer: any BodyProducer,
+        _ file: File,
         from start: Int64,
         _ length: Int64,
         _ connection: OpaquePointer,
         _ exchange: Exchange
     ) {
         self.producer = producer
+        self.file = file
         self.start = Int(start)
         self.length = length
         self.connection = connection
         self.exchange = exchange
     }
 
-    func make(_ file: File) -> OpaquePointer? {
-        let own = fcntl(file.descriptor, F_DUPFD_CLOEXEC, 0)
-        guard own >= 0 else { return nil }
-        guard let made = MHD_create_response_from_fd_at_offset64(UInt64(length), own, UInt64(start)) else {
-            close(own)
+    func make() -> OpaquePointer? {
+        token = exchange.loop.sentFiles.began(self)
+        guard let made = MHD_create_response_from_fd_at_offset64(UInt64(length), token, UInt64(start)) else {
+            ended()
             return nil
         }
-        descriptor = own
         exchange.stream = self
-        exchange.loop.sentFiles.began(self, own)
         return made
     }
 
-    func ended() { exchange.loop.sentFiles.ended(self, descriptor) }
+    func ended() { exchange.loop.sentFiles.ended(token) }
 
     /// Sends what libmicrohttpd asks for, and more where there is. Fewer bytes it takes for a full socket, and waits for its room: where it is the bytes
     /// that are missing, the connection is suspended.
@@ -94,7 +94,7 @@ final class FileStream: StreamedBody, @unchecked Sendable {
             guard count > 0, isInMemory(position..<position + count) else {
                 return (0, fetch(at: position, socket, waits: count == 0))
             }
-            let (sent, code) = sendFile(to: socket, from: descriptor, at: start + position, count)
+            let (sent, code) = sendFile(to: socket, from: file.descriptor, at: start + position, count)
             switch code {
             case 0 where sent == count, EAGAIN: return (sent, code)
             case EPIPE, ECONNRESET: return (sent, EBADF)
@@ -108,7 +108,8 @@ final class FileStream: StreamedBody, @unchecked Sendable {
     private func isInMemory(_ part: Range<Int>) -> Bool {
         let rest = part.clamped(to: max(part.lowerBound, inMemory)..<max(part.upperBound, inMemory))
         guard !rest.isEmpty else { return true }
-        guard HTTPServer.isInMemory(descriptor, Int64(start + rest.lowerBound), Int64(rest.count)) else { return false }
+        let offset = Int64(start + rest.lowerBound)
+        guard HTTPServer.isInMemory(file.descriptor, offset, Int64(rest.count)) else { return false }
         inMemory = part.upperBound
         return true
     }

@@ -34,27 +34,27 @@ struct SentFiles {
     static let isUsable = Atomic(dlsym(nil, "sendfile64") == unsafeBitCast(address, to: UnsafeMutableRawPointer.self))
     private static let address: @convention(c) (Int32, Int32, UnsafeMutablePointer<Int>?, Int) -> Int = sendPiece
 
-    private var byDescriptor: [FileStream?] = []
-    private var count = 0
+    private var streams: [FileStream?] = []
+    private var free: [Int] = []
 
-    var isEmpty: Bool { count == 0 }
+    var isEmpty: Bool { free.count == streams.count }
 
-    /// - Parameter descriptor: by which libmicrohttpd names what it wants to have sent.
-    mutating func began(_ stream: FileStream, _ descriptor: Int32) {
-        let missing = Int(descriptor) + 1 - byDescriptor.count
-        if missing > 0 { byDescriptor.append(contentsOf: repeatElement(nil, count: missing)) }
-        byDescriptor[Int(descriptor)] = stream
-        count += 1
+    /// - Returns: what to give libmicrohttpd for a descriptor: it only hands it back here, and closes it in the end, which does nothing, as no file
+    ///   has a negative one (-1 stands for none).
+    mutating func began(_ stream: FileStream) -> Int32 {
+        let index = free.popLast() ?? streams.count
+        if index == streams.count { streams.append(nil) }
+        streams[index] = stream
+        return Int32(-2 - index)
     }
 
-    mutating func ended(_ stream: FileStream, _ descriptor: Int32) {
-        count -= 1
-        // An answer that was not taken has its descriptor closed before its request ends.
-        if self[descriptor] === stream { byDescriptor[Int(descriptor)] = nil }
+    mutating func ended(_ token: Int32) {
+        streams[-2 - Int(token)] = nil
+        free.append(-2 - Int(token))
     }
 
-    fileprivate subscript(_ descriptor: Int32) -> FileStream? {
-        byDescriptor.indices.contains(Int(descriptor)) ? byDescriptor[Int(descriptor)] : nil
+    fileprivate subscript(_ token: Int32) -> FileStream? {
+        streams.indices.contains(-2 - Int(token)) ? streams[-2 - Int(token)] : nil
     }
 }
 

@@ -46,20 +46,21 @@ struct Serve: AsyncParsableCommand {
 }
 
 extension Settings {
-    /// Files that are open whatever the number of clients: connections to the origin, the cache's index, the event loops.
-    private static let ownFiles = 128
+    /// Files that are open whatever the number of clients: connections to the origin, the files that are filled from them, the cache's index, the event
+    /// loops.
+    private var ownFiles: Int { 64 + s3.connectionLimit + fillLimit }
     /// Below this it is better to run out of files now and then than to serve nobody.
     private static let fewestConnections = 16
 
     /// A connection without a file to send from would be accepted, and then neither answered nor closed: each needs two.
     fileprivate mutating func keepConnections(within openFileLimit: Int, _ log: Logger) {
-        let connections = max(Self.fewestConnections, (openFileLimit - Self.ownFiles) / 2)
+        let connections = max(Self.fewestConnections, (openFileLimit - ownFiles) / 2)
         guard connections < connectionLimit else { return }
         log.warning(
             "too few open files are allowed for connection-limit: raise ulimit -n (LimitNOFILE in systemd), or lower it",
             metadata: [
                 "connection-limit": "\(connectionLimit)", "open-file-limit": "\(openFileLimit)",
-                "open-file-limit-needed": "\(2 * connectionLimit + Self.ownFiles)",
+                "open-file-limit-needed": "\(2 * connectionLimit + ownFiles)",
                 "connections-kept": "\(connections)",
             ]
         )
