@@ -53,6 +53,11 @@ public final class AdminHandler: RequestHandler {
         refusal(status: status, reason: reason)
     }
 
+    /// What monitoring asks counts here, too; work on the cache has its own line in the log.
+    public func ended(_ request: Request, _ end: ExchangeEnd) {
+        if request.note != 0 { health?.ended(request, end) }
+    }
+
     private func refusal(status: Int, reason: String) -> Response {
         let failure = CacheFailure(status == 503 ? .unavailable : .invalid, reason)
         return Response(

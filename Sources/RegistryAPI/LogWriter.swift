@@ -36,15 +36,16 @@ final class LogWriter: Sendable {
     var droppedLines: UInt64 { state.withLock { $0.dropped } }
 
     func write(_ line: String) {
-        let isFirst = state.withLock { state in
-            guard state.lines.utf8.count + line.utf8.count <= Self.limitBytes else {
+        let isDue = state.withLock { state in
+            let before = state.lines.utf8.count
+            guard before + line.utf8.count <= Self.limitBytes else {
                 state.dropped += 1
                 return false
             }
             state.lines += line
-            return state.lines.utf8.count == line.utf8.count
+            return before == 0 || before < Self.batchBytes && state.lines.utf8.count >= Self.batchBytes
         }
-        if isFirst { state.update { _ in } }
+        if isDue { state.update { _ in } }
     }
 
     /// Returns when all lines are written, or at the deadline.

@@ -28,6 +28,7 @@ struct RebuildCatalog: AsyncParsableCommand {
         let settings = try Settings(await flags.effective())
         let registry = Registry(store: try Node.store(settings, log: Logger(label: "forebay")), prefix: settings.prefix)
         let progress = ProgressLine()
+        let summary: String
         do {
             try registry.probe()
             let catalog = try registry.rebuildCatalog { state in
@@ -37,10 +38,11 @@ struct RebuildCatalog: AsyncParsableCommand {
             }
             progress.end()
             let tags = catalog.repositories.values.reduce(0) { $0 + $1.tags.count }
-            print("catalog.json: \(tags) tags in \(catalog.repositories.count) repositories")
+            summary = "catalog.json: \(tags) tags in \(catalog.repositories.count) repositories\n"
         } catch {
             progress.end()
             throw Unavailable(description: "rebuild of catalog.json: \(error)")
         }
+        try Output.standard.write(Array(summary.utf8))
     }
 }

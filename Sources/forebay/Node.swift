@@ -62,12 +62,16 @@ struct Node {
         let metrics = NodeMetrics(version: Forebay.version, tier: tier, edge: edge, origin: metered, observer: observer)
         let health = HealthHandler(readiness: readiness, metrics: metrics)
         admin = AdminHandler(CacheAdministration(tier: tier, edge: edge), health: health, log: log)
+        var listening: [Server] = []
         do {
             adminServer = try Self.adminServer(settings, admin)
+            listening.append(adminServer)
             healthServer = try Self.healthServer(settings, health)
+            if let healthServer { listening.append(healthServer) }
             let front: any RequestHandler = healthServer == nil ? MonitoredHandler(handler, health) : handler
             server = try Server(ServerConfiguration(settings), handler: front)
         } catch {
+            for server in listening { server.stop(drain: Self.grace) }
             contact.close()
             _ = edge.close()
             tier.close()

@@ -19,8 +19,7 @@ struct ShowConfiguration: AsyncParsableCommand {
             return (key.name, key.isSecret ? "********" : setting.text, setting.source)
         }
         let widths = (rows.map(\.0.count).max() ?? 0, rows.map(\.1.count).max() ?? 0)
-        for (name, value, source) in rows {
-            print("\(padded(name, widths.0))  \(padded(value, widths.1))  \(source)")
-        }
+        let lines = rows.map { "\(padded($0, widths.0))  \(padded($1, widths.1))  \($2)\n" }
+        try Output.standard.write(Array(lines.joined().utf8))
     }
 }

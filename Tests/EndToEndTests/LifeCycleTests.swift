@@ -232,6 +232,9 @@ struct LifeCycleTests {
             let result = try runForebay(["--listen", forebay.endpoint.authority, "--cache-dir", folder.path + "/cache"])
             #expect(result.status == unavailable)
             expectOneLine(result, naming: ["\(forebay.endpoint.port)", "; choose another address"])
+            // Bug: the socket for commands stayed.
+            let left = try FileManager.default.contentsOfDirectory(atPath: folder.path + "/cache")
+            #expect(!left.contains("admin.sock"), "\(left)")
         }
     }
 
@@ -280,6 +283,16 @@ struct LifeCycleTests {
         #expect(refused.status == unavailable)
         expectOneLine(refused, naming: ["no-such-bucket"])
         #expect(!refused.errors.contains(#"wrong"#), "no secret in a message")
+    }
+
+    /// Bug: these ended as if all had been said.
+    @Test(arguments: ["config", "catalog rebuild"])
+    func aResultThatCannotBeWrittenIsAFailure(_ command: String) throws {
+        let origin = try DirectoryOrigin()
+        let words = [Settings.binary, command, "--origin", "file://\(origin.folder)", ">/dev/full"]
+        let result = try runAllowingFailure(["/bin/sh", "-c", "exec \(words.joined(separator: " "))"])
+        #expect(result.status == unavailable)
+        #expect(result.errors.contains("standard output cannot be written"), "\(result.errors)")
     }
 
     /// Bug: they were quoted as they came, and the journal had the secret key.

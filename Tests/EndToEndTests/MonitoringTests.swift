@@ -96,6 +96,19 @@ struct MonitoringTests {
         }
     }
 
+    /// Bug: what was asked on the socket was in no count and in no log.
+    @Test func whatIsAskedOnTheSocketIsCountedToo() throws {
+        try require(tools: "curl")
+        try withForebay { forebay in
+            let socket = forebay.cacheDirectory + "/admin.sock"
+            for _ in 0..<3 { try run(["curl", "-sf", "--unix-socket", socket, "http://forebay/healthz"]) }
+            let sample = #"forebay_requests_total{method="GET",route="healthz",code="200"} 3"#
+            try poll(for: "the requests to be counted") {
+                try forebay.endpoint.request("GET", "/metrics").text.contains(sample) ? () : nil
+            }
+        }
+    }
+
     @Test func readinessNamesWhatIsMissing() throws {
         try withForebay { forebay in
             #expect(try forebay.endpoint.request("GET", "/healthz").text == "ok\n")
