@@ -183,7 +183,14 @@ extension DiskTier {
     }
 
     /// Forgets a manifest and every tag of its repository that resolves to it, in one transaction.
-    public func forget(manifest digest: Digest, repository: RepositoryName) throws(DiskTierError) {
+    ///
+    /// - Parameter tags: forgotten too, whatever they resolve to here; `nil` is all of the repository. Reads of them that began before cannot bring
+    ///   them back.
+    public func forget(
+        manifest digest: Digest,
+        tags: [Tag]? = [],
+        repository: RepositoryName
+    ) throws(DiskTierError) {
         let key = Key.manifest(repository, digest)
         let prefix = Key.repository(repository)
         let (index, stamps) = (index, stamps)
@@ -191,14 +198,17 @@ extension DiskTier {
             try index.write { transaction throws(LMDBError) in
                 stamps.delete(key)
                 try index.removeManifest(key, transaction)
-                var resolving: [[UInt8]] = []
+                var gone = (tags ?? []).map { Key.tag(repository, $0) }
                 try transaction.forEach(index.tags, from: prefix) { key, value in
                     let key = [UInt8](key)
                     guard key.starts(with: prefix) else { return false }
-                    if TagRecord([UInt8](value))?.digest == digest { resolving.append(key) }
+                    if tags == nil || TagRecord([UInt8](value))?.digest == digest { gone.append(key) }
                     return true
                 }
-                for tag in resolving { try transaction.delete(index.tags, tag) }
+                for tag in gone {
+                    stamps.delete(tag)
+                    try transaction.delete(index.tags, tag)
+                }
             }
         }
     }

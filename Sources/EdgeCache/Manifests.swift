@@ -173,7 +173,9 @@ extension EdgeCache {
         }
         try requireBlobs(of: manifest)
         try restoreChildren(of: manifest, in: name)
-        try write(name, tags, digest, bytes, contentType.map(\.essence) ?? manifest.mediaType)
+        // As it is found again in the bucket.
+        let announced = contentType.map(\.essence).flatMap { $0 == .octetStream ? nil : $0 }
+        try write(name, tags, digest, bytes, announced ?? manifest.mediaType)
         return PushedManifest(digest: digest, subject: manifest.subject?.digest)
     }
 
@@ -186,8 +188,18 @@ extension EdgeCache {
         _ mediaType: MediaType
     ) throws(EdgeError) {
         let stamp = tier.stamp()
-        let etags = try atOrigin { () throws(RegistryError) in
-            try registry.pushManifest(name: name, tags: all, digest: digest, bytes, mediaType: mediaType)
+        let etags: [String?]
+        do throws(EdgeError) {
+            etags = try atOrigin { () throws(RegistryError) in
+                try registry.pushManifest(name: name, tags: all, digest: digest, bytes, mediaType: mediaType)
+            }
+        } catch {
+            // Only the origin knows what the tags are now.
+            if error.mayBeDone {
+                for tag in all { doubt(name, tag, since: stamp) }
+                hasChanged(name, nil, all)
+            }
+            throw error
         }
         told.insert(digest, in: name)
         keep("manifest \(name)@\(digest)") { () throws(DiskTierError) in
@@ -227,23 +239,22 @@ extension EdgeCache {
     /// Removes a manifest and every tag that resolves to it, at the origin and here; false when there was none.
     public func deleteManifest(_ name: RepositoryName, _ digest: Digest) throws(EdgeError) -> Bool {
         do throws(RegistryError) {
-            let tags = try registry.deleteManifest(name: name, digest: digest)
-            forget(name, digest)
-            hasChanged(name, nil, tags)
+            forget(name, digest, try registry.deleteManifest(name: name, digest: digest))
             return true
         } catch {
-            // After a partial delete only the origin knows what is left.
-            if EdgeError.origin(error).mayBeDone { forget(name, digest) }
+            // After a partial delete only the origin knows which tags are left.
+            if EdgeError.origin(error).mayBeDone { forget(name, digest, nil) }
             if case .notFound = error { return false }
             throw .origin(error)
         }
     }
 
-    private func forget(_ name: RepositoryName, _ digest: Digest) {
+    /// - Parameter tags: those that the origin had for it; here they may still stand for something else. `nil` is all of the repository.
+    private func forget(_ name: RepositoryName, _ digest: Digest, _ tags: [Tag]?) {
         drop("manifest \(name)@\(digest)") { () throws(DiskTierError) in
-            try tier.forget(manifest: digest, repository: name)
+            try tier.forget(manifest: digest, tags: tags, repository: name)
         }
-        hasChanged(name, digest, [])
+        hasChanged(name, digest, tags ?? [])
         forgetLists(name)
     }
 
@@ -307,6 +318,18 @@ extension EdgeCache {
         guard !isKept else { return }
         // What is here may be older than what the origin has now, so the next reader asks.
         drop(name, tag)
+    }
+
+    /// The next reader asks the origin. While that does not answer, what was true before serves.
+    private func doubt(_ name: RepositoryName, _ tag: Tag, since stamp: DiskTier.Stamp) {
+        let now = time.wallTime()
+        let past = WallTime(
+            seconds: now.seconds - configuration.tagTTL.components.seconds - 1,
+            nanoseconds: now.nanoseconds
+        )
+        keep("\(name):\(tag)") { () throws(DiskTierError) in
+            try tier.touch(tag: tag, repository: name, checkedAt: past, since: stamp)
+        }
     }
 
     /// With no TTL every read asks, and writing the answer down each time would make each read a write.

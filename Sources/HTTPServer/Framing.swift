@@ -19,6 +19,7 @@ enum Framing {
         version: UnsafePointer<CChar>,
         headerLimitBytes: Int
     ) throws(Refusal) -> Body {
+        guard !target.isCut(before: version) else { throw Refusal(reason: "the target holds a control character") }
         if !target.isPlain { try check(path: target.path) }
         if let fault = scan.fault { throw Refusal(reason: fault) }
         guard target.path.utf8.count + target.query.utf8.count + scan.bytes <= headerLimitBytes else {

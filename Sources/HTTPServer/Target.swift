@@ -9,14 +9,17 @@ struct Target {
     let isPlain: Bool
     /// The path's ``UnsafeRawBufferPointer/mark``.
     let mark: UInt64
+    /// Where libmicrohttpd found its end: behind it comes a zero, and then the version.
+    private let end: UnsafePointer<CChar>?
 
     /// Nearly every target is a plain path, which is looked through once and copied once.
     init(_ text: UnsafePointer<CChar>?) {
         guard let text else {
-            (path, query, isPlain, mark) = ("", "", true, 0)
+            (path, query, isPlain, mark, end) = ("", "", true, 0, nil)
             return
         }
         let bytes = UnsafeRawBufferPointer(start: text, count: strlen(text))
+        end = text + bytes.count
         let target = String(decoding: bytes, as: UTF8.self)
         guard bytes.first == UInt8(ascii: "/"), Self.isPlain(bytes) else {
             (path, query) = Self.split(target)
@@ -29,6 +32,9 @@ struct Target {
         }
         (path, query, isPlain, mark) = (target, "", true, bytes.mark)
     }
+
+    /// Ends at a zero that the client has sent, and something follows before the version.
+    func isCut(before version: UnsafePointer<CChar>) -> Bool { end.map { $0 + 1 != version } ?? false }
 
     private static func isPlain(_ path: UnsafeRawBufferPointer) -> Bool {
         guard path.hasMark({ $0.controls | $0.marks("%") | $0.marks("?") | $0.marks(".") }) else { return true }

@@ -123,7 +123,8 @@ extension Registry {
 
     /// Stores a manifest under its digest and under each tag, then enters the tags into the catalog.
     ///
-    /// The digest copy comes first: whoever sees the tag can resolve it. A manifest with a `subject`,
+    /// The digest copy comes first: whoever sees the tag can resolve it. That is to a SHA-256, since a tag has no more than the manifest's bytes: with
+    /// another digest a tagged manifest has a copy under both. A manifest with a `subject`,
     /// which need not exist, is listed among that one's referrers from then on.
     /// - Returns: each tag's ETag, in the order given, where the store tells it.
     @discardableResult
@@ -133,6 +134,23 @@ extension Registry {
         digest: Digest,
         _ bytes: [UInt8],
         mediaType: MediaType
+    ) throws(RegistryError) -> [String?] {
+        if !tags.isEmpty, digest.algorithm != .sha256 {
+            let resolved = ManifestID(name: name, digest: Digest(of: bytes))
+            return try manifestClaims.share(resolved) { () throws(RegistryError) in
+                try write(layout.manifest(name, resolved.digest), bytes, mediaType)
+                return try push(name, tags, digest, bytes, mediaType)
+            }
+        }
+        return try push(name, tags, digest, bytes, mediaType)
+    }
+
+    private func push(
+        _ name: RepositoryName,
+        _ tags: [Tag],
+        _ digest: Digest,
+        _ bytes: [UInt8],
+        _ mediaType: MediaType
     ) throws(RegistryError) -> [String?] {
         let etags = try manifestClaims.share(ManifestID(name: name, digest: digest)) { () throws(RegistryError) in
             try write(layout.manifest(name, digest), bytes, mediaType)

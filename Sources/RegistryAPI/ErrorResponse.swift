@@ -100,6 +100,8 @@ extension APIError {
             self.init(status: 502, code: .unsupported, message: message, headers: retryAfter)
         case .anonymous where error.operation == .put || error.operation == .delete:
             self.init(status: 403, code: .denied, message: "this registry can only be read from: \(message)")
+        case .conflict where error.operation == .put && !error.isRetryable:
+            self.init(status: 409, code: .nameInvalid, message: message)
         case .noSpace:
             self.init(status: 507, code: .denied, message: message)
         default:

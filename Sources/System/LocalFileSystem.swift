@@ -160,20 +160,22 @@ public struct LocalFileSystem: FileSystem {
     }
 
     public func createDirectory(_ path: String) throws(FileError) {
+        let parent = parentDirectory(of: path)
         do throws(FileError) {
             _ = try call("mkdir", path) { mkdir(path, 0o755) }
         } catch {
             switch error.code {
             case EEXIST where try status(at: path)?.isDirectory == true:
                 return
-            case ENOENT where parentDirectory(of: path) != path:
-                try createDirectory(parentDirectory(of: path))
+            // Where the parent is there, none can be made in it, as in /proc.
+            case ENOENT where try status(at: parent) == nil && parent != path:
+                try createDirectory(parent)
                 return try createDirectory(path)
             default:
                 throw error
             }
         }
-        try synchronize(directory: parentDirectory(of: path))
+        try synchronize(directory: parent)
     }
 
     public func entries(of directory: String) throws(FileError) -> [DirectoryEntry] {

@@ -149,6 +149,80 @@ import Threading
         #expect(try edge.cache.manifest(library, .digest(digest))?.bytes == first)
     }
 
+    /// Bug: a tag that the delete had removed at the origin was served on here, as what it was before somebody else moved it.
+    @Test(arguments: [true, false])
+    func aTagThatWasMovedElsewhereGoesWithItsManifest(_ succeeds: Bool) throws {
+        let edge = try Edge()
+        _ = try push(edge, first)
+        let other = try Edge(store: edge.store)
+        let digest = try push(other, second)
+        edge.store.intercept { _, call throws(StoreError) in
+            guard !succeeds, call.operation == "DELETE", call.key.contains(digest.hex) else { return }
+            throw StoreError(.delete, in: "memory", .unavailable, "")
+        }
+        if succeeds {
+            #expect(try edge.cache.deleteManifest(library, digest))
+        } else {
+            #expect(throws: EdgeError.self) { try edge.cache.deleteManifest(library, digest) }
+        }
+        #expect(try read(edge) == nil)
+        edge.store.intercept { _, call throws(StoreError) in throw MemoryStore.unreachable(call) }
+        #expect(throws: EdgeError.self) { try read(edge) }
+    }
+
+    /// Bug: of a manifest that has a digest of each kind, the tag that was cached by the other one was served on.
+    @Test(arguments: DigestAlgorithm.allCases)
+    func aTagGoesWithEitherDigest(_ algorithm: DigestAlgorithm) throws {
+        let edge = try Edge()
+        let long = Digest(of: first, .sha512)
+        let stable = try OCI.Tag("stable")
+        _ = try push(edge, first)
+        _ = try edge.cache.pushManifest(library, .digest(long), tags: [stable], first, contentType: .imageIndex)
+        #expect(try edge.cache.manifest(library, .tag(stable))?.digest == long)
+        #expect(try edge.cache.deleteManifest(library, Digest(of: first, algorithm)))
+        #expect(try edge.cache.manifest(library, .tag(stable)) == nil)
+        #expect(try read(edge) == nil)
+    }
+
+    /// Bug: another node named a tagged manifest by a digest under which nobody could fetch or delete it.
+    @Test func theDigestThatATagLeadsToIsThereForAll() throws {
+        let edge = try Edge()
+        let long = Digest(of: first, .sha512)
+        _ = try edge.cache.pushManifest(library, .digest(long), tags: [latest], first, contentType: .imageIndex)
+        let other = try Edge(store: edge.store)
+        let digest = try #require(try read(other)).digest
+        #expect(try edge.cache.manifest(library, .digest(digest))?.bytes == first)
+        #expect(try edge.cache.manifest(library, .digest(long))?.bytes == first)
+        #expect(try edge.cache.deleteManifest(library, digest))
+        #expect(try read(edge) == nil)
+    }
+
+    /// Bug: after a push that failed halfway, the tag was what it had been for the whole TTL.
+    @Test func aTagWhosePushFailedIsAskedFor() throws {
+        let edge = try Edge()
+        _ = try push(edge, first)
+        edge.store.intercept { _, call throws(StoreError) in
+            guard call.operation == "PUT", call.key.hasSuffix("catalog.json") else { return }
+            throw StoreError(.put, in: "memory", .timeout, "")
+        }
+        #expect(throws: EdgeError.self) { try push(edge, second) }
+        let store = edge.store
+        store.intercept { _, call throws(StoreError) in throw MemoryStore.unreachable(call) }
+        let stale = try #require(try read(edge))
+        #expect(stale.bytes == first && stale.staleSeconds != nil, "it is served while nobody can say more")
+        store.intercept(nil)
+        #expect(try read(edge)?.bytes == second)
+    }
+
+    /// Bug: a node that had taken the push gave another type than those that read it from the bucket.
+    @Test func aTypeThatSaysNothingIsTheManifestsOwn() throws {
+        let edge = try Edge()
+        let typed = Array("{\"schemaVersion\":2,\"mediaType\":\"\(MediaType.imageIndex)\",\"manifests\":[]}".utf8)
+        _ = try edge.cache.pushManifest(library, .tag(latest), typed, contentType: .octetStream)
+        let other = try Edge(store: edge.store)
+        #expect(try read(edge)?.mediaType == .imageIndex && read(other)?.mediaType == .imageIndex)
+    }
+
     @Test func whatADeleteRemovedBeforeItFailedIsNotServed() throws {
         let edge = try Edge()
         let digest = try push(edge, first)

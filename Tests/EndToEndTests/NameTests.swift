@@ -20,6 +20,18 @@ struct NameTests {
         }
     }
 
+    /// A directory cannot have a file and a folder of one name, as a bucket can. Bug: that was told as trouble of the origin.
+    @Test func aNameThatExcludesATagIsRefused() throws {
+        try withForebay { forebay in
+            let (tag, below) = (Repository(forebay, "team/app"), Repository(forebay, "team/app/b.json"))
+            let manifest = try tag.pushImage(tag: "b")
+            let refused = try below.request("PUT", "manifests/v1", body: .bytes(manifest))
+            expectError(refused, 409, "NAME_INVALID")
+            #expect(refused.text.contains("team/app/b.json"), "\(refused.text)")
+            #expect(try same(tag.request("GET", "manifests/b").body, manifest))
+        }
+    }
+
     @Test func aNameTooLongIsInvalid() throws {
         try withForebay { forebay in
             let name = String(repeating: "a", count: 256)

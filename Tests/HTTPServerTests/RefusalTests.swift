@@ -48,6 +48,8 @@ import Testing
 
     @Test(arguments: [
         ("/..", 400), ("/%2e%2E/now", 400), ("%00", 400), ("%", 400), ("a.b", 200), ("é", 200), ("?..", 200),
+        // Bug: what stood before the zero was done, as if the rest had not been said.
+        ("\0", 400), ("a\0b", 400), ("?a\0b", 400),
     ])
     func aPartOfATargetDecides(part: String, status: Int) throws {
         try withServer { server, _ in
