@@ -160,7 +160,7 @@ let package = Package(
         // Bad weather in front of any HTTP server.
         .target(name: "FaultProxy", dependencies: ["Threading"], path: "Tests/FaultProxy", swiftSettings: wrapper),
         test("FaultProxyTests", ["FaultProxy"]),
-        test("ThreadingTests", ["Threading"]),
+        test("ThreadingTests", ["TestDoubles", "Threading"]),
         test("SystemTests", ["System", "TestDoubles", "Threading"]),
         test("OCITests", ["OCI"]),
         test("HashingTests", ["Hashing", "OCI"]),

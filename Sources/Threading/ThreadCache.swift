@@ -66,7 +66,9 @@ public final class ThreadCache: Sendable {
         case .handed(let worker): worker.order.update { $0 = .run(job) }
         case .queued: return
         case .started:
-            guard !tryToSpawnThread(name: name, stackBytes: stackBytes, { [self] in work(job) }) else { return }
+            let worker = Worker()
+            worker.order.withLock { $0 = .run(job) }
+            guard !tryToSpawnThread(name: name, stackBytes: stackBytes, { [self] in work(worker) }) else { return }
             runWithoutNewThread(job)
         }
     }
@@ -98,17 +100,15 @@ public final class ThreadCache: Sendable {
         return state.wait(until: deadline) { $0.threads == 0 ? true : nil } ?? false
     }
 
-    private func work(_ first: @escaping Job) {
-        let worker = Worker()
-        var job: Job? = first
-        while let next = job {
-            next()
-            job = nextJob(worker)
-        }
+    /// Nothing of a job outlives it while the thread waits for the next: what it holds, as the file of a blob, would count as in use.
+    private func work(_ worker: Worker) {
+        while let job = nextJob(worker) { job() }
     }
 
     /// `nil` when the thread is to end; it is not counted any more then.
     private func nextJob(_ worker: Worker) -> Job? {
+        // A new thread has its first already.
+        if case .run(let job)? = worker.order.withLock({ $0.take() }) { return job }
         let waiting: Order? = state.update { state in
             if !state.backlog.isEmpty { return .run(state.backlog.removeFirst()) }
             if state.isClosed {

@@ -1,5 +1,6 @@
 import Glibc
 import HTTPServer
+import Synchronization
 import System
 import TestDoubles
 import Testing
@@ -20,13 +21,18 @@ private final class GrowingBody: BodyProducer, Sendable {
     }
 
     let content: [UInt8]
-    let file: File?
+    private let held: Mutex<File?>
     let state = Monitor(State())
 
     init(_ count: Int, in folder: TemporaryFolder) throws {
         content = (0..<count).map { UInt8(truncatingIfNeeded: $0 &* 2_654_435_761 >> 7) }
-        file = try LocalFileSystem().open(folder.path + "/growing", .create)
+        held = Mutex(try LocalFileSystem().open(folder.path + "/growing", .create))
     }
+
+    var file: File? { held.withLock { $0 } }
+
+    /// As a fill that has ended in vain.
+    func dropFile() { held.withLock { $0 = nil } }
 
     func land(_ end: Int) throws {
         let start = state.withLock { Int($0.landed) }
@@ -156,6 +162,23 @@ private struct GrowingHandler: RequestHandler {
             #expect(!client.isStuck)
             let end = try end(handler)
             #expect(end.isBroken && !end.isComplete && end.bodyBytes == 1_000_000)
+        }
+    }
+
+    /// Bug: libmicrohttpd had a descriptor of its own, so that a file that was deleted under its readers took room that nobody counted any more.
+    @Test func aFileIsHeldAsLongAsItIsSent() throws {
+        let isGone = Monitor(false)
+        try withGrowing(3 << 20) { port, growing, handler in
+            growing.file?.keep(Witness(isGone))
+            let client = try reader(port)
+            growing.waitForReaders(1)
+            try growing.land(1_000_000)
+            #expect(try client.answer(hasBody: false).status == 200)
+            growing.waitForReaders(1)
+            growing.dropFile()
+            #expect(!isGone.withLock { $0 })
+            growing.state.update { ($0.isOver, $0.fails) = (true, true) }
+            #expect(isGone.wait(until: .after(.seconds(20))) { $0 ? true : nil } == true)
         }
     }
 

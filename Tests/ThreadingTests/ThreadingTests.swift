@@ -1,4 +1,5 @@
 import Synchronization
+import TestDoubles
 import Testing
 import Threading
 
@@ -246,6 +247,23 @@ import Threading
         gate.update { $0 = true }
         #expect(order.wait(until: .after(.seconds(20))) { $0.count == 10 ? Set($0) : nil } == Set(0..<10))
         #expect(cache.close(until: .after(.seconds(20))))
+    }
+
+    /// Bug: a thread kept its last job until it had another or ended, and its first as long as it lived: the file of a blob that nobody read any more
+    /// could not be evicted.
+    @Test func nothingOfAJobOutlivesIt() {
+        let cache = ThreadCache(name: "cache", limit: 1, idleLimit: .seconds(3600))
+        for _ in 0..<2 {
+            let isGone = Monitor(false)
+            run(Witness(isGone), on: cache)
+            #expect(isGone.wait(until: .after(.seconds(20))) { $0 ? true : nil } == true)
+        }
+        #expect(cache.threads == 1)
+        #expect(cache.close(until: .after(.seconds(20))))
+    }
+
+    private func run(_ witness: consuming Witness, on cache: ThreadCache) {
+        cache.run { [witness] in withExtendedLifetime(witness) {} }
     }
 
     @Test func aThreadThatWasIdleForLongEnds() {
