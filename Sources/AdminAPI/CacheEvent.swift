@@ -1,6 +1,7 @@
 internal import FoundationEssentials
 
-/// One thing that a request brings to light: exactly one of the members is set. A line of JSON on the wire.
+/// One thing that a request brings to light: exactly one of the members is set. A line of JSON on the wire. In a line without any, the server only
+/// asks whether its client is still there.
 ///
 /// The last event is ``done`` or ``error``; without either the answer was cut off.
 public struct CacheEvent: Codable, Sendable {

@@ -69,6 +69,18 @@ public struct NodeMetrics: Sendable {
         )
         page.single("forebay_cache_limit_bytes", .gauge, "What the cache may take.", tier.ceilingBytes)
         page.single("forebay_cache_pinned_bytes", .gauge, "What pins hold.", tier.pinnedBytes)
+        page.single(
+            "forebay_cache_lingering_bytes",
+            .gauge,
+            "Of the cache, files that are gone and still read.",
+            tier.lingeringBytes
+        )
+        page.single(
+            "forebay_cache_quarantined_bytes",
+            .gauge,
+            "Of the cache, damaged files that were put aside.",
+            tier.quarantinedBytes
+        )
         page.single("forebay_cache_evicted_bytes_total", .counter, "Evicted to make room.", tier.evictedBytes)
         page.single("forebay_cache_evicted_blobs_total", .counter, "Evicted to make room.", tier.evictedBlobs)
         page.single(
@@ -84,7 +96,7 @@ public struct NodeMetrics: Sendable {
         page.single(
             "forebay_index_up",
             .gauge,
-            "0 while the index cannot be read, or did not take the last write.",
+            "0 while the index cannot be read, did not take the last write, or has a map that is nearly full.",
             tier.indexCondition.isWell ? 1 : 0
         )
         guard let totals = try? tier.inventoryTotals() else { return }

@@ -6,18 +6,6 @@ internal import Threading
 
 /// The cache on this node's disk: verified content by digest, and what manifests and tags were when the origin was last asked.
 ///
-/// ```
-/// <directory>/format                         what wrote it
-/// <directory>/clean                          the index as the last orderly stop left it; gone while the tier is open
-/// <directory>/unchecked                      a start did not look at all of the index
-/// <directory>/lock                           who uses the directory
-/// <directory>/index/                         LMDB
-/// <directory>/blobs/<algorithm>/<2>/<hex>    content, named by its digest
-/// <directory>/incoming/                      what is being written, with notes of what has landed of it
-/// <directory>/uploads/                       uploads that are not finished; they outlive a restart
-/// <directory>/quarantine/                    damaged files, for whoever wants to know
-/// ```
-///
 /// Safe to use from many threads. Nothing here is truth: losing it costs fills, nothing else.
 public final class DiskTier: Sendable {
     public struct Configuration: Sendable {

@@ -129,7 +129,6 @@ extension FileCheck.Outcome {
 /// Holds work to so many bytes a second, and lets it be broken off.
 final class Pacer: Sendable {
     private struct State {
-        var dueNanoseconds: UInt64 = 0
         var isCancelled = false
     }
 

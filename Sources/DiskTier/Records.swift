@@ -106,9 +106,6 @@ enum Key {
         }
     }
 
-    /// Sorts as the number does.
-    static func sequence(_ number: UInt64) -> [UInt8] { bigEndian(number) }
-
     /// In the queue of files. Positions may repeat, sequence numbers do not.
     static func queued(_ place: QueuePlace, _ sequence: UInt64 = 0) -> [UInt8] {
         [place.segment] + bigEndian(place.position) + bigEndian(sequence)

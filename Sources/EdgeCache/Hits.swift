@@ -3,7 +3,7 @@ public import OCI
 public import System
 
 // What this node has ready: answers that wait for nothing, neither the disk's writer nor the origin. False stands for everything else, also for
-// trouble; then ``EdgeCache/blob(_:)`` and ``EdgeCache/manifest(_:_:)`` are to be asked.
+// trouble; then ``EdgeCache/blob(_:near:)`` and ``EdgeCache/manifest(_:_:noting:)`` are to be asked.
 
 extension EdgeCache {
     /// - Parameters:

@@ -10,7 +10,6 @@ public enum ErrorCode: String, Sendable, CaseIterable {
     case nameInvalid = "NAME_INVALID"
     case nameUnknown = "NAME_UNKNOWN"
     case sizeInvalid = "SIZE_INVALID"
-    case unauthorized = "UNAUTHORIZED"
     case denied = "DENIED"
     case unsupported = "UNSUPPORTED"
     case tooManyRequests = "TOOMANYREQUESTS"

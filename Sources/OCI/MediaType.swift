@@ -10,10 +10,6 @@ public struct MediaType: Sendable, Hashable, RawRepresentable, Codable, CustomSt
     public static let dockerManifestList = MediaType(
         rawValue: "application/vnd.docker.distribution.manifest.list.v2+json"
     )
-    public static let dockerManifestV1 = MediaType(rawValue: "application/vnd.docker.distribution.manifest.v1+json")
-    public static let dockerSignedManifestV1 = MediaType(
-        rawValue: "application/vnd.docker.distribution.manifest.v1+prettyjws"
-    )
     public static let octetStream = MediaType(rawValue: "application/octet-stream")
 
     /// The type without parameters, in lower case, as two types are compared.
@@ -22,7 +18,6 @@ public struct MediaType: Sendable, Hashable, RawRepresentable, Codable, CustomSt
         return MediaType(rawValue: rawValue[..<end].trimmingBlanks().lowercased())
     }
 
-    public var isIndex: Bool { self == .imageIndex || self == .dockerManifestList }
     public var description: String { rawValue }
 }
 

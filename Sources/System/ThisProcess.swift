@@ -128,7 +128,7 @@ public func nobodyReadsStandardOutput() -> Bool {
     return poll(&output, 1, 0) > 0 && Int32(output.revents) & (POLLERR | POLLHUP) != 0
 }
 
-/// Keeps glibc from making an arena for each thread: with a thread for each connection they would multiply (`mallopt(3)`).
+/// Keeps glibc from making an arena for each thread: with a thread for each request that waits they would multiply (`mallopt(3)`).
 public func limitMemoryArenas() { mallopt(M_ARENA_MAX, 4) }
 
 /// SIGTERM, SIGINT and SIGHUP, as something to wait for. Who started the program with SIGHUP ignored (`nohup(1)`) does not mean to end it by that.

@@ -66,6 +66,8 @@ import Threading
         #expect(try node.sample(#"forebay_origin_requests_total{operation="get",code="404"}"#) == 1)
         #expect(try node.sample(#"forebay_origin_bytes_total{direction="received"}"#) == 100_000)
         #expect(try #require(try node.sample("forebay_cache_bytes")) >= 100_000)
+        #expect(try node.sample("forebay_cache_lingering_bytes") == 0)
+        #expect(try node.sample("forebay_cache_quarantined_bytes") == 0)
         #expect(try node.sample(#"forebay_cache_entries{kind="file"}"#) == 1)
         #expect(try node.sample("forebay_upload_sessions") == 0)
         #expect(try #require(try node.sample("forebay_index_map_bytes")) > 0)

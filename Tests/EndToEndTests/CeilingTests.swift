@@ -1,3 +1,5 @@
+import FaultProxy
+import Foundation
 import Testing
 
 @Suite("The cache's byte ceiling")
@@ -49,6 +51,40 @@ struct CeilingTests {
                 #expect(same(range.body, Array(content[70_000_000..<70_001_000])))
             }
             #expect(largest <= Self.ceiling, "\(largest) bytes")
+        }
+    }
+
+    /// Bug: a damaged blob's file went from the books with its fill, while each reader that had stopped in it kept it on the disk.
+    @Test func whatIsGoneAndStillReadCounts() throws {
+        let origin = try DirectoryOrigin()
+        try withForebay(origin, cacheSize: "64MiB") { forebay in
+            let path = Repository(forebay).path("blobs/")
+            let readers = try (0..<16).map { number in
+                var content = noise(12 << 20, seed: 6_000 + UInt64(number))
+                let digest = sha256(content)
+                content[content.count - 1] ^= 1
+                try origin.write(content, to: "epoch/blobs/sha256/\(digest.dropFirst("sha256:".count))")
+                let reader = try Connection(to: forebay.endpoint, receiveBuffer: 4_096)
+                try reader.sendHead("GET", path + digest, body: .none)
+                #expect(try reader.readHead().status == 200)
+                return reader
+            }
+            try poll(for: "the fills to end") {
+                try forebay.endpoint.request("GET", "/metrics").text.contains("\nforebay_fills_running 0\n") ? () : nil
+            }
+            let process = try #require(forebay.processIdentifier)
+            let held = try withExtendedLifetime(readers) { try deletedBytes(heldBy: process) }
+            #expect((12 << 20...Self.ceiling).contains(held), "\(held) bytes")
+        }
+    }
+
+    /// Of files that have no name any more.
+    private func deletedBytes(heldBy process: Int32) throws -> Int {
+        let folder = "/proc/\(process)/fd/"
+        return try FileManager.default.contentsOfDirectory(atPath: folder).reduce(0) { sum, descriptor in
+            var status = stat()
+            guard stat(folder + descriptor, &status) == 0, status.st_nlink == 0 else { return sum }
+            return sum + Int(status.st_blocks) * 512
         }
     }
 
