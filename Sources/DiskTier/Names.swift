@@ -170,6 +170,19 @@ extension DiskTier {
         }
     }
 
+    /// Notes for all tags of a repository when the origin is said to have confirmed them.
+    public func touch(tagsOf repository: RepositoryName, checkedAt: WallTime) throws(DiskTierError) {
+        let index = index
+        try inIndex { () throws(LMDBError) in
+            try index.write { transaction throws(LMDBError) in
+                for (key, var record) in try index.tagRecords(of: repository, transaction) {
+                    record.checkedAt = checkedAt
+                    try transaction.put(index.tags, key, record.encoded)
+                }
+            }
+        }
+    }
+
     /// Forgets a tag; reads of it that began before cannot bring it back.
     public func forget(tag: Tag, repository: RepositoryName) throws(DiskTierError) {
         let key = Key.tag(repository, tag)
@@ -184,32 +197,41 @@ extension DiskTier {
 
     /// Forgets a manifest and every tag of its repository that resolves to it, in one transaction.
     ///
-    /// - Parameter tags: forgotten too, whatever they resolve to here; `nil` is all of the repository. Reads of them that began before cannot bring
-    ///   them back.
+    /// - Parameter tags: forgotten too, whatever they resolve to here. Reads of them that began before cannot bring them back.
     public func forget(
         manifest digest: Digest,
-        tags: [Tag]? = [],
+        tags: [Tag] = [],
         repository: RepositoryName
     ) throws(DiskTierError) {
         let key = Key.manifest(repository, digest)
-        let prefix = Key.repository(repository)
         let (index, stamps) = (index, stamps)
         try inIndex { () throws(LMDBError) in
             try index.write { transaction throws(LMDBError) in
                 stamps.delete(key)
                 try index.removeManifest(key, transaction)
-                var gone = (tags ?? []).map { Key.tag(repository, $0) }
-                try transaction.forEach(index.tags, from: prefix) { key, value in
-                    let key = [UInt8](key)
-                    guard key.starts(with: prefix) else { return false }
-                    if tags == nil || TagRecord([UInt8](value))?.digest == digest { gone.append(key) }
-                    return true
-                }
-                for tag in gone {
+                let resolving = try index.tagRecords(of: repository, transaction).filter { $0.record.digest == digest }
+                for tag in tags.map({ Key.tag(repository, $0) }) + resolving.map(\.key) {
                     stamps.delete(tag)
                     try transaction.delete(index.tags, tag)
                 }
             }
         }
+    }
+}
+
+extension CacheIndex {
+    fileprivate func tagRecords(
+        of repository: RepositoryName,
+        _ transaction: borrowing WriteTransaction
+    ) throws(LMDBError) -> [(key: [UInt8], record: TagRecord)] {
+        let prefix = Key.repository(repository)
+        var found: [(key: [UInt8], record: TagRecord)] = []
+        try transaction.forEach(tags, from: prefix) { key, value in
+            let key = [UInt8](key)
+            guard key.starts(with: prefix) else { return false }
+            if let record = TagRecord([UInt8](value)) { found.append((key, record)) }
+            return true
+        }
+        return found
     }
 }

@@ -173,9 +173,7 @@ extension EdgeCache {
         }
         try requireBlobs(of: manifest)
         try restoreChildren(of: manifest, in: name)
-        // As it is found again in the bucket.
-        let announced = contentType.map(\.essence).flatMap { $0 == .octetStream ? nil : $0 }
-        try write(name, tags, digest, bytes, announced ?? manifest.mediaType)
+        try write(name, tags, digest, bytes, manifest.mediaType.essence)
         return PushedManifest(digest: digest, subject: manifest.subject?.digest)
     }
 
@@ -196,7 +194,11 @@ extension EdgeCache {
         } catch {
             // Only the origin knows what the tags are now.
             if error.mayBeDone {
-                for tag in all { doubt(name, tag, since: stamp) }
+                for tag in all {
+                    keep("\(name):\(tag)") { () throws(DiskTierError) in
+                        try tier.touch(tag: tag, repository: name, checkedAt: doubtful, since: stamp)
+                    }
+                }
                 hasChanged(name, nil, all)
             }
             throw error
@@ -242,19 +244,23 @@ extension EdgeCache {
             forget(name, digest, try registry.deleteManifest(name: name, digest: digest))
             return true
         } catch {
-            // After a partial delete only the origin knows which tags are left.
-            if EdgeError.origin(error).mayBeDone { forget(name, digest, nil) }
+            guard EdgeError.origin(error).mayBeDone else { throw .origin(error) }
+            forget(name, digest, [])
             if case .notFound = error { return false }
+            // After a partial delete only the origin knows which tags are left.
+            drop("tags of \(name)") { () throws(DiskTierError) in
+                try tier.touch(tagsOf: name, checkedAt: doubtful)
+            }
             throw .origin(error)
         }
     }
 
-    /// - Parameter tags: those that the origin had for it; here they may still stand for something else. `nil` is all of the repository.
-    private func forget(_ name: RepositoryName, _ digest: Digest, _ tags: [Tag]?) {
+    /// - Parameter tags: those that the origin had for it; here they may still stand for something else.
+    private func forget(_ name: RepositoryName, _ digest: Digest, _ tags: [Tag]) {
         drop("manifest \(name)@\(digest)") { () throws(DiskTierError) in
             try tier.forget(manifest: digest, tags: tags, repository: name)
         }
-        hasChanged(name, digest, tags ?? [])
+        hasChanged(name, digest, tags)
         forgetLists(name)
     }
 
@@ -320,16 +326,9 @@ extension EdgeCache {
         drop(name, tag)
     }
 
-    /// The next reader asks the origin. While that does not answer, what was true before serves.
-    private func doubt(_ name: RepositoryName, _ tag: Tag, since stamp: DiskTier.Stamp) {
-        let now = time.wallTime()
-        let past = WallTime(
-            seconds: now.seconds - configuration.tagTTL.components.seconds - 1,
-            nanoseconds: now.nanoseconds
-        )
-        keep("\(name):\(tag)") { () throws(DiskTierError) in
-            try tier.touch(tag: tag, repository: name, checkedAt: past, since: stamp)
-        }
+    /// Of a tag that the next reader is to ask the origin for. While that does not answer, what was true before serves.
+    private var doubtful: WallTime {
+        WallTime(seconds: time.wallTime().seconds - configuration.tagTTL.components.seconds - 1)
     }
 
     /// With no TTL every read asks, and writing the answer down each time would make each read a write.

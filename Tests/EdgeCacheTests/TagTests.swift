@@ -170,6 +170,27 @@ import Threading
         #expect(throws: EdgeError.self) { try read(edge) }
     }
 
+    /// Bug: a delete of what is not there, as one that failed halfway, had all other tags of its repository forgotten: nobody could pull them in an outage.
+    @Test(arguments: [true, false])
+    func otherTagsOutliveADelete(_ isKnown: Bool) throws {
+        let edge = try Edge()
+        _ = try push(edge, first)
+        let digest = Digest(of: second)
+        if isKnown {
+            _ = try edge.cache.pushManifest(library, .tag(OCI.Tag("gone")), second, contentType: .imageIndex)
+            edge.store.intercept { _, call throws(StoreError) in
+                guard call.operation == "DELETE", call.key.contains(digest.hex) else { return }
+                throw StoreError(.delete, in: "memory", .unavailable, "")
+            }
+            #expect(throws: EdgeError.self) { try edge.cache.deleteManifest(library, digest) }
+        } else {
+            #expect(try edge.cache.deleteManifest(library, digest) == false)
+        }
+        edge.store.intercept { _, call throws(StoreError) in throw MemoryStore.unreachable(call) }
+        let answer = try #require(try read(edge))
+        #expect(answer.bytes == first && (answer.staleSeconds != nil) == isKnown)
+    }
+
     /// Bug: of a manifest that has a digest of each kind, the tag that was cached by the other one was served on.
     @Test(arguments: DigestAlgorithm.allCases)
     func aTagGoesWithEitherDigest(_ algorithm: DigestAlgorithm) throws {
