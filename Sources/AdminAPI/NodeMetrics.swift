@@ -23,7 +23,7 @@ public struct NodeMetrics: Sendable {
         self.observer = observer
     }
 
-    /// Of what is asked on an address of its own.
+    /// Of what is asked on an address of its own, or on the socket.
     func ended(_ request: Request, _ end: ExchangeEnd) { observer.ended(request, end) }
 
     public func page() -> String {

@@ -128,23 +128,19 @@ extension FileCheck.Outcome {
 
 /// Holds work to so many bytes a second, and lets it be broken off.
 final class Pacer: Sendable {
-    private struct State {
-        var isCancelled = false
-    }
-
     private let bytesPerSecond: Int64?
-    private let state = Monitor(State())
+    private let isCancelled = Monitor(false)
 
     init(bytesPerSecond: Int64?) {
         self.bytesPerSecond = bytesPerSecond
     }
 
-    func cancel() { state.update { $0.isCancelled = true } }
+    func cancel() { isCancelled.update { $0 = true } }
 
     /// Waits as long as these bytes take; false when the work is to end.
     func spend(_ bytes: Int64) -> Bool {
-        guard let bytesPerSecond else { return !state.withLock { $0.isCancelled } }
+        guard let bytesPerSecond else { return !isCancelled.withLock { $0 } }
         let pause = Duration.nanoseconds(bytes * 1_000_000_000 / bytesPerSecond)
-        return state.wait(until: .after(pause)) { $0.isCancelled ? false : nil } ?? true
+        return isCancelled.wait(until: .after(pause)) { $0 ? false : nil } ?? true
     }
 }

@@ -121,7 +121,7 @@ private let residencyStepBytes: Int64 = 256 << 10
 
 /// Whether `sendfile(2)` would find the part in memory, as far as samples tell (`preadv2(2)` with `RWF_NOWAIT`). From the disk it would hold up
 /// every connection of the loop. Where the volume cannot say so, as overlayfs and tmpfs, its pages are asked (`mincore(2)`).
-func isInMemory(_ file: Int32, _ offset: Int64, _ length: Int64) -> Bool {
+func isInMemory(_ file: File, _ offset: Int64, _ length: Int64) -> Bool {
     guard length > 0 else { return true }
     var code: Int32 = 0
     let isFound = samples(offset, length) { place in
@@ -138,20 +138,20 @@ private func samples(_ offset: Int64, _ length: Int64, _ isThere: (Int64) -> Boo
 }
 
 /// Why a byte cannot be read at once; 0 when it can.
-private func readError(_ file: Int32, _ offset: Int64) -> Int32 {
+private func readError(_ file: File, _ offset: Int64) -> Int32 {
     var byte: UInt8 = 0
     return withUnsafeMutableBytes(of: &byte) { memory in
         var vector = iovec(iov_base: memory.baseAddress, iov_len: 1)
-        let count = preadv2(file, &vector, 1, off_t(offset), Int32(forebay_READ_NOWAIT))
+        let count = preadv2(file.descriptor, &vector, 1, off_t(offset), Int32(forebay_READ_NOWAIT))
         return count == 1 ? 0 : count == 0 ? EAGAIN : errno
     }
 }
 
-private func hasPages(_ file: Int32, _ offset: Int64, _ length: Int64) -> Bool {
+private func hasPages(_ file: File, _ offset: Int64, _ length: Int64) -> Bool {
     let pageBytes = Int64(sysconf(Int32(_SC_PAGESIZE)))
     let start = offset / pageBytes * pageBytes
     let size = Int(offset + length - start)
-    guard let map = mmap(nil, size, PROT_READ, MAP_SHARED, file, off_t(start)), map != MAP_FAILED else {
+    guard let map = mmap(nil, size, PROT_READ, MAP_SHARED, file.descriptor, off_t(start)), map != MAP_FAILED else {
         return false
     }
     defer { munmap(map, size) }

@@ -106,10 +106,9 @@ final class FileStream: StreamedBody, @unchecked Sendable {
 
     /// What was found there once is not looked for again.
     private func isInMemory(_ part: Range<Int>) -> Bool {
-        let rest = part.clamped(to: max(part.lowerBound, inMemory)..<max(part.upperBound, inMemory))
-        guard !rest.isEmpty else { return true }
-        let offset = Int64(start + rest.lowerBound)
-        guard HTTPServer.isInMemory(file.descriptor, offset, Int64(rest.count)) else { return false }
+        let first = max(part.lowerBound, inMemory)
+        guard first < part.upperBound else { return true }
+        guard HTTPServer.isInMemory(file, Int64(start + first), Int64(part.upperBound - first)) else { return false }
         inMemory = part.upperBound
         return true
     }
